@@ -1,0 +1,131 @@
+//! The core ABI's edge: every pointer and length that a guest passes is checked here, once, and the
+//! error codes it may get back are listed here, once (and in `docs/abi.md`).
+//!
+//! Invariant: a range outside the guest's memory traps; no host memory is allocated for a length
+//! before the range was checked against the guest's own memory.
+
+use std::ops::Range;
+
+use wasmtime::{AsContext, Caller, Extern, Memory, Trap};
+
+use super::context::HostContext;
+
+/// Results of calls that report errors: a negative number in −1..−4095.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AbiError {
+    /// No such handle in this execution.
+    BadHandle,
+    /// There is no result to read, or the offset is past its end.
+    NoResult,
+    /// The call is part of the ABI, but this runtime does not offer it yet.
+    Unsupported,
+}
+
+/// Fuel charged for moving bytes across the boundary: one unit for this many.
+const BYTES_PER_FUEL: u64 = 64;
+
+impl AbiError {
+    /// The number the guest sees; the same numbers as in `docs/abi.md`.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::BadHandle => -9,
+            Self::NoResult => -61,
+            Self::Unsupported => -38,
+        }
+    }
+
+    /// What `last_error` says when a call has no more particular text.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::BadHandle => "no such handle in this execution",
+            Self::NoResult => "there is no result to read",
+            Self::Unsupported => "not supported here: this runtime does not offer the call yet",
+        }
+    }
+}
+
+/// The guest's exported memory; looked up once an execution.
+pub(crate) fn memory(caller: &mut Caller<'_, HostContext>) -> wasmtime::Result<Memory> {
+    if let Some(memory) = caller.data().memory {
+        return Ok(memory);
+    }
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        // Every core module was checked for this export when it was loaded.
+        return Err(wasmtime::Error::msg("the module exports no memory"));
+    };
+    caller.data_mut().memory = Some(memory);
+    Ok(memory)
+}
+
+/// The guest's range as host indices.
+///
+/// # Errors
+/// A trap that names the call when any byte of the range is outside memory. An empty range may lie
+/// at the very end, but not beyond it.
+pub(crate) fn range(
+    store: impl AsContext<Data = HostContext>,
+    memory: Memory,
+    call: &str,
+    pointer: i32,
+    length: i32,
+) -> wasmtime::Result<Range<usize>> {
+    let start = u64::from(pointer.cast_unsigned());
+    let length = u64::from(length.cast_unsigned());
+    let size = memory.data_size(&store) as u64;
+    let end = start.saturating_add(length);
+    if end > size {
+        return Err(wasmtime::Error::from(Trap::MemoryOutOfBounds).context(format!(
+            "`{call}` was given {length} bytes at {start}, outside the memory of {size} bytes"
+        )));
+    }
+    // Both are at most the size of an existing mapping, so they fit.
+    Ok(usize::try_from(start)?..usize::try_from(end)?)
+}
+
+/// The guest's bytes in a checked range.
+pub(crate) fn bytes<'a>(
+    store: &'a Caller<'_, HostContext>,
+    memory: Memory,
+    range: Range<usize>,
+) -> wasmtime::Result<&'a [u8]> {
+    memory.data(store).get(range).ok_or_else(|| Trap::MemoryOutOfBounds.into())
+}
+
+/// The copying rule of `read_input`: answers the length of `source`, and copies it only if all of it
+/// fits into `capacity`.
+pub(crate) fn copy_whole(
+    caller: &mut Caller<'_, HostContext>,
+    call: &str,
+    pointer: i32,
+    capacity: i32,
+    source: impl FnOnce(&HostContext) -> bytes::Bytes,
+) -> wasmtime::Result<i32> {
+    let memory = memory(caller)?;
+    let target = range(&*caller, memory, call, pointer, capacity)?;
+    let source = source(caller.data());
+    let length = i32::try_from(source.len())?;
+    if source.len() <= target.len() {
+        charge(caller, source.len())?;
+        memory.write(&mut *caller, target.start, &source)?;
+    }
+    Ok(length)
+}
+
+/// Takes fuel for moving `length` bytes, so that copying in a loop is metered like computing.
+///
+/// # Errors
+/// The out-of-fuel trap.
+pub(crate) fn charge(caller: &mut Caller<'_, HostContext>, length: usize) -> wasmtime::Result<()> {
+    let Ok(fuel) = caller.get_fuel() else {
+        // Metered by epochs: there is no fuel to take.
+        return Ok(());
+    };
+    let cost = length as u64 / BYTES_PER_FUEL;
+    match fuel.checked_sub(cost) {
+        Some(left) => caller.set_fuel(left),
+        None => {
+            caller.set_fuel(0)?;
+            Err(Trap::OutOfFuel.into())
+        }
+    }
+}

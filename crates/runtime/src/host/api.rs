@@ -1,0 +1,209 @@
+//! The `mentat` functions of the core ABI, and the linkers that offer them together with WASI.
+//! Everything a core module can import is registered here; nothing else exists for it.
+//!
+//! Invariant: every function takes its pointers through `abi`, and touches only its own
+//! execution's [`HostContext`].
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use wasmtime::{Caller, Engine, ExternType, Linker, Store};
+use wasmtime_wasi::I32Exit;
+
+use super::abi::{self, AbiError};
+use super::component;
+use super::context::HostContext;
+use crate::model::LogLevel;
+use crate::runtime::inspect::Signature;
+
+/// The module name of the core ABI.
+const MENTAT: &str = "mentat";
+/// The module name of WASI 0.1.
+pub(crate) const WASI_PREVIEW1: &str = "wasi_snapshot_preview1";
+/// UTF-16 units of an abort's message or file name at most.
+const MAX_ABORT_UNITS: u32 = 1024;
+
+/// Everything a guest can be linked to.
+pub(crate) struct HostInterface {
+    pub(crate) core: Linker<HostContext>,
+    pub(crate) component: wasmtime::component::Linker<HostContext>,
+    /// What core modules may import, by module and name.
+    pub(crate) core_imports: BTreeMap<(String, String), Signature>,
+}
+
+/// The marker error by which a guest ends that called `env.abort`.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct GuestAbort(pub(crate) String);
+
+impl HostInterface {
+    pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        let core = core_linker(engine)?;
+        let core_imports = list_imports(engine, &core);
+        let component = component::linker(engine)?;
+        Ok(Self { core, component, core_imports })
+    }
+}
+
+fn list_imports(engine: &Engine, linker: &Linker<HostContext>) -> BTreeMap<(String, String), Signature> {
+    let mut store = Store::new(engine, HostContext::nobody());
+    let definitions: Vec<_> =
+        linker.iter(&mut store).map(|(module, name, item)| (module.to_owned(), name.to_owned(), item)).collect();
+    definitions
+        .into_iter()
+        .filter_map(|(module, name, item)| match item.ty(&store) {
+            ExternType::Func(function) => Some(((module, name), Signature::of(&function))),
+            _ => None,
+        })
+        .collect()
+}
+
+fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, HostContext::preview1)?;
+    linker.allow_shadowing(true);
+    // Wasmtime's own refuses statuses above 125, which ordinary programs do use.
+    linker.func_wrap(WASI_PREVIEW1, "proc_exit", |status: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(status).into())
+    })?;
+    linker.allow_shadowing(false);
+
+    linker.func_wrap(MENTAT, "read_input", read_input)?;
+    linker.func_wrap(MENTAT, "write_output", write_output)?;
+    linker.func_wrap(MENTAT, "log", log)?;
+    linker.func_wrap(MENTAT, "result_read", result_read)?;
+    linker.func_wrap(MENTAT, "last_error", last_error)?;
+    linker.func_wrap("env", "abort", abort)?;
+
+    // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
+    linker.func_wrap(MENTAT, "request_capability", |caller: Caller<'_, HostContext>, pointer, length| {
+        unsupported(caller, "request_capability", &[(pointer, length)])
+    })?;
+    linker.func_wrap(
+        MENTAT,
+        "invoke_capability",
+        |caller: Caller<'_, HostContext>, _handle: i32, pointer, length| {
+            unsupported(caller, "invoke_capability", &[(pointer, length)])
+        },
+    )?;
+    linker.func_wrap(MENTAT, "release_capability", |caller: Caller<'_, HostContext>, _handle: i32| {
+        unsupported(caller, "release_capability", &[])
+    })?;
+    linker.func_wrap(MENTAT, "download_media", |caller: Caller<'_, HostContext>, pointer, length| {
+        unsupported(caller, "download_media", &[(pointer, length)])
+    })?;
+    linker.func_wrap(
+        MENTAT,
+        "upload_media",
+        |caller: Caller<'_, HostContext>, pointer, length, type_pointer, type_length| {
+            unsupported(caller, "upload_media", &[(pointer, length), (type_pointer, type_length)])
+        },
+    )?;
+    linker.func_wrap(MENTAT, "start_stream", |caller: Caller<'_, HostContext>, pointer, length| {
+        unsupported(caller, "start_stream", &[(pointer, length)])
+    })?;
+    linker.func_wrap(
+        MENTAT,
+        "write_stream",
+        |caller: Caller<'_, HostContext>, _handle: i32, pointer, length| {
+            unsupported(caller, "write_stream", &[(pointer, length)])
+        },
+    )?;
+    linker.func_wrap(MENTAT, "end_stream", |caller: Caller<'_, HostContext>, _handle: i32| {
+        unsupported(caller, "end_stream", &[])
+    })?;
+    linker.func_wrap(
+        MENTAT,
+        "record_metric",
+        |caller: Caller<'_, HostContext>, pointer, length, _value: f64| {
+            unsupported(caller, "record_metric", &[(pointer, length)])
+        },
+    )?;
+    Ok(linker)
+}
+
+/// Answers the input's length; copies it if all of it fits.
+fn read_input(mut caller: Caller<'_, HostContext>, pointer: i32, capacity: i32) -> wasmtime::Result<i32> {
+    abi::copy_whole(&mut caller, "read_input", pointer, capacity, |context| context.input.clone())
+}
+
+/// Sets the output; the last call wins.
+fn write_output(mut caller: Caller<'_, HostContext>, pointer: i32, length: i32) -> wasmtime::Result<i32> {
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "write_output", pointer, length)?;
+    abi::charge(&mut caller, source.len())?;
+    caller.data().output.set(abi::bytes(&caller, memory, source)?)?;
+    Ok(0)
+}
+
+/// Logs one line, lossily made UTF-8.
+fn log(mut caller: Caller<'_, HostContext>, level: i32, pointer: i32, length: i32) -> wasmtime::Result<()> {
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "log", pointer, length)?;
+    caller.data().logs.log(LogLevel::from_abi(level), abi::bytes(&caller, memory, source)?);
+    Ok(())
+}
+
+/// Copies from the current result. No call of this release makes one.
+fn result_read(
+    mut caller: Caller<'_, HostContext>,
+    _offset: i32,
+    pointer: i32,
+    capacity: i32,
+) -> wasmtime::Result<i32> {
+    let memory = abi::memory(&mut caller)?;
+    abi::range(&caller, memory, "result_read", pointer, capacity)?;
+    Ok(caller.data_mut().fail(AbiError::NoResult))
+}
+
+/// Answers the length of the last error's text; copies it if all of it fits.
+fn last_error(mut caller: Caller<'_, HostContext>, pointer: i32, capacity: i32) -> wasmtime::Result<i32> {
+    abi::copy_whole(&mut caller, "last_error", pointer, capacity, |context| context.last_error.clone())
+}
+
+fn unsupported(
+    mut caller: Caller<'_, HostContext>,
+    call: &str,
+    ranges: &[(i32, i32)],
+) -> wasmtime::Result<i32> {
+    let memory = abi::memory(&mut caller)?;
+    for (pointer, length) in ranges {
+        abi::range(&caller, memory, call, *pointer, *length)?;
+    }
+    Ok(caller.data_mut().fail(AbiError::Unsupported))
+}
+
+/// AssemblyScript's way to give up: two of its strings, a line and a column.
+fn abort(
+    mut caller: Caller<'_, HostContext>,
+    message: i32,
+    file: i32,
+    line: i32,
+    column: i32,
+) -> wasmtime::Result<()> {
+    let message = assemblyscript_string(&mut caller, message).unwrap_or_else(|| "abort".into());
+    let file = assemblyscript_string(&mut caller, file).unwrap_or_else(|| "unknown file".into());
+    let (line, column) = (line.cast_unsigned(), column.cast_unsigned());
+    Err(GuestAbort(format!("{message} ({file}:{line}:{column})")).into())
+}
+
+/// Reads a string of AssemblyScript's runtime: UTF-16 at the pointer, its size in bytes in the four
+/// bytes before it. `None` for null and for anything not wholly inside memory.
+fn assemblyscript_string(caller: &mut Caller<'_, HostContext>, pointer: i32) -> Option<String> {
+    let memory = abi::memory(caller).ok()?;
+    let header = pointer.cast_unsigned().checked_sub(4)?;
+    let size = abi::range(&*caller, memory, "abort", header.cast_signed(), 4).ok()?;
+    let size: [u8; 4] = abi::bytes(caller, memory, size).ok()?.try_into().ok()?;
+    let units = (u32::from_le_bytes(size) / 2).min(MAX_ABORT_UNITS);
+    let text = abi::range(&*caller, memory, "abort", pointer, (units * 2).cast_signed()).ok()?;
+    let text = abi::bytes(caller, memory, text).ok()?;
+    let units = text.chunks_exact(2).filter_map(|pair| Some(u16::from_le_bytes(pair.try_into().ok()?)));
+    Some(char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+}
+
+impl HostContext {
+    /// A context without input and output, for asking the linker what it offers.
+    fn nobody() -> Self {
+        Self::new(Bytes::new(), &mentat_manifest::Limits::DEFAULT, 0, None)
+    }
+}

@@ -1,0 +1,101 @@
+//! The data of one execution's store: everything its host calls may touch. Made fresh for each
+//! execution, dropped with it; nothing in it is shared with another one.
+
+use bytes::Bytes;
+use mentat_manifest::Limits;
+use tokio::sync::mpsc;
+use wasmtime::Memory;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::abi::AbiError;
+use super::sandbox::DeniedHttp;
+use super::stdio::{LogSink, OutputSink};
+use crate::model::Event;
+use crate::runtime::limits::ExecutionLimiter;
+
+/// Live resources (streams, pollables, sockets, requests) of one component at most; each costs host memory.
+const MAX_RESOURCES: usize = 10_000;
+
+/// What the host functions of one execution see.
+pub(crate) struct HostContext {
+    pub(crate) input: Bytes,
+    pub(crate) output: OutputSink,
+    pub(crate) logs: LogSink,
+    pub(crate) limiter: ExecutionLimiter,
+    /// The core module's exported memory, once found.
+    pub(crate) memory: Option<Memory>,
+    /// Text of the last error, for `last_error`.
+    pub(crate) last_error: Bytes,
+    /// For core modules that import WASI; made from the grant before the guest starts.
+    pub(crate) preview1: Option<WasiP1Ctx>,
+    /// For components; made from the grant before the guest starts.
+    pub(crate) preview2: Option<Box<Preview2>>,
+}
+
+/// The WASI 0.2 state of a component.
+pub(crate) struct Preview2 {
+    pub(crate) context: WasiCtx,
+    pub(crate) table: ResourceTable,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) hooks: DeniedHttp,
+}
+
+impl HostContext {
+    pub(crate) fn new(
+        input: Bytes,
+        limits: &Limits,
+        table_elements: u32,
+        events: Option<mpsc::Sender<Event>>,
+    ) -> Self {
+        Self {
+            input,
+            output: OutputSink::new(limits.output_bytes),
+            logs: LogSink::new(limits, events),
+            limiter: ExecutionLimiter::new(limits.memory_bytes, table_elements),
+            memory: None,
+            last_error: Bytes::new(),
+            preview1: None,
+            preview2: None,
+        }
+    }
+
+    /// Remembers the error for `last_error` and answers its code.
+    pub(crate) fn fail(&mut self, error: AbiError) -> i32 {
+        self.last_error = Bytes::from_static(error.text().as_bytes());
+        error.code()
+    }
+
+    /// The WASI 0.1 state; an empty sandbox where none was made.
+    pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
+        self.preview1.get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
+    }
+
+    fn preview2(&mut self) -> &mut Preview2 {
+        self.preview2.get_or_insert_with(|| Box::new(Preview2::new(WasiCtxBuilder::new().build())))
+    }
+}
+
+impl Preview2 {
+    pub(crate) fn new(context: WasiCtx) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        Self { context, table, http: WasiHttpCtx::new(), hooks: DeniedHttp }
+    }
+}
+
+impl WasiView for HostContext {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let wasi = self.preview2();
+        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+    }
+}
+
+impl WasiHttpView for HostContext {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let wasi = self.preview2();
+        WasiHttpCtxView { hooks: &mut wasi.hooks, table: &mut wasi.table, ctx: &mut wasi.http }
+    }
+}

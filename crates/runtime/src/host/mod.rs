@@ -1,0 +1,8 @@
+//! The host's side of a running guest: what it may call, and what those calls may touch.
+
+pub(crate) mod abi;
+pub(crate) mod api;
+pub(crate) mod component;
+pub(crate) mod context;
+pub(crate) mod sandbox;
+pub(crate) mod stdio;

@@ -1,0 +1,344 @@
+//! Where a guest's words go: its output, and its log. Both are bounded; output over the limit ends
+//! the execution, log lines over the limit are counted and dropped.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use mentat_manifest::{ByteCount, Limits, escape_untrusted};
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+use tokio::sync::mpsc;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::model::{Event, LogLevel, LogLine};
+
+/// Bytes of one log line at most; the rest of it is dropped and said so.
+const MAX_LINE_BYTES: usize = 16 << 10;
+/// Bytes that a guest may hand over in one write of a stream.
+const WRITE_PERMIT_BYTES: usize = 64 << 10;
+
+/// The marker error by which a guest ends that wrote more output than its limit.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("output limit exceeded")]
+pub(crate) struct OutputOverflow;
+
+/// The output of one execution.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputSink {
+    limit: usize,
+    buffer: Arc<Mutex<BytesMut>>,
+}
+
+/// The log of one execution.
+#[derive(Clone, Debug)]
+pub(crate) struct LogSink {
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Debug)]
+struct Log {
+    lines: Vec<LogLine>,
+    dropped: u64,
+    bytes_left: usize,
+    lines_left: u32,
+    events: Option<mpsc::Sender<Event>>,
+}
+
+/// A guest's stdout as its output.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputStdio(pub(crate) OutputSink);
+
+/// A guest's stdout or stderr as log lines.
+#[derive(Clone, Debug)]
+pub(crate) struct LogStdio {
+    level: LogLevel,
+    logs: LogSink,
+    partial: Arc<Mutex<PartialLine>>,
+}
+
+#[derive(Debug, Default)]
+struct PartialLine {
+    bytes: Vec<u8>,
+    skipped: usize,
+}
+
+impl OutputSink {
+    pub(crate) fn new(limit: ByteCount) -> Self {
+        Self { limit: usize::try_from(limit.0).unwrap_or(usize::MAX), buffer: Arc::default() }
+    }
+
+    /// Replaces the output; the caller has bounded `bytes` by the guest's memory already.
+    ///
+    /// # Errors
+    /// [`OutputOverflow`] when it is more than the limit.
+    pub(crate) fn set(&self, bytes: &[u8]) -> Result<(), OutputOverflow> {
+        if bytes.len() > self.limit {
+            return Err(OutputOverflow);
+        }
+        *self.buffer.lock() = BytesMut::from(bytes);
+        Ok(())
+    }
+
+    /// Adds to the output.
+    ///
+    /// # Errors
+    /// [`OutputOverflow`] when it would be more than the limit.
+    pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), OutputOverflow> {
+        let mut buffer = self.buffer.lock();
+        if bytes.len() > self.limit.saturating_sub(buffer.len()) {
+            return Err(OutputOverflow);
+        }
+        buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Takes what was written.
+    pub(crate) fn take(&self) -> Bytes {
+        std::mem::take(&mut *self.buffer.lock()).freeze()
+    }
+}
+
+impl LogSink {
+    pub(crate) fn new(limits: &Limits, events: Option<mpsc::Sender<Event>>) -> Self {
+        Self {
+            log: Arc::new(Mutex::new(Log {
+                lines: Vec::new(),
+                dropped: 0,
+                bytes_left: usize::try_from(limits.log_bytes.0).unwrap_or(usize::MAX),
+                lines_left: limits.log_lines,
+                events,
+            })),
+        }
+    }
+
+    /// Logs one line: made UTF-8, cut to its bound and escaped.
+    pub(crate) fn log(&self, level: LogLevel, text: &[u8]) {
+        self.log_cut(level, text, 0);
+    }
+
+    fn log_cut(&self, level: LogLevel, text: &[u8], skipped: usize) {
+        let mut log = self.log.lock();
+        let kept = text.get(..MAX_LINE_BYTES).unwrap_or(text);
+        let skipped = skipped.saturating_add(text.len() - kept.len());
+        if log.lines_left == 0 || kept.len() > log.bytes_left {
+            log.dropped = log.dropped.saturating_add(1);
+            return;
+        }
+        log.lines_left -= 1;
+        log.bytes_left -= kept.len();
+        let mut message = escape_untrusted(&String::from_utf8_lossy(kept), MAX_LINE_BYTES);
+        if skipped > 0 {
+            message.push_str(&format!("… ({skipped} bytes more)"));
+        }
+        let line = LogLine { level, message, timestamp: SystemTime::now() };
+        if let Some(events) = &log.events {
+            // A listener that does not keep up loses lines here; they are all in the outcome.
+            let _ = events.try_send(Event::Log(line.clone()));
+        }
+        log.lines.push(line);
+    }
+
+    /// Takes the lines and the number of those dropped.
+    pub(crate) fn take(&self) -> (Vec<LogLine>, u64) {
+        let mut log = self.log.lock();
+        (std::mem::take(&mut log.lines), log.dropped)
+    }
+}
+
+impl LogStdio {
+    pub(crate) fn new(level: LogLevel, logs: LogSink) -> Self {
+        Self { level, logs, partial: Arc::default() }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let mut partial = self.partial.lock();
+        let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
+        while let Some(piece) = pieces.next() {
+            let room = MAX_LINE_BYTES.saturating_sub(partial.bytes.len());
+            let kept = piece.get(..room).unwrap_or(piece);
+            partial.bytes.extend_from_slice(kept);
+            partial.skipped = partial.skipped.saturating_add(piece.len() - kept.len());
+            if pieces.peek().is_some() {
+                self.end_line(&mut partial);
+            }
+        }
+    }
+
+    fn end_line(&self, partial: &mut PartialLine) {
+        let line = std::mem::take(partial);
+        let text = line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes);
+        self.logs.log_cut(self.level, text, line.skipped);
+    }
+
+    /// Logs a last line that was not ended by a newline.
+    pub(crate) fn finish(&self) {
+        let mut partial = self.partial.lock();
+        if !partial.bytes.is_empty() {
+            self.end_line(&mut partial);
+        }
+    }
+}
+
+impl IsTerminal for OutputStdio {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for OutputStdio {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for OutputStdio {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.append(&bytes).map_err(|overflow| StreamError::Trap(overflow.into()))
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_PERMIT_BYTES)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for OutputStdio {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for OutputStdio {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.append(bytes).map(|()| bytes.len()).map_err(io::Error::other))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl IsTerminal for LogStdio {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStdio {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for LogStdio {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        Self::write(self, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_PERMIT_BYTES)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for LogStdio {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for LogStdio {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Self::write(&self, bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink(log_bytes: u64, log_lines: u32) -> LogSink {
+        let limits = Limits { log_bytes: ByteCount(log_bytes), log_lines, ..Limits::DEFAULT };
+        LogSink::new(&limits, None)
+    }
+
+    fn messages(logs: &LogSink) -> Vec<String> {
+        logs.take().0.into_iter().map(|line| line.message).collect()
+    }
+
+    #[test]
+    fn splits_a_stream_into_lines_and_keeps_the_last_unfinished_one() {
+        let logs = sink(1000, 10);
+        let stdio = LogStdio::new(LogLevel::Info, logs.clone());
+        stdio.write(b"one\r\ntw");
+        stdio.write(b"o\n\nthree");
+        stdio.finish();
+        assert_eq!(messages(&logs), ["one", "two", "", "three"]);
+    }
+
+    #[test]
+    fn cuts_a_line_without_end_and_says_by_how_much() {
+        let logs = sink(1 << 20, 10);
+        let stdio = LogStdio::new(LogLevel::Info, logs.clone());
+        for _ in 0..3 {
+            stdio.write(&[b'x'; MAX_LINE_BYTES]);
+        }
+        stdio.write(b"\nnext\n");
+        let lines = messages(&logs);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].ends_with(&format!("… ({} bytes more)", 2 * MAX_LINE_BYTES)));
+        assert_eq!(lines[1], "next");
+    }
+
+    #[test]
+    fn counts_what_is_over_the_limits() {
+        let logs = sink(10, 2);
+        for text in ["12345", "123456", "12345", "1"] {
+            logs.log(LogLevel::Info, text.as_bytes());
+        }
+        let (lines, dropped) = logs.take();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(dropped, 2);
+    }
+
+    #[test]
+    fn refuses_output_over_the_limit_and_keeps_what_fits() {
+        let output = OutputSink::new(ByteCount(4));
+        output.append(b"1234").unwrap();
+        assert!(output.append(b"5").is_err());
+        assert!(output.set(b"12345").is_err());
+        output.set(b"ok").unwrap();
+        assert_eq!(output.take(), "ok");
+    }
+}

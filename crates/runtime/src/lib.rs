@@ -1,0 +1,18 @@
+//! Runs agents compiled to WebAssembly, each execution in a pristine sandbox with exactly the powers
+//! and the budget of its grant.
+//!
+//! Three rooms: `runtime` (Wasmtime: engines, modules, permits, calls), `host` (what a guest can call)
+//! and `security` (who decides). [`Runtime`] is the way in; see `docs/embed.md` for a whole program.
+
+pub mod error;
+mod host;
+pub mod model;
+mod runtime;
+pub mod security;
+
+pub use runtime::compile::{CompileConfig, CompileRequest, Compiler, compile_here};
+pub use runtime::engine::{Allocator, EngineConfig};
+pub use runtime::inspect::{Export, Import, ImportKind, MemoryInfo, ModuleInfo, Shape, Signature};
+pub use runtime::module::Module;
+pub use runtime::pool::{Pool, PoolConfig};
+pub use runtime::{CodeOrigin, Loaded, Runtime, RuntimeConfig};

@@ -1,0 +1,208 @@
+//! Compiling is hostile work: a small module can keep Cranelift busy for a minute, and a compile
+//! cannot be cancelled from inside. So it happens in a child process of the same binary, under CPU,
+//! memory and wall-clock limits, killed when over; the parent maps the artifact that it wrote.
+//!
+//! Invariant: the service's own process never runs Cranelift unless an embedder chose `InProcess`.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mentat_manifest::{ByteCount, Metering, escape_untrusted};
+use rustix::process::{Resource, Rlimit, Signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use super::engine::code_config;
+use super::inspect::invalid;
+use crate::error::{Error, ModuleProblemKind};
+
+/// What one compile may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompileConfig {
+    /// Wall clock, in milliseconds.
+    pub timeout_ms: u64,
+    /// CPU time of all its threads, in seconds.
+    pub cpu_seconds: u64,
+    /// Address space of the compiling process, in bytes.
+    pub memory: ByteCount,
+    /// Compiles at the same time; further ones wait.
+    pub concurrency: u32,
+    /// Bytes of a module at most.
+    pub max_module: ByteCount,
+}
+
+/// Where compiles happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compiler {
+    /// In a child process: this program is run with the arguments of [`CompileRequest::to_args`].
+    /// The `mentat` binary is one; an embedder's own can be another, by calling [`compile_here`].
+    Child(PathBuf),
+    /// In this process, without limits: for embedders who trust their modules.
+    InProcess,
+}
+
+/// One compile, as the child is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileRequest {
+    /// How the code will be metered.
+    pub metering: Metering,
+    /// Stack that guests will have, in bytes; part of the code's configuration.
+    pub stack: ByteCount,
+    /// Where the artifact goes.
+    pub output: PathBuf,
+    /// CPU seconds that the process may take.
+    pub cpu_seconds: u64,
+    /// Address space that the process may take, in bytes.
+    pub memory: ByteCount,
+}
+
+/// Bytes of the child's message at most.
+const MAX_MESSAGE_BYTES: u64 = 16 << 10;
+
+impl Default for CompileConfig {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 60_000,
+            cpu_seconds: 120,
+            memory: ByteCount(4 << 30),
+            concurrency: 1,
+            max_module: ByteCount(128 << 20),
+        }
+    }
+}
+
+impl CompileRequest {
+    /// The command line that makes a child do this.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let metering = match self.metering {
+            Metering::Fuel => "fuel",
+            Metering::Epoch => "epoch",
+        };
+        vec![
+            "compile".into(),
+            "-".into(),
+            "--output".into(),
+            self.output.display().to_string(),
+            "--metering".into(),
+            metering.into(),
+            "--stack".into(),
+            self.stack.0.to_string(),
+            "--cpu-seconds".into(),
+            self.cpu_seconds.to_string(),
+            "--memory".into(),
+            self.memory.0.to_string(),
+        ]
+    }
+}
+
+/// Compiles in a child process.
+///
+/// # Errors
+/// `INVALID_MODULE` when the module does not validate, or the compile goes over a limit; `INTERNAL`
+/// when the child cannot be run.
+pub(crate) async fn compile_in_child(
+    program: &Path,
+    request: &CompileRequest,
+    module: Bytes,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let mut child = Command::new(program)
+        .args(request.to_args())
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| Error::internal(format!("starting the compiler `{}`", program.display()), error))?;
+    let stdin = child.stdin.take();
+    let stderr = child.stderr.take();
+    let work = async {
+        let send = async {
+            if let Some(mut stdin) = stdin {
+                // A child that refuses early closes its end; its message says why.
+                let _ = stdin.write_all(&module).await;
+            }
+        };
+        let receive = async {
+            let mut message = Vec::new();
+            if let Some(stderr) = stderr {
+                let _ = stderr.take(MAX_MESSAGE_BYTES).read_to_end(&mut message).await;
+            }
+            message
+        };
+        let ((), message) = tokio::join!(send, receive);
+        (child.wait().await, message)
+    };
+    let limit = |what: String| {
+        invalid(
+            ModuleProblemKind::CompileLimit,
+            "compile",
+            format!("compiling the module took more than {what}; make it smaller, or have the operator raise `compile.*`"),
+        )
+    };
+    let Ok((status, message)) = tokio::time::timeout(timeout, work).await else {
+        return Err(limit(format!("{} ms", timeout.as_millis())));
+    };
+    let status = status.map_err(|error| Error::internal("waiting for the compiler", error))?;
+    if status.success() {
+        return Ok(());
+    }
+    let message = escape_untrusted(String::from_utf8_lossy(&message).trim(), 1024);
+    match status.code() {
+        Some(code) if code == i32::from(crate::error::Reason::InvalidModule.exit_code()) => {
+            Err(invalid(ModuleProblemKind::Malformed, "module", message))
+        }
+        Some(code) => Err(Error::internal(format!("the compiler ended with exit code {code}"), message)),
+        // Ended by a signal: SIGXCPU and SIGKILL for time, SIGABRT and SIGSEGV for memory.
+        None => Err(limit(format!("{} s of CPU time or {} of memory", request.cpu_seconds, request.memory))),
+    }
+}
+
+/// Does the child's work in this process: takes the limits upon itself for good, reads the module,
+/// writes the artifact.
+///
+/// # Errors
+/// `INVALID_MODULE` when the module does not validate; `INTERNAL` when a limit cannot be set or the
+/// artifact cannot be written.
+pub fn compile_here(request: &CompileRequest, input: &mut dyn Read) -> Result<(), Error> {
+    confine(request)?;
+    let mut module = Vec::new();
+    input.read_to_end(&mut module).map_err(|error| Error::internal("reading the module", error))?;
+    let artifact = compile(&module, request.metering, request.stack)?;
+    let written = std::fs::File::create(&request.output).and_then(|mut file| file.write_all(&artifact));
+    written.map_err(|error| Error::internal(format!("writing `{}`", request.output.display()), error))
+}
+
+/// Compiles in this process.
+pub(crate) fn compile(module: &[u8], metering: Metering, stack: ByteCount) -> Result<Vec<u8>, Error> {
+    let engine = wasmtime::Engine::new(&code_config(metering, stack))
+        .map_err(|error| Error::internal("making the compiling engine", error))?;
+    let compiled = if wasmparser::Parser::is_component(module) {
+        engine.precompile_component(module)
+    } else {
+        engine.precompile_module(module)
+    };
+    compiled.map_err(|error| {
+        invalid(ModuleProblemKind::Malformed, "module", escape_untrusted(&format!("{error:#}"), 1024))
+    })
+}
+
+fn confine(request: &CompileRequest) -> Result<(), Error> {
+    let failed = |what: &str, error: rustix::io::Errno| Error::internal(format!("limiting {what}"), error);
+    let both = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
+    rustix::process::setrlimit(Resource::Cpu, both(request.cpu_seconds))
+        .map_err(|error| failed("CPU time", error))?;
+    rustix::process::setrlimit(Resource::As, both(request.memory.0))
+        .map_err(|error| failed("memory", error))?;
+    rustix::process::setrlimit(Resource::Core, both(0)).map_err(|error| failed("core dumps", error))?;
+    // Not to outlive the service when that is killed.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| failed("its life", error))
+}

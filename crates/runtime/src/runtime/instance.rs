@@ -1,0 +1,180 @@
+//! One store, one call: the only place where a guest runs. A fresh store and instance for each
+//! execution, dropped at its end; nothing survives but the [`Outcome`].
+//!
+//! Invariant: whatever the guest does (compute, wait in a host call, recurse, allocate), the call
+//! ends at the grant's wall clock, and dropping the future ends it at once.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mentat_manifest::{Fuel, Metering};
+use wasmtime::Store;
+use wasmtime_wasi::I32Exit;
+
+use super::module::{CoreCall, Entry, Module};
+use super::pool::Permit;
+use super::trap::{self, Ended};
+use crate::error::Error;
+use crate::host::context::{HostContext, Preview2};
+use crate::host::sandbox::{self, OpenLines, Stdio};
+use crate::model::{Answer, Invocation, LogLevel, Outcome, Usage};
+use crate::security::policy::Grant;
+
+/// Host memory that one WASI call may take for copies and subscriptions, beyond input and output.
+const HOST_CALL_BYTES: usize = 8 << 20;
+/// What a component's `err` ends with; its text is the last log line.
+const EXIT_COMPONENT_ERROR: i32 = 1;
+
+/// Executes `module` once.
+pub(crate) async fn run(module: &Module, table_elements: u32, grant: &Grant, invocation: Invocation, permit: Permit) -> Outcome {
+    let limits = grant.limits();
+    let context = HostContext::new(invocation.input, limits, table_elements, invocation.events);
+    let logs = context.logs.clone();
+    let output = context.output.clone();
+    let mut store = Store::new(&module.engine.wasmtime, context);
+    let mut clock = Clock { started: Instant::now(), called: None };
+
+    let prepared = prepare(&mut store, module, grant);
+    let (result, open_lines) = match prepared {
+        Err(error) => (Err(error), OpenLines::default()),
+        Ok(open_lines) => {
+            let called = tokio::time::timeout(limits.timeout, call(&mut store, module, &mut clock)).await;
+            let result = match called {
+                Err(_elapsed) => Err(Error::Timeout { limit: limits.timeout }),
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(error)) => {
+                    match trap::classify(&error, limits, store.data().limiter.refused()) {
+                        Ended::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
+                        Ended::Failed(error) => Err(error),
+                    }
+                }
+            };
+            (result, open_lines)
+        }
+    };
+    open_lines.finish();
+
+    let ended = Instant::now();
+    let called = clock.called.unwrap_or(ended);
+    let usage = Usage {
+        fuel: fuel_used(&store, module, grant),
+        peak_memory: store.data().limiter.memory_peak(),
+        instantiation: called.duration_since(clock.started),
+        execution: ended.duration_since(called),
+        queued: permit.queued(),
+    };
+    // The slot goes back to the pool before the permit to use one does.
+    drop(store);
+    drop(permit);
+    let (logs, logs_dropped) = logs.take();
+    Outcome { result, usage, logs, logs_dropped }
+}
+
+/// When things happened; written from inside the call, read after it, even if it was cut off.
+struct Clock {
+    started: Instant,
+    called: Option<Instant>,
+}
+
+fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Result<OpenLines, Error> {
+    let limits = grant.limits();
+    store.limiter(|context| &mut context.limiter);
+    store.epoch_deadline_async_yield_and_update(1);
+    store.set_epoch_deadline(1);
+    if module.metering() == Metering::Fuel {
+        store.set_fuel(limits.fuel.0).map_err(|error| Error::internal("setting the fuel", error))?;
+    }
+    // A component's input and output are copied through the host; a core module's are not.
+    let transfer = limits.output_bytes.0.max(store.data().input.len() as u64);
+    let transfer = usize::try_from(transfer).unwrap_or(usize::MAX / 2);
+    match &module.entry {
+        Entry::Core { call, .. } => {
+            store.set_hostcall_fuel(HOST_CALL_BYTES);
+            if !module.info().uses_wasi() {
+                return Ok(OpenLines::default());
+            }
+            let stdio = match call {
+                CoreCall::Start => Stdio::Command,
+                CoreCall::Process => Stdio::Logged,
+            };
+            let (mut wasi, open_lines) = sandbox::build(grant, store.data(), stdio)?;
+            store.data_mut().preview1 = Some(wasi.build_p1());
+            Ok(open_lines)
+        }
+        Entry::Agent(_) | Entry::Command(_) => {
+            store.set_hostcall_fuel(transfer.saturating_add(HOST_CALL_BYTES));
+            let stdio = match module.entry {
+                Entry::Command(_) => Stdio::Command,
+                _ => Stdio::Logged,
+            };
+            let (mut wasi, open_lines) = sandbox::build(grant, store.data(), stdio)?;
+            store.data_mut().preview2 = Some(Box::new(Preview2::new(wasi.build())));
+            Ok(open_lines)
+        }
+    }
+}
+
+async fn call(store: &mut Store<HostContext>, module: &Module, clock: &mut Clock) -> wasmtime::Result<Answer> {
+    match &module.entry {
+        Entry::Core { pre, call, initialize } => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            if *initialize {
+                let function = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")?;
+                function.call_async(&mut *store, ()).await?;
+            }
+            let exit_code = match call {
+                CoreCall::Process => {
+                    let process = instance.get_typed_func::<(), i32>(&mut *store, "process")?;
+                    clock.called = Some(Instant::now());
+                    process.call_async(&mut *store, ()).await?
+                }
+                CoreCall::Start => {
+                    let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+                    clock.called = Some(Instant::now());
+                    start.call_async(&mut *store, ()).await?;
+                    0
+                }
+            };
+            Ok(Answer { output: store.data().output.take(), exit_code })
+        }
+        Entry::Agent(pre) => {
+            let agent = pre.instantiate_async(&mut *store).await?;
+            let input = store.data().input.clone();
+            clock.called = Some(Instant::now());
+            match agent.call_process(&mut *store, &input).await? {
+                Ok(output) => {
+                    store.data().output.set(&output)?;
+                    Ok(Answer { output: Bytes::from(output), exit_code: 0 })
+                }
+                Err(text) => {
+                    store.data().logs.log(LogLevel::Error, text.as_bytes());
+                    Ok(Answer { output: Bytes::new(), exit_code: EXIT_COMPONENT_ERROR })
+                }
+            }
+        }
+        Entry::Command(pre) => {
+            let command = pre.instantiate_async(&mut *store).await?;
+            clock.called = Some(Instant::now());
+            match command.wasi_cli_run().call_run(&mut *store).await? {
+                Ok(()) => Ok(Answer { output: store.data().output.take(), exit_code: 0 }),
+                Err(()) => Err(I32Exit(1).into()),
+            }
+        }
+    }
+}
+
+fn fuel_used(store: &Store<HostContext>, module: &Module, grant: &Grant) -> Option<Fuel> {
+    if module.metering() != Metering::Fuel {
+        return None;
+    }
+    let left = store.get_fuel().ok()?;
+    Some(Fuel(grant.limits().fuel.0.saturating_sub(left)))
+}
+
+impl Usage {
+    /// From admission to the end.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.instantiation.saturating_add(self.execution)
+    }
+}

@@ -1,0 +1,288 @@
+//! The executor: engines, compiled modules, permits, and one call after another, each in a sandbox
+//! of its own. [`Runtime`] is the whole of it for embedders and for the service alike.
+
+pub(crate) mod cache;
+pub(crate) mod compile;
+pub(crate) mod engine;
+pub(crate) mod inspect;
+pub(crate) mod instance;
+pub(crate) mod limits;
+pub(crate) mod module;
+pub(crate) mod pool;
+pub(crate) mod trap;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mentat_manifest::{Metering, ModuleDigest, escape_untrusted};
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, Semaphore};
+
+use self::cache::ArtifactCache;
+use self::compile::{CompileConfig, CompileRequest, Compiler};
+use self::engine::{Engine, EngineConfig, MeteredEngine};
+use self::inspect::{ModuleInfo, invalid};
+use self::module::{Code, Module};
+use self::pool::{Pool, PoolConfig};
+use crate::error::{Error, ModuleProblemKind};
+use crate::model::{Invocation, Outcome, Usage};
+use crate::security::policy::Grant;
+
+/// What a runtime is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// The engines and their pools.
+    pub engine: EngineConfig,
+    /// The queue before the pool.
+    pub pool: PoolConfig,
+    /// What a compile may take.
+    pub compile: CompileConfig,
+    /// Where compiled code is kept; `None` for a private directory that goes with the runtime.
+    pub artifacts: Option<PathBuf>,
+}
+
+/// Loads modules and executes them.
+#[derive(Debug)]
+pub struct Runtime {
+    config: RuntimeConfig,
+    compiler: Compiler,
+    engine: Engine,
+    pool: Pool,
+    artifacts: ArtifactCache,
+    /// Keeps the private artifact directory alive.
+    _private: Option<tempfile::TempDir>,
+    compiling: Semaphore,
+    modules: Mutex<HashMap<ModuleKey, Slot>>,
+}
+
+/// A module that is ready, and where its code came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The module.
+    pub module: Arc<Module>,
+    /// Where its code came from.
+    pub origin: CodeOrigin,
+}
+
+/// Where compiled code came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeOrigin {
+    /// It was in memory.
+    Memory,
+    /// It was on disk.
+    Disk,
+    /// It was compiled just now, in this time.
+    Compiled(Duration),
+}
+
+type ModuleKey = (ModuleDigest, Metering);
+
+/// A module in memory or on its way there.
+#[derive(Debug, Clone)]
+enum Slot {
+    Ready(Weak<Module>),
+    Loading(Arc<OnceCell<Result<Loaded, Error>>>),
+}
+
+impl Runtime {
+    /// Makes a runtime.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the configuration does not fit this machine; `INTERNAL` when the
+    /// artifact directory cannot be used.
+    pub fn new(config: RuntimeConfig, compiler: Compiler) -> Result<Self, Error> {
+        let engine = Engine::new(config.engine.clone())?;
+        let (directory, private) = match &config.artifacts {
+            Some(directory) => (directory.clone(), None),
+            None => {
+                let private = tempfile::Builder::new()
+                    .prefix("mentat-artifacts-")
+                    .tempdir()
+                    .map_err(|error| Error::internal("making a directory for artifacts", error))?;
+                (private.path().to_owned(), Some(private))
+            }
+        };
+        Ok(Self {
+            pool: Pool::new(config.engine.max_executions, config.pool.clone()),
+            compiling: Semaphore::new(usize::try_from(config.compile.concurrency.max(1)).unwrap_or(1)),
+            artifacts: ArtifactCache::open(&directory)?,
+            modules: Mutex::default(),
+            _private: private,
+            engine,
+            compiler,
+            config,
+        })
+    }
+
+    /// Who runs now.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// What this runtime is made of.
+    #[must_use]
+    pub fn config(&self) -> &RuntimeConfig {
+        &self.config
+    }
+
+    /// Reads and checks a module without compiling it.
+    ///
+    /// # Errors
+    /// `INVALID_MODULE` with everything that is wrong.
+    pub fn check(&self, bytes: &[u8], metering: Metering) -> Result<ModuleInfo, Error> {
+        let limit = self.config.compile.max_module;
+        if bytes.len() as u64 > limit.0 {
+            return Err(invalid(
+                ModuleProblemKind::Malformed,
+                "size",
+                format!("the module has {} bytes, the limit is {limit}", bytes.len()),
+            ));
+        }
+        let info = ModuleInfo::read(bytes)?;
+        module::check(&info, self.engine.metered(metering)?, &self.config.engine)?;
+        Ok(info)
+    }
+
+    /// Makes a module ready: from memory, from disk, or by compiling it. Callers that ask for the
+    /// same module at the same time share one compile; when the one that does it goes away, another
+    /// takes over.
+    ///
+    /// # Errors
+    /// `INVALID_MODULE` when it cannot run here or cannot be compiled within the limits.
+    pub async fn load(self: &Arc<Self>, bytes: Bytes, metering: Metering) -> Result<Loaded, Error> {
+        let this = Arc::clone(self);
+        let module = bytes.clone();
+        let info = tokio::task::spawn_blocking(move || this.check(&module, metering))
+            .await
+            .map_err(|error| Error::internal("checking the module", error))??;
+        let key = (info.digest.clone(), metering);
+        let cell = match self.slot(&key) {
+            Ok(module) => return Ok(Loaded { module, origin: CodeOrigin::Memory }),
+            Err(cell) => cell,
+        };
+        let loaded = cell.get_or_init(|| self.load_code(info, bytes, metering)).await.clone();
+        let mut modules = self.modules.lock();
+        // Only the first to come back settles the slot; a later load may already own a new one.
+        if matches!(modules.get(&key), Some(Slot::Loading(current)) if Arc::ptr_eq(current, &cell)) {
+            match &loaded {
+                Ok(loaded) => modules.insert(key, Slot::Ready(Arc::downgrade(&loaded.module))),
+                Err(_) => modules.remove(&key),
+            };
+        }
+        loaded
+    }
+
+    /// Executes a module once, waiting for a place when all are taken.
+    pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
+        match self.pool.admit().await {
+            Ok(permit) => {
+                let tables = self.config.engine.table_elements;
+                instance::run(module, tables, grant, invocation, permit).await
+            }
+            Err(error) => {
+                Outcome { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
+            }
+        }
+    }
+
+    /// The module where it is in memory, else the cell in which it is loaded.
+    fn slot(&self, key: &ModuleKey) -> Result<Arc<Module>, Arc<OnceCell<Result<Loaded, Error>>>> {
+        let mut modules = self.modules.lock();
+        match modules.get(key) {
+            Some(Slot::Ready(module)) => {
+                if let Some(module) = module.upgrade() {
+                    return Ok(module);
+                }
+            }
+            Some(Slot::Loading(cell)) => return Err(Arc::clone(cell)),
+            None => {}
+        }
+        modules.retain(|_, slot| !matches!(slot, Slot::Ready(module) if module.strong_count() == 0));
+        let cell = Arc::new(OnceCell::new());
+        modules.insert(key.clone(), Slot::Loading(Arc::clone(&cell)));
+        Err(cell)
+    }
+
+    async fn load_code(&self, info: ModuleInfo, bytes: Bytes, metering: Metering) -> Result<Loaded, Error> {
+        let engine = self.engine.metered(metering)?;
+        if let Some(file) = self.artifacts.get(&engine.wasmtime, &info.digest, metering) {
+            match map_code(engine, file, info.component) {
+                Ok(code) => {
+                    let module = Arc::new(Module::link(engine, info, &code)?);
+                    return Ok(Loaded { module, origin: CodeOrigin::Disk });
+                }
+                Err(error) => tracing::warn!(%error, "compiled artifact does not fit; compiling again"),
+            }
+        }
+        let _turn = self
+            .compiling
+            .acquire()
+            .await
+            .map_err(|error| Error::internal("waiting for a turn to compile", error))?;
+        let started = Instant::now();
+        let file = self.compile(engine, &info, bytes, metering).await?;
+        let code = map_code(engine, file, info.component).map_err(|error| {
+            invalid(
+                ModuleProblemKind::MemoryFault,
+                "module",
+                format!("the module does not fit the engine: {}", escape_untrusted(&format!("{error:#}"), 512)),
+            )
+        })?;
+        let module = Arc::new(Module::link(engine, info, &code)?);
+        Ok(Loaded { module, origin: CodeOrigin::Compiled(started.elapsed()) })
+    }
+
+    async fn compile(
+        &self,
+        engine: &MeteredEngine,
+        info: &ModuleInfo,
+        bytes: Bytes,
+        metering: Metering,
+    ) -> Result<File, Error> {
+        let limits = &self.config.compile;
+        let failed = |error| Error::internal("keeping the compiled module", error);
+        let scratch = self.artifacts.scratch().map_err(failed)?;
+        let request = CompileRequest {
+            metering,
+            stack: self.config.engine.stack,
+            output: scratch.to_path_buf(),
+            cpu_seconds: limits.cpu_seconds,
+            memory: limits.memory,
+        };
+        match &self.compiler {
+            Compiler::Child(program) => {
+                let timeout = Duration::from_millis(limits.timeout_ms);
+                compile::compile_in_child(program, &request, bytes, timeout).await?;
+            }
+            Compiler::InProcess => {
+                let work = move || {
+                    let artifact = compile::compile(&bytes, request.metering, request.stack)?;
+                    std::fs::write(&request.output, artifact).map_err(failed)
+                };
+                tokio::task::spawn_blocking(work)
+                    .await
+                    .map_err(|error| Error::internal("compiling the module", error))??;
+            }
+        }
+        self.artifacts.keep(&engine.wasmtime, &info.digest, metering, scratch).map_err(failed)
+    }
+}
+
+#[allow(unsafe_code, reason = "mapping compiled code is unsafe by Wasmtime's design")]
+fn map_code(engine: &MeteredEngine, file: File, component: bool) -> wasmtime::Result<Code> {
+    // SAFETY: the file is an artifact that this installation's own compiler wrote: it comes from
+    // `ArtifactCache` alone, which gives out only files whose keyed digest it has just verified, or
+    // which it has just been handed by the compiler, in a directory private to the service.
+    unsafe {
+        if component {
+            wasmtime::component::Component::deserialize_open_file(&engine.wasmtime, file).map(Code::Component)
+        } else {
+            wasmtime::Module::deserialize_open_file(&engine.wasmtime, file).map(Code::Core)
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Who may run now: permits, and a bounded queue for those who wait. Every execution holds a
+//! [`Permit`] from before its store is made until after it is dropped, so there are never more live
+//! instances than the engine's pool has slots for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::Error;
+
+/// How long the queue is and how long anyone stands in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolConfig {
+    /// Callers that may wait for a permit; one more is refused.
+    pub queue_length: u32,
+    /// Milliseconds that a caller waits at most.
+    pub queue_timeout_ms: u64,
+}
+
+/// Hands out the right to be one live execution.
+#[derive(Debug)]
+pub struct Pool {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    size: u32,
+    config: PoolConfig,
+}
+
+/// The right to be one live execution; only [`Pool::admit`] makes one.
+#[derive(Debug)]
+pub struct Permit {
+    queued: Duration,
+    _running: OwnedSemaphorePermit,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { queue_length: 10_000, queue_timeout_ms: 10_000 }
+    }
+}
+
+impl Pool {
+    /// A pool of `size` permits.
+    #[must_use]
+    pub fn new(size: u32, config: PoolConfig) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(count(size))),
+            waiting: Arc::new(Semaphore::new(count(config.queue_length))),
+            size,
+            config,
+        }
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when the queue is full, or no place came free within the queue's time.
+    pub async fn admit(&self) -> Result<Permit, Error> {
+        if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok(Permit { queued: Duration::ZERO, _running: running });
+        }
+        let Ok(_place_in_queue) = self.waiting.try_acquire() else {
+            return Err(self.overloaded("the queue is full"));
+        };
+        let since = Instant::now();
+        let patience = Duration::from_millis(self.config.queue_timeout_ms);
+        match tokio::time::timeout(patience, Arc::clone(&self.running).acquire_owned()).await {
+            Ok(Ok(running)) => Ok(Permit { queued: since.elapsed(), _running: running }),
+            Ok(Err(_closed)) => Err(self.overloaded("the runtime is shutting down")),
+            Err(_elapsed) => Err(self.overloaded("no place came free in time")),
+        }
+    }
+
+    /// Executions that hold a permit now.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        self.size.saturating_sub(u32::try_from(self.running.available_permits()).unwrap_or(u32::MAX))
+    }
+
+    /// Permits in all.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    fn overloaded(&self, why: &str) -> Error {
+        Error::Overloaded {
+            message: format!("all {} places for executions are taken and {why}; try again later", self.size),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Permit {
+    /// How long its holder waited.
+    #[must_use]
+    pub fn queued(&self) -> Duration {
+        self.queued
+    }
+}
+
+fn count(places: u32) -> usize {
+    usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn refuses_when_the_queue_is_full_and_admits_when_a_place_comes_free() {
+        let pool = Pool::new(1, PoolConfig { queue_length: 0, queue_timeout_ms: 1_000 });
+        let permit = pool.admit().await.unwrap();
+        assert_eq!(pool.active(), 1);
+        assert!(matches!(pool.admit().await, Err(Error::Overloaded { .. })));
+        drop(permit);
+        pool.admit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn waits_no_longer_than_the_queue_allows() {
+        let pool = Pool::new(1, PoolConfig { queue_length: 8, queue_timeout_ms: 20 });
+        let _permit = pool.admit().await.unwrap();
+        assert!(matches!(pool.admit().await, Err(Error::Overloaded { .. })));
+    }
+}

@@ -1,0 +1,93 @@
+//! How an execution ended, read from the error that came out of the guest: which row of the error
+//! table, with a symbolised backtrace where the guest trapped.
+
+use mentat_manifest::{Limits, escape_untrusted};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::error::{Error, TrapFrame};
+use crate::host::api::GuestAbort;
+use crate::host::stdio::OutputOverflow;
+
+/// Frames of a backtrace at most; the innermost tell most.
+const MAX_FRAMES: usize = 32;
+/// Characters of a name or message that came from the guest.
+const MAX_TEXT_CHARS: usize = 512;
+
+/// How a guest ended that did not return.
+pub(crate) enum Ended {
+    /// It asked to exit with this code.
+    Exited(i32),
+    /// It failed.
+    Failed(Error),
+}
+
+/// Reads the error. `refused` says whether the limiter ever refused memory.
+pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: bool) -> Ended {
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return Ended::Exited(exit.0);
+    }
+    if error.downcast_ref::<OutputOverflow>().is_some() {
+        return Ended::Failed(Error::OutputTooLarge { limit: limits.output_bytes });
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        return Ended::Failed(Error::Overloaded {
+            message: "the pool has no free slot for this agent's memories and instances; try again later"
+                .into(),
+            retry_after: std::time::Duration::from_secs(1),
+        });
+    }
+    let trap = error.downcast_ref::<Trap>();
+    let failed = match trap {
+        Some(Trap::OutOfFuel) => Error::FuelExhausted { limit: limits.fuel },
+        Some(Trap::StackOverflow) => Error::StackOverflow { backtrace: backtrace(error) },
+        _ if refused => Error::MemoryLimit { limit: limits.memory_bytes, trap: Some(message(error)) },
+        _ => Error::Trap { message: message(error), backtrace: backtrace(error) },
+    };
+    Ended::Failed(failed)
+}
+
+fn message(error: &wasmtime::Error) -> String {
+    let text = if let Some(abort) = error.downcast_ref::<GuestAbort>() {
+        abort.to_string()
+    } else {
+        // The outermost context of an error from inside Wasmtime is the backtrace; what was said by
+        // a host function stands between it and the trap itself.
+        let mut said: Vec<String> = error
+            .chain()
+            .map(ToString::to_string)
+            .filter(|text| !text.starts_with("error while executing at wasm backtrace"))
+            .collect();
+        said.dedup();
+        said.join(": ")
+    };
+    escape_untrusted(text.trim_start_matches("wasm trap: "), MAX_TEXT_CHARS)
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<TrapFrame> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    backtrace.frames().iter().take(MAX_FRAMES).map(frame).collect()
+}
+
+fn frame(frame: &wasmtime::FrameInfo) -> TrapFrame {
+    let symbol = frame.symbols().first();
+    let function = symbol
+        .and_then(|symbol| symbol.name().map(str::to_owned))
+        .or_else(|| frame.func_name().map(demangle))
+        .unwrap_or_else(|| format!("<function {}>", frame.func_index()));
+    let location = symbol.and_then(|symbol| {
+        let file = escape_untrusted(symbol.file()?, MAX_TEXT_CHARS);
+        Some(symbol.line().map_or_else(|| file.clone(), |line| format!("{file}:{line}")))
+    });
+    TrapFrame {
+        function: escape_untrusted(&function, MAX_TEXT_CHARS),
+        location,
+        module_offset: frame.module_offset().map(|offset| offset as u64),
+    }
+}
+
+fn demangle(name: &str) -> String {
+    rustc_demangle::try_demangle(name).map_or_else(|_| name.to_owned(), |name| format!("{name:#}"))
+}

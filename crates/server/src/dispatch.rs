@@ -1,0 +1,304 @@
+//! Where a call runs: the one core behind every door. A door decodes a request into the types here,
+//! calls, and encodes the answer; whatever the doors offer, they cannot drift apart.
+//!
+//! An execution goes in a straight line: the agent from the registry, a grant from the policy, a
+//! place of its own and one of the pool, one store and one call, then the record of it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use mentat_manifest::{AgentId, AgentVersion, LimitsRequest, Manifest};
+use mentat_runtime::Runtime;
+use mentat_runtime::error::Error;
+use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome, Usage};
+use mentat_runtime::security::policy::Rules;
+use tokio::sync::mpsc;
+
+use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
+use crate::registry::{LoadedAgent, OnConflict, Registry};
+use crate::store::StoredAgent;
+use crate::telemetry::Metrics;
+
+/// The core behind every door.
+#[derive(Debug)]
+pub struct Dispatcher {
+    runtime: Arc<Runtime>,
+    registry: Registry,
+    rules: Rules,
+    executions: Arc<Executions>,
+    metrics: Arc<Metrics>,
+}
+
+/// A request to load an agent.
+#[derive(Debug)]
+pub struct LoadRequest {
+    /// The id that the client expects; checked against the manifest where given.
+    pub agent_id: Option<AgentId>,
+    /// The manifest's YAML text.
+    pub manifest: String,
+    /// The module.
+    pub module: Bytes,
+    /// What to do when the version is loaded with other content.
+    pub on_conflict: OnConflict,
+}
+
+/// A request to execute an agent.
+#[derive(Debug)]
+pub struct ExecuteRequest {
+    /// Which agent.
+    pub agent_id: AgentId,
+    /// Which version; the active one where `None`.
+    pub version: Option<AgentVersion>,
+    /// What the agent reads.
+    pub input: Bytes,
+    /// The caller's own id for the execution, so that it can cancel it; made here where `None`.
+    pub execution_id: Option<ExecutionId>,
+    /// A manifest whose limits narrow those of the loaded one.
+    pub manifest: Option<String>,
+    /// Limits that narrow the agent's.
+    pub narrowing: LimitsRequest,
+    /// Where live events go.
+    pub events: Option<mpsc::Sender<Event>>,
+}
+
+/// What came of an execution, with the names a door needs for its reply.
+#[derive(Debug)]
+pub struct Executed {
+    /// The execution's id.
+    pub execution_id: ExecutionId,
+    /// The version that ran; `None` when no agent was found.
+    pub version: Option<AgentVersion>,
+    /// The answer or the error, and what it cost.
+    pub outcome: Outcome,
+}
+
+impl Dispatcher {
+    /// A dispatcher; `remembered` finished executions can be asked for later.
+    #[must_use]
+    pub fn new(
+        runtime: Arc<Runtime>,
+        registry: Registry,
+        rules: Rules,
+        metrics: Arc<Metrics>,
+        remembered: usize,
+    ) -> Self {
+        Self { runtime, registry, rules, executions: Arc::new(Executions::new(remembered)), metrics }
+    }
+
+    /// Loads an agent and makes it the active version of its id.
+    ///
+    /// # Errors
+    /// `INVALID_MANIFEST`, `INVALID_MODULE`, `INVALID_REQUEST`.
+    pub async fn load(&self, caller: &Caller, request: LoadRequest) -> Result<Arc<LoadedAgent>, Error> {
+        if let Some(expected) = &request.agent_id {
+            let found = Manifest::parse(&request.manifest)?.id;
+            if found != *expected {
+                return Err(Error::InvalidRequest {
+                    message: format!("agent_id is `{expected}`, but the manifest's id is `{found}`"),
+                });
+            }
+        }
+        let loaded =
+            self.registry.load(caller, request.manifest, request.module, request.on_conflict).await;
+        if let Ok(agent) = &loaded {
+            self.metrics.module_loaded(agent.origin);
+            tracing::info!(
+                agent_id = %agent.stored.id, version = %agent.stored.version, module = %agent.stored.module,
+                tenant = %caller.tenant, "agent loaded"
+            );
+        }
+        loaded
+    }
+
+    /// Executes an agent. The outcome holds the error where there is one, since a failed execution
+    /// has an id, a cost and a log as well.
+    pub async fn execute(&self, caller: &Caller, request: ExecuteRequest) -> Executed {
+        let execution_id = request.execution_id.unwrap_or_default();
+        let agent = match self.registry.get(caller, &request.agent_id, request.version.as_ref()).await {
+            Ok(agent) => agent,
+            Err(error) => return Executed { execution_id, version: None, outcome: failed(error) },
+        };
+        let version = Some(agent.stored.version.clone());
+        let running = match self.begin(caller, execution_id, &agent.stored) {
+            Ok(running) => running,
+            Err(error) => return Executed { execution_id, version, outcome: failed(error) },
+        };
+        let outcome = tokio::select! {
+            outcome = self.run(caller, &agent, execution_id, request) => outcome,
+            () = running.cancelled() => failed(Error::Cancelled),
+        };
+        running.end(&outcome);
+        self.metrics.executed(&agent.stored.id, &outcome);
+        if let Err(error @ Error::Internal { .. }) = &outcome.result {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
+        }
+        Executed { execution_id, version, outcome }
+    }
+
+    /// Whether the agent, or the version of it, can be executed.
+    ///
+    /// # Errors
+    /// `INTERNAL`.
+    pub fn is_loaded(
+        &self,
+        caller: &Caller,
+        id: &AgentId,
+        version: Option<&AgentVersion>,
+    ) -> Result<bool, Error> {
+        self.registry.is_loaded(caller, id, version)
+    }
+
+    /// The agent with its module's facts, brought into memory if need be.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_FOUND`.
+    pub async fn get_agent(
+        &self,
+        caller: &Caller,
+        id: &AgentId,
+        version: Option<&AgentVersion>,
+    ) -> Result<Arc<LoadedAgent>, Error> {
+        self.registry.get(caller, id, version).await
+    }
+
+    /// The tenant's agents, all versions; the flag marks the active ones.
+    ///
+    /// # Errors
+    /// `INTERNAL`.
+    pub fn list_agents(
+        &self,
+        caller: &Caller,
+        after: Option<&(AgentId, AgentVersion)>,
+        limit: usize,
+    ) -> Result<Vec<(StoredAgent, bool)>, Error> {
+        self.registry.list(caller, after, limit)
+    }
+
+    /// Removes an agent, or one version of it; answers what was removed.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_FOUND`.
+    pub async fn unload(
+        &self,
+        caller: &Caller,
+        id: &AgentId,
+        version: Option<&AgentVersion>,
+    ) -> Result<Vec<StoredAgent>, Error> {
+        let removed = self.registry.unload(caller, id, version).await?;
+        tracing::info!(agent_id = %id, versions = removed.len(), tenant = %caller.tenant, "agent unloaded");
+        Ok(removed)
+    }
+
+    /// Makes a loaded version the active one: roll back, or forward.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_FOUND`.
+    pub async fn activate(
+        &self,
+        caller: &Caller,
+        id: &AgentId,
+        version: &AgentVersion,
+    ) -> Result<StoredAgent, Error> {
+        self.registry.activate(caller, id, version).await
+    }
+
+    /// Ends an execution; answers its record as it was.
+    ///
+    /// # Errors
+    /// `EXECUTION_NOT_FOUND`.
+    pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
+        self.executions.cancel(caller, execution_id)
+    }
+
+    /// A running or lately finished execution.
+    ///
+    /// # Errors
+    /// `EXECUTION_NOT_FOUND`.
+    pub fn get_execution(
+        &self,
+        caller: &Caller,
+        execution_id: ExecutionId,
+    ) -> Result<ExecutionRecord, Error> {
+        self.executions.get(caller, execution_id)
+    }
+
+    fn begin(
+        &self,
+        caller: &Caller,
+        execution_id: ExecutionId,
+        agent: &StoredAgent,
+    ) -> Result<Running, Error> {
+        self.executions.begin(ExecutionRecord {
+            execution_id,
+            agent_id: agent.id.clone(),
+            version: agent.version.clone(),
+            caller: caller.clone(),
+            started: SystemTime::now(),
+            status: ExecutionStatus::Running,
+        })
+    }
+
+    async fn run(
+        &self,
+        caller: &Caller,
+        agent: &LoadedAgent,
+        execution_id: ExecutionId,
+        request: ExecuteRequest,
+    ) -> Outcome {
+        let limit = self.rules.max_input;
+        if request.input.len() as u64 > limit.0 {
+            return failed(Error::InvalidRequest {
+                message: format!("the input has {} bytes, the limit is {limit}", request.input.len()),
+            });
+        }
+        let narrowing = match narrowing(agent, request.manifest.as_deref(), request.narrowing) {
+            Ok(narrowing) => narrowing,
+            Err(error) => return failed(error),
+        };
+        let grant = match self.rules.decide(&agent.manifest, &narrowing) {
+            Ok(grant) => grant,
+            Err(error) => return failed(error),
+        };
+        let _place = match &agent.places {
+            Some(places) => match places.admit().await {
+                Ok(place) => Some(place),
+                Err(error) => return failed(error),
+            },
+            None => None,
+        };
+        let invocation = Invocation {
+            execution_id,
+            input: request.input,
+            caller: caller.clone(),
+            events: request.events,
+        };
+        self.runtime.execute(&agent.module, &grant, invocation).await
+    }
+}
+
+/// What the caller takes away, by limits of its own and by a manifest of its own.
+fn narrowing(
+    agent: &LoadedAgent,
+    manifest: Option<&str>,
+    limits: LimitsRequest,
+) -> Result<[LimitsRequest; 2], Error> {
+    let Some(text) = manifest else {
+        return Ok([limits, LimitsRequest::default()]);
+    };
+    let manifest = Manifest::parse(text)?;
+    if manifest.id != agent.manifest.id {
+        return Err(Error::InvalidRequest {
+            message: format!(
+                "the manifest given for this execution has the id `{}`, the agent's is `{}`",
+                manifest.id, agent.manifest.id
+            ),
+        });
+    }
+    Ok([limits, manifest.limits_request()])
+}
+
+fn failed(error: Error) -> Outcome {
+    Outcome { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
+}

@@ -1,0 +1,236 @@
+//! Who is running, and who ran lately: what `GetExecution` answers and `CancelExecution` reaches.
+//! Bounded; a record belongs to its tenant and is invisible to others.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use mentat_manifest::{AgentId, AgentVersion};
+use mentat_runtime::error::{Error, Reason};
+use mentat_runtime::model::{Caller, ExecutionId, Outcome, Usage};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Running and lately finished executions.
+#[derive(Debug)]
+pub struct Executions {
+    table: Mutex<Table>,
+    remembered: usize,
+}
+
+/// One execution, running or finished.
+#[derive(Clone, Debug)]
+pub struct ExecutionRecord {
+    /// Its id.
+    pub execution_id: ExecutionId,
+    /// The agent it runs.
+    pub agent_id: AgentId,
+    /// The version of the agent.
+    pub version: AgentVersion,
+    /// On whose behalf.
+    pub caller: Caller,
+    /// When it was asked for.
+    pub started: SystemTime,
+    /// Where it stands.
+    pub status: ExecutionStatus,
+}
+
+/// Where an execution stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecutionStatus {
+    /// Waiting for a place, or running.
+    Running,
+    /// The guest ran to its end.
+    Finished {
+        /// The guest's own verdict.
+        exit_code: i32,
+        /// What it cost.
+        usage: Usage,
+        /// From being asked for to its end.
+        duration: Duration,
+    },
+    /// The guest did not run to its end.
+    Failed {
+        /// Which row of the error table.
+        reason: Reason,
+        /// The sentence that the caller was given.
+        message: String,
+        /// What it cost.
+        usage: Usage,
+        /// From being asked for to its end.
+        duration: Duration,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    records: HashMap<ExecutionId, Entry>,
+    finished: VecDeque<ExecutionId>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: ExecutionRecord,
+    cancel: CancellationToken,
+}
+
+/// An execution's place in the table; it is marked as cancelled when dropped before its end, as
+/// happens when a client goes away.
+#[derive(Debug)]
+pub struct Running {
+    executions: Arc<Executions>,
+    execution_id: ExecutionId,
+    cancel: CancellationToken,
+    since: std::time::Instant,
+    ended: bool,
+}
+
+impl Executions {
+    /// A table that remembers this many finished executions.
+    #[must_use]
+    pub fn new(remembered: usize) -> Self {
+        Self { table: Mutex::default(), remembered }
+    }
+
+    /// Enters an execution.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when its id is in the table already.
+    pub fn begin(self: &Arc<Self>, record: ExecutionRecord) -> Result<Running, Error> {
+        let cancel = CancellationToken::new();
+        let execution_id = record.execution_id;
+        let mut table = self.table.lock();
+        if table.records.contains_key(&execution_id) {
+            return Err(Error::InvalidRequest {
+                message: format!("execution_id `{execution_id}` was used before; each execution needs a new one"),
+            });
+        }
+        table.records.insert(execution_id, Entry { record, cancel: cancel.clone() });
+        drop(table);
+        let since = std::time::Instant::now();
+        Ok(Running { executions: Arc::clone(self), execution_id, cancel, since, ended: false })
+    }
+
+    /// The record, if it is the caller's tenant's.
+    ///
+    /// # Errors
+    /// `EXECUTION_NOT_FOUND`.
+    pub fn get(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
+        let table = self.table.lock();
+        match table.records.get(&execution_id) {
+            Some(entry) if entry.record.caller.tenant == caller.tenant => Ok(entry.record.clone()),
+            _ => Err(Error::ExecutionNotFound { execution_id: execution_id.to_string() }),
+        }
+    }
+
+    /// Ends an execution of the caller's tenant; one that has ended is left as it is.
+    ///
+    /// # Errors
+    /// `EXECUTION_NOT_FOUND`.
+    pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
+        let record = self.get(caller, execution_id)?;
+        if let Some(entry) = self.table.lock().records.get(&execution_id) {
+            entry.cancel.cancel();
+        }
+        Ok(record)
+    }
+
+    fn end(&self, execution_id: ExecutionId, status: ExecutionStatus) {
+        let mut table = self.table.lock();
+        if let Some(entry) = table.records.get_mut(&execution_id) {
+            entry.record.status = status;
+            table.finished.push_back(execution_id);
+        }
+        while table.finished.len() > self.remembered {
+            if let Some(oldest) = table.finished.pop_front() {
+                table.records.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Resolves when someone cancels this execution.
+    pub async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Records how it ended.
+    pub fn end(mut self, outcome: &Outcome) {
+        let duration = self.since.elapsed();
+        let usage = outcome.usage;
+        let status = match &outcome.result {
+            Ok(answer) => ExecutionStatus::Finished { exit_code: answer.exit_code, usage, duration },
+            Err(error) => ExecutionStatus::Failed {
+                reason: error.reason(),
+                message: error.to_string(),
+                usage,
+                duration,
+            },
+        };
+        self.executions.end(self.execution_id, status);
+        self.ended = true;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            let status = ExecutionStatus::Failed {
+                reason: Reason::Cancelled,
+                message: Error::Cancelled.to_string(),
+                usage: Usage::default(),
+                duration: self.since.elapsed(),
+            };
+            self.executions.end(self.execution_id, status);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> ExecutionRecord {
+        ExecutionRecord {
+            execution_id: ExecutionId::new(),
+            agent_id: "a.b".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            caller: Caller::local(),
+            started: SystemTime::now(),
+            status: ExecutionStatus::Running,
+        }
+    }
+
+    #[test]
+    fn an_execution_whose_client_went_away_is_cancelled() {
+        let executions = Arc::new(Executions::new(10));
+        let record = record();
+        let running = executions.begin(record.clone()).unwrap();
+        drop(running);
+        let found = executions.get(&record.caller, record.execution_id).unwrap();
+        assert!(matches!(found.status, ExecutionStatus::Failed { reason: Reason::Cancelled, .. }));
+    }
+
+    #[test]
+    fn forgets_the_oldest_and_refuses_an_id_twice() {
+        let executions = Arc::new(Executions::new(1));
+        let (first, second) = (record(), record());
+        let running = executions.begin(first.clone()).unwrap();
+        assert!(matches!(executions.begin(first.clone()), Err(Error::InvalidRequest { .. })));
+        drop(running);
+        drop(executions.begin(second.clone()).unwrap());
+        assert!(executions.get(&first.caller, first.execution_id).is_err());
+        assert!(executions.get(&second.caller, second.execution_id).is_ok());
+    }
+
+    #[test]
+    fn another_tenant_sees_nothing() {
+        let executions = Arc::new(Executions::new(1));
+        let record = record();
+        let _running = executions.begin(record.clone()).unwrap();
+        let other = Caller { tenant: "other".into(), name: "x".into() };
+        assert!(executions.get(&other, record.execution_id).is_err());
+        assert!(executions.cancel(&other, record.execution_id).is_err());
+    }
+}
