@@ -46,7 +46,9 @@ impl Options {
                         break;
                     }
                     other => {
-                        return Err(format!("there is no option `-{other}`; there are -n -r -u -c -l N"));
+                        return Err(format!(
+                            "`{argument}` is no option: `{other}` is none of -n -r -u -c -l N"
+                        ));
                     }
                 }
             }
