@@ -1,0 +1,3 @@
+module mentatlab.example/metrics
+
+go 1.24
