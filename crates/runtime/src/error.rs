@@ -142,7 +142,9 @@ pub enum Error {
         message: String,
     },
     /// The guest used up its fuel.
-    #[error("the agent used up its fuel of {limit}; raise `wasm.fuel` in its manifest, or the caller's own limit")]
+    #[error(
+        "the agent used up its fuel of {limit}; raise `wasm.fuel` in its manifest, or the caller's own limit"
+    )]
     FuelExhausted {
         /// The budget that was in force.
         limit: Fuel,

@@ -162,12 +162,7 @@ impl Invocation {
     /// An invocation of the local caller, with nobody listening.
     #[must_use]
     pub fn new(input: impl Into<Bytes>) -> Self {
-        Self {
-            execution_id: ExecutionId::new(),
-            input: input.into(),
-            caller: Caller::local(),
-            events: None,
-        }
+        Self { execution_id: ExecutionId::new(), input: input.into(), caller: Caller::local(), events: None }
     }
 }
 

@@ -13,8 +13,6 @@ use super::context::HostContext;
 /// Results of calls that report errors: a negative number in −1..−4095.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AbiError {
-    /// No such handle in this execution.
-    BadHandle,
     /// There is no result to read, or the offset is past its end.
     NoResult,
     /// The call is part of the ABI, but this runtime does not offer it yet.
@@ -28,7 +26,6 @@ impl AbiError {
     /// The number the guest sees; the same numbers as in `docs/abi.md`.
     pub(crate) fn code(self) -> i32 {
         match self {
-            Self::BadHandle => -9,
             Self::NoResult => -61,
             Self::Unsupported => -38,
         }
@@ -37,7 +34,6 @@ impl AbiError {
     /// What `last_error` says when a call has no more particular text.
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::BadHandle => "no such handle in this execution",
             Self::NoResult => "there is no result to read",
             Self::Unsupported => "not supported here: this runtime does not offer the call yet",
         }

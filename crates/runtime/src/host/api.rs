@@ -47,8 +47,10 @@ impl HostInterface {
 
 fn list_imports(engine: &Engine, linker: &Linker<HostContext>) -> BTreeMap<(String, String), Signature> {
     let mut store = Store::new(engine, HostContext::nobody());
-    let definitions: Vec<_> =
-        linker.iter(&mut store).map(|(module, name, item)| (module.to_owned(), name.to_owned(), item)).collect();
+    let definitions: Vec<_> = linker
+        .iter(&mut store)
+        .map(|(module, name, item)| (module.to_owned(), name.to_owned(), item))
+        .collect();
     definitions
         .into_iter()
         .filter_map(|(module, name, item)| match item.ty(&store) {

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use mentat_manifest::{Metering, ModuleDigest};
@@ -26,6 +27,9 @@ pub(crate) struct ArtifactCache {
 
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
+const SCRATCH_PREFIX: &str = ".compiling-";
+/// No compile takes as long as this, so an older scratch file belongs to a process that was killed.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl ArtifactCache {
     /// Opens the cache in `directory`, making it and its key when new.
@@ -35,12 +39,13 @@ impl ArtifactCache {
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let key = read_or_make_key(&directory.join("key")).map_err(failed)?;
+        sweep(directory).map_err(failed)?;
         Ok(Self { directory: directory.to_owned(), key })
     }
 
     /// A path for a compiler to write to; the file goes away unless it is kept.
     pub(crate) fn scratch(&self) -> io::Result<TempPath> {
-        let file = tempfile::Builder::new().prefix(".compiling-").tempfile_in(&self.directory)?;
+        let file = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(&self.directory)?;
         Ok(file.into_temp_path())
     }
 
@@ -122,6 +127,24 @@ impl ArtifactCache {
         };
         self.directory.join(format!("{}-{metering}-{:016x}.cwasm", digest.hex(), hasher.finish()))
     }
+}
+
+/// Removes what killed processes left; the directory may be in use by others.
+fn sweep(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_scratch = entry.file_name().as_encoded_bytes().starts_with(SCRATCH_PREFIX.as_bytes());
+        let age = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|time| time.elapsed().ok());
+        if is_scratch && age.is_some_and(|age| age > ABANDONED_AFTER) {
+            // Another process may have been faster.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn tag_path(artifact: &Path) -> PathBuf {

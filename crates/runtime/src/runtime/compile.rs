@@ -144,7 +144,9 @@ pub(crate) async fn compile_in_child(
         invalid(
             ModuleProblemKind::CompileLimit,
             "compile",
-            format!("compiling the module took more than {what}; make it smaller, or have the operator raise `compile.*`"),
+            format!(
+                "compiling the module took more than {what}; make it smaller, or have the operator raise `compile.*`"
+            ),
         )
     };
     let Ok((status, message)) = tokio::time::timeout(timeout, work).await else {

@@ -50,9 +50,9 @@ pub struct EngineConfig {
 }
 
 /// Linear memories of one core module at most.
-pub const MAX_MEMORIES: u32 = 4;
+pub(crate) const MAX_MEMORIES: u32 = 4;
 /// Tables of one core module at most.
-pub const MAX_TABLES: u32 = 16;
+pub(crate) const MAX_TABLES: u32 = 16;
 /// Core instances inside one component at most; componentize-js and componentize-py make about ten.
 const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 /// Pool slots for core instances and tables, per execution: components have several of each.
@@ -66,7 +66,7 @@ const INSTANCE_METADATA_BYTES: usize = 4 << 20;
 
 /// The engines of a process, one for each way of metering, made when first needed.
 #[derive(Debug)]
-pub struct Engine {
+pub(crate) struct Engine {
     config: EngineConfig,
     fuel: OnceLock<Arc<MeteredEngine>>,
     epoch: OnceLock<Arc<MeteredEngine>>,
@@ -101,17 +101,11 @@ impl Engine {
     /// # Errors
     /// `INVALID_REQUEST` when the pool does not fit into this process's address space, or a size is
     /// out of range.
-    pub fn new(config: EngineConfig) -> Result<Self, Error> {
+    pub(crate) fn new(config: EngineConfig) -> Result<Self, Error> {
         let ticker = Ticker::start(Duration::from_millis(config.epoch_tick_ms.max(1)))?;
         let engine = Self { config, fuel: OnceLock::new(), epoch: OnceLock::new(), ticker };
         engine.metered(Metering::Fuel)?;
         Ok(engine)
-    }
-
-    /// What this engine is made of.
-    #[must_use]
-    pub fn config(&self) -> &EngineConfig {
-        &self.config
     }
 
     pub(crate) fn metered(&self, metering: Metering) -> Result<&Arc<MeteredEngine>, Error> {
@@ -133,8 +127,7 @@ impl MeteredEngine {
     fn new(config: &EngineConfig, metering: Metering) -> Result<Self, Error> {
         let mut wasmtime_config = code_config(metering, config.stack);
         if config.allocator == Allocator::Pooling {
-            wasmtime_config
-                .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config)?));
+            wasmtime_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config)?));
         }
         let wasmtime = wasmtime::Engine::new(&wasmtime_config).map_err(|error| Error::InvalidRequest {
             message: format!(
@@ -167,9 +160,8 @@ pub(crate) fn code_config(metering: Metering, stack: ByteCount) -> Config {
         .consume_fuel(matches!(metering, Metering::Fuel))
         .max_wasm_stack(stack_bytes)
         .async_stack_size(stack_bytes.saturating_add(HOST_STACK_BYTES))
-        // The ABI's pointers are 32 bits wide; shared memory would let guests block host threads.
-        .wasm_memory64(false)
-        .wasm_threads(false);
+        // The ABI's pointers are 32 bits wide.
+        .wasm_memory64(false);
     config
 }
 

@@ -6,8 +6,8 @@ use std::fmt;
 use mentat_manifest::{ByteCount, ModuleDigest, escape_untrusted};
 use serde::Serialize;
 use wasmparser::{
-    ComponentExternalKind, ComponentTypeRef, CompositeInnerType, Encoding, ExternalKind, FuncType, KnownCustom,
-    Parser, Payload, TypeRef,
+    ComponentExternalKind, ComponentTypeRef, CompositeInnerType, Encoding, ExternalKind, FuncType,
+    KnownCustom, Parser, Payload, TypeRef,
 };
 
 use crate::error::{Error, ModuleProblem, ModuleProblemKind};
@@ -154,13 +154,15 @@ impl ModuleInfo {
         };
         let mut scan = Scan::default();
         for payload in Parser::new(0).parse_all(bytes) {
-            info.read_payload(&mut scan, payload.map_err(malformed)?).map_err(|fault| match fault {
-                Fault::Syntax(error) => malformed(error),
-                Fault::TooMany(what) => invalid(
-                    ModuleProblemKind::Malformed,
-                    what,
-                    format!("the module has more {what} than any compiler makes"),
-                ),
+            info.read_payload(&mut scan, payload.map_err(|error| malformed(&error))?).map_err(|fault| {
+                match fault {
+                    Fault::Syntax(error) => malformed(&error),
+                    Fault::TooMany(what) => invalid(
+                        ModuleProblemKind::Malformed,
+                        what,
+                        format!("the module has more {what} than any compiler makes"),
+                    ),
+                }
             })?;
         }
         info.shape = info.find_shape();
@@ -170,7 +172,9 @@ impl ModuleInfo {
     /// Whether any import is from WASI.
     #[must_use]
     pub fn uses_wasi(&self) -> bool {
-        self.imports.iter().any(|import| import.module.starts_with("wasi_") || import.name.starts_with("wasi:"))
+        self.imports
+            .iter()
+            .any(|import| import.module.starts_with("wasi_") || import.name.starts_with("wasi:"))
     }
 
     /// The core function exported as `name`.
@@ -393,10 +397,10 @@ impl ModuleInfo {
                     "language" => {
                         self.language.get_or_insert(text);
                     }
-                    "processed-by" if self.processed_by.len() < MAX_LISTED => {
-                        if !self.processed_by.contains(&text) {
-                            self.processed_by.push(text);
-                        }
+                    "processed-by"
+                        if self.processed_by.len() < MAX_LISTED && !self.processed_by.contains(&text) =>
+                    {
+                        self.processed_by.push(text);
                     }
                     _ => {}
                 }
@@ -535,7 +539,7 @@ fn refuse_what_is_not_webassembly(bytes: &[u8]) -> Result<(), Error> {
     malformed("the module does not begin with WebAssembly's header `\\0asm`")
 }
 
-fn malformed(error: wasmparser::BinaryReaderError) -> Error {
+fn malformed(error: &wasmparser::BinaryReaderError) -> Error {
     invalid(
         ModuleProblemKind::Malformed,
         "bytes",

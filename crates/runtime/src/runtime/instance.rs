@@ -26,7 +26,13 @@ const HOST_CALL_BYTES: usize = 8 << 20;
 const EXIT_COMPONENT_ERROR: i32 = 1;
 
 /// Executes `module` once.
-pub(crate) async fn run(module: &Module, table_elements: u32, grant: &Grant, invocation: Invocation, permit: Permit) -> Outcome {
+pub(crate) async fn run(
+    module: &Module,
+    table_elements: u32,
+    grant: &Grant,
+    invocation: Invocation,
+    permit: Permit,
+) -> Outcome {
     let limits = grant.limits();
     let context = HostContext::new(invocation.input, limits, table_elements, invocation.events);
     let logs = context.logs.clone();
@@ -42,12 +48,10 @@ pub(crate) async fn run(module: &Module, table_elements: u32, grant: &Grant, inv
             let result = match called {
                 Err(_elapsed) => Err(Error::Timeout { limit: limits.timeout }),
                 Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(error)) => {
-                    match trap::classify(&error, limits, store.data().limiter.refused()) {
-                        Ended::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
-                        Ended::Failed(error) => Err(error),
-                    }
-                }
+                Ok(Err(error)) => match trap::classify(&error, limits, store.data().limiter.refused()) {
+                    Ended::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
+                    Ended::Failed(error) => Err(error),
+                },
             };
             (result, open_lines)
         }
@@ -88,9 +92,9 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
     let transfer = limits.output_bytes.0.max(store.data().input.len() as u64);
     let transfer = usize::try_from(transfer).unwrap_or(usize::MAX / 2);
     match &module.entry {
-        Entry::Core { call, .. } => {
+        Entry::Core { call, wasi, .. } => {
             store.set_hostcall_fuel(HOST_CALL_BYTES);
-            if !module.info().uses_wasi() {
+            if !wasi {
                 return Ok(OpenLines::default());
             }
             let stdio = match call {
@@ -114,9 +118,13 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
     }
 }
 
-async fn call(store: &mut Store<HostContext>, module: &Module, clock: &mut Clock) -> wasmtime::Result<Answer> {
+async fn call(
+    store: &mut Store<HostContext>,
+    module: &Module,
+    clock: &mut Clock,
+) -> wasmtime::Result<Answer> {
     match &module.entry {
-        Entry::Core { pre, call, initialize } => {
+        Entry::Core { pre, call, initialize, .. } => {
             let instance = pre.instantiate_async(&mut *store).await?;
             if *initialize {
                 let function = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")?;

@@ -13,6 +13,7 @@ pub(crate) mod trap;
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -230,7 +231,10 @@ impl Runtime {
             invalid(
                 ModuleProblemKind::MemoryFault,
                 "module",
-                format!("the module does not fit the engine: {}", escape_untrusted(&format!("{error:#}"), 512)),
+                format!(
+                    "the module does not fit the engine: {}",
+                    escape_untrusted(&format!("{error:#}"), 512)
+                ),
             )
         })?;
         let module = Arc::new(Module::link(engine, info, &code)?);
@@ -280,7 +284,10 @@ fn map_code(engine: &MeteredEngine, file: File, component: bool) -> wasmtime::Re
     // which it has just been handed by the compiler, in a directory private to the service.
     unsafe {
         if component {
-            wasmtime::component::Component::deserialize_open_file(&engine.wasmtime, file).map(Code::Component)
+            // There is no call for an open file here; its descriptor's path is the same file, whatever
+            // happens to its name.
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            wasmtime::component::Component::deserialize_file(&engine.wasmtime, path).map(Code::Component)
         } else {
             wasmtime::Module::deserialize_open_file(&engine.wasmtime, file).map(Code::Core)
         }

@@ -27,7 +27,7 @@ pub struct Module {
 
 /// What is called, with all imports resolved.
 pub(super) enum Entry {
-    Core { pre: InstancePre<HostContext>, call: CoreCall, initialize: bool },
+    Core { pre: InstancePre<HostContext>, call: CoreCall, initialize: bool, wasi: bool },
     Agent(AgentPre<HostContext>),
     Command(CommandPre<HostContext>),
 }
@@ -90,8 +90,13 @@ impl Module {
         let entry = match code {
             Code::Core(module) => Entry::Core {
                 pre: engine.host.core.instantiate_pre(module).map_err(mismatch)?,
-                call: if info.shape == Some(Shape::WasiCommand) { CoreCall::Start } else { CoreCall::Process },
+                call: if info.shape == Some(Shape::WasiCommand) {
+                    CoreCall::Start
+                } else {
+                    CoreCall::Process
+                },
                 initialize: info.exported_function("_initialize").is_some(),
+                wasi: info.uses_wasi(),
             },
             Code::Component(component) => {
                 let pre = engine.host.component.instantiate_pre(component).map_err(mismatch)?;
@@ -157,10 +162,7 @@ pub(crate) fn check(info: &ModuleInfo, engine: &MeteredEngine, config: &EngineCo
     Err(Error::InvalidModule { problems })
 }
 
-fn import_problems(
-    info: &ModuleInfo,
-    offered: &BTreeMap<(String, String), Signature>,
-) -> Vec<ModuleProblem> {
+fn import_problems(info: &ModuleInfo, offered: &BTreeMap<(String, String), Signature>) -> Vec<ModuleProblem> {
     let mut problems = Vec::new();
     for import in &info.imports {
         let label = import.label();
@@ -184,12 +186,16 @@ fn import_problems(
             ImportKind::Memory => {
                 problems.push(ModuleProblem {
                     kind: ModuleProblemKind::MemoryFault,
-                    message: format!("memory `{label}` is imported; the module must have its own, exported as `memory`"),
+                    message: format!(
+                        "memory `{label}` is imported; the module must have its own, exported as `memory`"
+                    ),
                     subject: label,
                 });
                 continue;
             }
-            ImportKind::Other(what) => format!("import `{label}` is a {what}; the host offers functions only"),
+            ImportKind::Other(what) => {
+                format!("import `{label}` is a {what}; the host offers functions only")
+            }
             ImportKind::Interface => continue,
         };
         problems.push(ModuleProblem { kind: ModuleProblemKind::UnsupportedImport, subject: label, message });
@@ -205,9 +211,14 @@ fn interface_problems(info: &ModuleInfo) -> Vec<ModuleProblem> {
         let message = if import.kind != ImportKind::Interface {
             format!("import `{label}` is not an interface; components may import interfaces only")
         } else if !INTERFACES.contains(&name) {
-            format!("interface `{label}` is unknown: the host offers `mentat:agent/…@1.0.0` and `wasi:…@0.2.x`")
+            format!(
+                "interface `{label}` is unknown: the host offers `mentat:agent/…@1.0.0` and `wasi:…@0.2.x`"
+            )
         } else if !is_offered_version(name, version) {
-            format!("interface `{label}` has a version that the host does not offer; it offers {}", offered_version(name))
+            format!(
+                "interface `{label}` has a version that the host does not offer; it offers {}",
+                offered_version(name)
+            )
         } else {
             continue;
         };
@@ -243,7 +254,9 @@ fn export_problems(info: &ModuleInfo) -> Vec<ModuleProblem> {
     };
     let mut wants = |name: &str, wanted: &str| match info.exported_function(name) {
         Some(signature) if signature.is(wanted) => {}
-        Some(signature) => missing(name, format!("export `{name}` has the type {signature}, it must be {wanted}")),
+        Some(signature) => {
+            missing(name, format!("export `{name}` has the type {signature}, it must be {wanted}"));
+        }
         None => missing(name, format!("export `{name}` is not a function; it must be one of type {wanted}")),
     };
     match shape {
@@ -273,7 +286,10 @@ fn memory_problems(info: &ModuleInfo, limit: ByteCount) -> Vec<ModuleProblem> {
     for (index, memory) in info.memories.iter().enumerate() {
         let subject = format!("memory {index}");
         if memory.memory64 {
-            problems.push(fault(subject.clone(), format!("{subject} has 64-bit addresses; agents have 32-bit ones")));
+            problems.push(fault(
+                subject.clone(),
+                format!("{subject} has 64-bit addresses; agents have 32-bit ones"),
+            ));
         }
         if memory.shared {
             problems.push(fault(subject.clone(), format!("{subject} is shared; agents have no threads")));

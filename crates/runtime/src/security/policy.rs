@@ -128,7 +128,8 @@ mod tests {
     }
 
     fn manifest() -> Manifest {
-        Manifest::parse("id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\nwasm: { fuel: 5000 }\n").unwrap()
+        Manifest::parse("id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\nwasm: { fuel: 5000 }\n")
+            .unwrap()
     }
 
     #[test]
@@ -143,7 +144,8 @@ mod tests {
     #[test]
     fn a_user_may_raise_the_budget_up_to_the_ceiling() {
         let rules = Rules::default();
-        let raised = rules.decide_for_user(Some(&manifest()), &fuel(1_000_000), UserPowers::default()).unwrap();
+        let raised =
+            rules.decide_for_user(Some(&manifest()), &fuel(1_000_000), UserPowers::default()).unwrap();
         assert_eq!(raised.limits().fuel, Fuel(1_000_000));
         let over = rules.decide_for_user(None, &fuel(u64::MAX), UserPowers::default());
         assert!(matches!(over, Err(Error::InvalidRequest { .. })));

@@ -1,0 +1,117 @@
+//! Runs one guest: `Test::wat(...).input(...).run().await`. Owns the runtimes that the tests of a
+//! process share; knows nothing of what any guest should do.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Metering};
+use mentat_runtime::error::{Error, Reason};
+use mentat_runtime::model::{Answer, Invocation, LogLine, Outcome};
+use mentat_runtime::security::policy::{Rules, UserPowers};
+use mentat_runtime::{Compiler, EngineConfig, Loaded, Runtime, RuntimeConfig};
+
+/// One execution of one guest.
+pub struct Test {
+    module: Bytes,
+    input: Bytes,
+    limits: LimitsRequest,
+    powers: UserPowers,
+}
+
+/// The runtime of this test process, with a small pool.
+pub fn runtime() -> &'static Arc<Runtime> {
+    static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let engine = EngineConfig { max_executions: 250, ..EngineConfig::default() };
+        let config = RuntimeConfig { engine, ..RuntimeConfig::default() };
+        Arc::new(Runtime::new(config, Compiler::InProcess).unwrap())
+    })
+}
+
+impl Test {
+    pub fn module(module: impl Into<Bytes>) -> Self {
+        Self {
+            module: module.into(),
+            input: Bytes::new(),
+            limits: LimitsRequest::default(),
+            powers: UserPowers::default(),
+        }
+    }
+
+    pub fn wat(text: &str) -> Self {
+        Self::module(wat::parse_str(text).unwrap())
+    }
+
+    pub fn input(mut self, input: impl Into<Bytes>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    pub fn limits(mut self, limits: LimitsRequest) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub fn fuel(mut self, fuel: u64) -> Self {
+        self.limits.fuel = Some(Fuel(fuel));
+        self
+    }
+
+    pub fn memory(mut self, memory: ByteCount) -> Self {
+        self.limits.memory_bytes = Some(memory);
+        self
+    }
+
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.limits.timeout = Some(timeout);
+        self
+    }
+
+    pub fn powers(mut self, powers: UserPowers) -> Self {
+        self.powers = powers;
+        self
+    }
+
+    pub async fn load(&self) -> Result<Loaded, Error> {
+        let metering = self.limits.metering.unwrap_or(Metering::Fuel);
+        runtime().load(self.module.clone(), metering).await
+    }
+
+    /// Loads and executes, as `mentat run` does.
+    pub async fn run(&self) -> Outcome {
+        let failed = |error| Outcome {
+            result: Err(error),
+            usage: mentat_runtime::model::Usage::default(),
+            logs: Vec::new(),
+            logs_dropped: 0,
+        };
+        let loaded = match self.load().await {
+            Ok(loaded) => loaded,
+            Err(error) => return failed(error),
+        };
+        let rules = Rules::default();
+        let grant = rules.decide_for_user(None, &self.limits, self.powers.clone()).unwrap();
+        if let Err(error) = loaded.module.fits(grant.limits().memory_bytes) {
+            return failed(error);
+        }
+        runtime().execute(&loaded.module, &grant, Invocation::new(self.input.clone())).await
+    }
+
+    pub async fn answer(&self) -> Answer {
+        let outcome = self.run().await;
+        outcome.result.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub async fn reason(&self) -> Reason {
+        match self.run().await.result {
+            Ok(answer) => panic!("expected an error, got {answer:?}"),
+            Err(error) => error.reason(),
+        }
+    }
+}
+
+/// The messages of log lines.
+pub fn messages(logs: &[LogLine]) -> Vec<&str> {
+    logs.iter().map(|line| line.message.as_str()).collect()
+}

@@ -1,0 +1,18 @@
+//! The runtime through its public surface: one test binary, so that Wasmtime is linked once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests fail by panicking"
+)]
+
+mod beside;
+mod compile;
+mod generated;
+mod guests;
+mod harness;

@@ -1,0 +1,20 @@
+;; A WASI command that prints how many arguments and variables it has, and what `fd_prestat_get` of
+;; descriptor 3 answers (0 where a directory is mounted, 8 `badf` where none is).
+(module
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $args (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "args=? env=? preopen=?")
+  (func $digit (param $at i32) (param $value i32)
+    (i32.store8 (local.get $at) (i32.add (i32.const 48) (local.get $value))))
+  (func (export "_start")
+    (drop (call $args (i32.const 0) (i32.const 4)))
+    (call $digit (i32.const 105) (i32.load (i32.const 0)))
+    (drop (call $environ (i32.const 0) (i32.const 4)))
+    (call $digit (i32.const 111) (i32.load (i32.const 0)))
+    (call $digit (i32.const 121) (call $prestat (i32.const 3) (i32.const 8)))
+    (i32.store (i32.const 16) (i32.const 100))
+    (i32.store (i32.const 20) (i32.const 22))
+    (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24)))))
