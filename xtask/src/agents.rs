@@ -3,7 +3,7 @@
 //! language requires; there is no list of agents to keep.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -48,6 +48,11 @@ enum Language {
 pub(crate) fn build(names: &[String]) -> anyhow::Result<Vec<BuiltAgent>> {
     let folders = select(&workspace().join("agents"), names)?;
     let toolchains = Toolchains::install()?;
+    let lock = compiled_folder().join("lock");
+    fs::create_dir_all(compiled_folder())?;
+    // Two tasks at the same time would write to the same files; the second finds the work done.
+    let lock = File::create(&lock).with_context(|| format!("cannot make `{}`", lock.display()))?;
+    lock.lock()?;
     let mut built = Vec::new();
     for (name, folder) in folders {
         let agent = build_one(&name, folder, &toolchains)?;
@@ -158,11 +163,9 @@ impl Language {
 
     /// Compiles, and answers where the module was left.
     fn compile(self, name: &str, folder: &Path, toolchains: &Toolchains) -> anyhow::Result<PathBuf> {
-        let output_folder = workspace().join("target/agents");
-        fs::create_dir_all(&output_folder)?;
-        let output = output_folder.join(format!("{name}.wasm"));
+        let output = compiled_folder().join(format!("{name}.wasm"));
         match self {
-            Self::Rust => return compile_rust(folder, &output_folder),
+            Self::Rust => return compile_rust(folder),
             Self::AssemblyScript => {
                 toolchains::install_npm_packages(folder)?;
                 let build = ["run", "--silent", "build", "--", "--outFile"];
@@ -177,7 +180,9 @@ impl Language {
             Self::C => {
                 let mut zig = toolchains.zig();
                 zig.args(["cc", "--target=wasm32-wasi", "-mexec-model=reactor", "-std=c17", "-Os", "-s"]);
-                zig.args(["-Wall", "-Wextra", "-Werror", "-o"]).arg(&output).arg("agent.c");
+                // Zig's default stack of 16 MiB would be the greater part of the agent's memory.
+                zig.args(["-Wl,-z,stack-size=131072", "-Wall", "-Wextra", "-Werror", "-o"]);
+                zig.arg(&output).arg("agent.c");
                 run(zig.current_dir(folder))?;
             }
         }
@@ -185,13 +190,18 @@ impl Language {
     }
 }
 
+/// Where compilers leave what becomes `agent.wasm`; the Rust agents share their dependencies here.
+fn compiled_folder() -> PathBuf {
+    workspace().join("target/agents")
+}
+
 /// The target is in the agent's own `.cargo/config.toml`, so that `cargo build --release` in its
 /// folder does what this does; cargo then tells where the module is.
-fn compile_rust(folder: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
+fn compile_rust(folder: &Path) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--release", "--locked", "--message-format=json-render-diagnostics", "--target-dir"])
-        .arg(target_folder)
+        .arg(compiled_folder())
         .current_dir(folder)
         // Flags meant for this machine's processor would reach the guest's.
         .env_remove("RUSTFLAGS")
