@@ -32,6 +32,9 @@ type report struct {
 	Percentiles                 map[string]float64 `json:"percentiles"`
 }
 
+// maxNesting leaves room for a wrong input that deserves a better message than its depth.
+const maxNesting = 32
+
 // defaultPercentiles are reported when the input names none.
 var defaultPercentiles = []float64{50, 90, 95, 99}
 
@@ -56,6 +59,9 @@ func parse(input []byte) (values, percentiles []float64, err error) {
 	trimmed := bytes.TrimSpace(input)
 	if len(trimmed) == 0 {
 		return nil, nil, errors.New(`the input is empty; it must be a JSON array of numbers, or {"values": [...]}`)
+	}
+	if nesting(input) > maxNesting {
+		return nil, nil, errors.New("the input is nested too deep; it is a list of numbers, or an object with two such lists")
 	}
 	var target any = &asked
 	if trimmed[0] == '[' {
@@ -87,6 +93,26 @@ func parse(input []byte) (values, percentiles []float64, err error) {
 		}
 	}
 	return values, asked.Percentiles, nil
+}
+
+// nesting is how deep the input's brackets go. The decoder is recursive: without this look ahead, an
+// input of brackets alone would use up the stack, and the agent would trap where it should explain.
+func nesting(input []byte) int {
+	depth, deepest, inString := 0, 0, false
+	for at := 0; at < len(input); at++ {
+		switch character := input[at]; {
+		case inString && character == '\\':
+			at++
+		case character == '"':
+			inString = !inString
+		case !inString && (character == '[' || character == '{'):
+			depth++
+			deepest = max(deepest, depth)
+		case !inString && (character == ']' || character == '}'):
+			depth--
+		}
+	}
+	return deepest
 }
 
 // explain says in terms of the input what the decoder met.

@@ -37,6 +37,8 @@ func TestInputThatMakesNoSenseIsExplained(t *testing.T) {
 		"":                                   "the input is empty",
 		"[]":                                 "there are no values",
 		"[1, \"2\"]":                         "a string stands where a number is needed",
+		strings.Repeat("[", 100000):          "nested too deep",
+		`{"values":[1],"]":"[{\""}`:         "unknown field",
 		"[1,":                                "not JSON",
 		"[1]]":                               "there is more",
 		"[1,null]":                           "value 2 is null",
