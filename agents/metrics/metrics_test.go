@@ -38,7 +38,7 @@ func TestInputThatMakesNoSenseIsExplained(t *testing.T) {
 		"[]":                                 "there are no values",
 		"[1, \"2\"]":                         "a string stands where a number is needed",
 		strings.Repeat("[", 100000):          "nested too deep",
-		`{"values":[1],"]":"[{\""}`:         "unknown field",
+		`{"values":[1],"]":"[{\""}`:          "unknown field",
 		"[1,":                                "not JSON",
 		"[1]]":                               "there is more",
 		"[1,null]":                           "value 2 is null",
