@@ -1,0 +1,140 @@
+//! How an agent is named: its id and its version, checked once and carried as types from then on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::escape::escape_untrusted;
+
+/// Bytes of an agent's id at most.
+const MAX_ID_BYTES: usize = 128;
+/// Bytes of a version at most.
+const MAX_VERSION_BYTES: usize = 128;
+
+/// An agent's id: letters, digits, `_`, `.` and `-`, at most 128 bytes, and not `.` or `..`, so that
+/// it is safe as a file name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[a-zA-Z0-9_.-]+$", "maxLength" = 128))]
+pub struct AgentId(String);
+
+/// An agent's version by SemVer 2.0; ordered by SemVer's precedence, build metadata breaking ties.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+pub struct AgentVersion(semver::Version);
+
+/// Why a text is no id or version: a whole sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NameError(String);
+
+impl AgentId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentId {
+    type Err = NameError;
+
+    /// # Errors
+    /// Names the id and what an id may hold.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for AgentId {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        let fits = !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(allowed);
+        if fits && text != "." && text != ".." {
+            return Ok(Self(text));
+        }
+        Err(NameError(format!(
+            "agent id `{}` must be 1 to {MAX_ID_BYTES} letters, digits, `_`, `.` or `-`, and not `.` or `..`",
+            escape_untrusted(&text, 64)
+        )))
+    }
+}
+
+impl From<AgentId> for String {
+    fn from(id: AgentId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl FromStr for AgentVersion {
+    type Err = NameError;
+
+    /// # Errors
+    /// Names the version and what SemVer wants.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = |why: &str| {
+            NameError(format!(
+                "version `{}` is not SemVer 2.0, such as `1.0.0`: {why}",
+                escape_untrusted(text, 64)
+            ))
+        };
+        if text.len() > MAX_VERSION_BYTES {
+            return Err(wrong("it is too long"));
+        }
+        text.parse().map(Self).map_err(|error: semver::Error| wrong(&error.to_string()))
+    }
+}
+
+impl TryFrom<String> for AgentVersion {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<AgentVersion> for String {
+    fn from(version: AgentVersion) -> Self {
+        version.0.to_string()
+    }
+}
+
+impl fmt::Display for AgentVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_safe_as_a_file_name() {
+        for good in ["a", "mentatlab.word-statistics", "A_1.b-2", "...", &"x".repeat(128)] {
+            assert_eq!(good.parse::<AgentId>().unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ä", "a\0", "a@1", &"x".repeat(129)] {
+            assert!(bad.parse::<AgentId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn versions_are_ordered_by_semver() {
+        let ordered = ["0.9.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0", "1.2.0", "1.10.0"];
+        let versions: Vec<AgentVersion> = ordered.iter().map(|text| text.parse().unwrap()).collect();
+        assert!(versions.is_sorted());
+        let error = "1.0".parse::<AgentVersion>().unwrap_err().to_string();
+        assert!(error.contains("`1.0` is not SemVer"), "{error}");
+    }
+}

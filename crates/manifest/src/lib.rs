@@ -1,0 +1,33 @@
+//! The contract of an agent: ids, digests, quantities, limits, the capability grammar and the manifest.
+//!
+//! Pure: no I/O, no async, nothing of the engine. Everything here is fed by strangers, so every parser is
+//! bounded, and text that is echoed goes through [`escape_untrusted`].
+
+mod agent_id;
+mod capability;
+mod digest;
+mod escape;
+mod explain;
+mod host;
+mod limits;
+mod manifest;
+mod parse;
+mod pins;
+mod schema;
+mod tree;
+mod units;
+
+pub use agent_id::{AgentId, AgentVersion, NameError};
+pub use capability::{Capability, CapabilityError, CapabilityKind, FileAccess, MediaAccess, Protocol};
+pub use digest::{DigestError, ModuleDigest};
+pub use escape::escape_untrusted;
+pub use host::{Host, Port};
+pub use limits::{CeilingError, Limits, LimitsRequest, Metering};
+pub use manifest::{
+    Attestation, DeclaredCapabilities, Environment, Events, Init, Instances, Manifest, Preopen, Resources,
+    RuntimeKind, Signer, Wasi, WasiVersion, Wasm, WasmEngine, WasmMemory,
+};
+pub use parse::{ManifestError, Problem};
+pub use pins::{Pin, PinType};
+pub use schema::manifest_schema;
+pub use units::{ByteCount, Fuel, UnitError, parse_duration};

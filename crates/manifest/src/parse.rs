@@ -1,0 +1,268 @@
+//! From text to a manifest, or to every problem with it, each with its line and key.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::capability::Capability;
+use crate::escape::escape_untrusted;
+use crate::manifest::{Environment, Manifest, RuntimeKind};
+use crate::pins::Pin;
+use crate::tree::{self, Extensions, Node, Place};
+
+/// Problems that are told at most.
+const MAX_PROBLEMS: usize = 50;
+
+/// One thing that is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Line in the manifest, from 1.
+    pub line: u64,
+    /// Column in the line, from 1.
+    pub column: u64,
+    /// The key, such as `wasm.memory.maximum`; empty for the whole document.
+    pub path: String,
+    /// What is wrong and what to write instead; escaped.
+    pub message: String,
+}
+
+/// Everything that is wrong with a manifest: at least one problem, in order of their lines.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ManifestError {
+    problems: Vec<Problem>,
+}
+
+impl ManifestError {
+    /// The problems, at least one, in order of their lines.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the manifest is not valid: ")?;
+        for (index, problem) in self.problems.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(formatter, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {}:{}: ", self.line, self.column)?;
+        if !self.path.is_empty() {
+            write!(formatter, "`{}`: ", self.path)?;
+        }
+        formatter.write_str(&self.message)
+    }
+}
+
+impl Problem {
+    pub(crate) fn at(place: Place, path: String, message: String) -> Self {
+        Self { line: place.line, column: place.column, path, message }
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest and checks it.
+    ///
+    /// # Errors
+    /// Every problem found: of the YAML itself and of its keys and types the first, of the values all.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let one = |problem| ManifestError { problems: vec![problem] };
+        let document = tree::read(text).map_err(one)?;
+        let json = document.to_json(Extensions::LeaveOut);
+        let mut manifest: Self =
+            serde_path_to_error::deserialize(json).map_err(|error| one(structural(&document, &error)))?;
+        let mut check = Check { document: &document, problems: Vec::new() };
+        check.manifest(&mut manifest);
+        if check.problems.is_empty() {
+            return Ok(manifest);
+        }
+        let mut problems = check.problems;
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems.truncate(MAX_PROBLEMS);
+        Err(ManifestError { problems })
+    }
+}
+
+/// A wrong key or type, as serde tells it.
+fn structural(document: &Node, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let mut path = dotted(&error.path().to_string());
+    let message = error.inner().to_string();
+    let message = match unknown_field(&message) {
+        Some((field, known)) => {
+            let parent =
+                path.strip_suffix(field).map_or(path.as_str(), |parent| parent.trim_end_matches('.'));
+            path = if parent.is_empty() { field.to_owned() } else { format!("{parent}.{field}") };
+            explain_unknown(field, &known)
+        }
+        None => message,
+    };
+    Problem::at(document.place_of(&path), escape_untrusted(&path, 200), escape_untrusted(&message, 500))
+}
+
+/// `a.b[0].c` as `a.b.0.c`.
+fn dotted(path: &str) -> String {
+    match path {
+        "." => String::new(),
+        path => path.replace('[', ".").replace([']', '?'], ""),
+    }
+}
+
+/// The field and the known ones out of serde's sentence for an unknown field.
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let (field, rest) = message.strip_prefix("unknown field `")?.split_once("`, ")?;
+    Some((field, rest.split('`').skip(1).step_by(2).collect()))
+}
+
+fn explain_unknown(field: &str, known: &[&str]) -> String {
+    let nearest = known.iter().max_by(|a, b| {
+        let closeness = |known: &str| strsim::jaro_winkler(known, field);
+        closeness(a).total_cmp(&closeness(b))
+    });
+    match nearest {
+        Some(nearest) if strsim::jaro_winkler(nearest, field) > 0.7 => {
+            format!("unknown key `{field}`; did you mean `{nearest}`? Keys of your own begin with `x-`")
+        }
+        _ => {
+            format!("unknown key `{field}`; known are {}; keys of your own begin with `x-`", known.join(", "))
+        }
+    }
+}
+
+struct Check<'a> {
+    document: &'a Node,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn problem(&mut self, path: &str, message: impl Into<String>) {
+        let place = self.document.place_of(path);
+        self.problems.push(Problem::at(place, path.to_owned(), escape_untrusted(&message.into(), 500)));
+    }
+
+    fn manifest(&mut self, manifest: &mut Manifest) {
+        if let Some(runtime) = &manifest.runtime
+            && (runtime.is_empty()
+                || !runtime.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)))
+        {
+            self.problem(
+                "runtime",
+                "must be `wasm`, `container`, or a language runtime such as `python3.12`",
+            );
+        }
+        match manifest.runtime_kind() {
+            RuntimeKind::Wasm => self.module(manifest),
+            RuntimeKind::Container if manifest.image.as_deref().unwrap_or_default().is_empty() => {
+                let path = if manifest.runtime.is_some() { "runtime" } else { "" };
+                self.problem(
+                    path,
+                    "a container agent needs an `image`; for a WebAssembly agent write `runtime: wasm`",
+                );
+            }
+            RuntimeKind::Container => {}
+        }
+        self.pins("inputs", &manifest.inputs);
+        self.pins("outputs", &manifest.outputs);
+        if let Some(resources) = &manifest.resources {
+            if resources.max_concurrent == Some(0) {
+                self.problem("resources.max_concurrent", "must be at least 1");
+            }
+            if resources.timeout_seconds == Some(0) {
+                self.problem("resources.timeout_seconds", "must be at least 1");
+            }
+        }
+        if let Some(Environment::List(entries)) = &manifest.env {
+            self.environment("env", entries);
+        }
+        if let Some(wasm) = &manifest.wasm {
+            if let Some(memory) = wasm.memory {
+                if memory.maximum == Some(0) {
+                    self.problem("wasm.memory.maximum", "must be at least 1 (MB)");
+                }
+                if let (Some(initial), Some(maximum)) = (memory.initial, memory.maximum)
+                    && initial > maximum
+                {
+                    self.problem(
+                        "wasm.memory.initial",
+                        format!("{initial} MB is more than `maximum`, {maximum} MB"),
+                    );
+                }
+            }
+            if wasm.fuel.is_some_and(|fuel| fuel.0 == 0) {
+                self.problem("wasm.fuel", "must be at least 1");
+            }
+            if wasm.timeout_ms == Some(0) {
+                self.problem("wasm.timeout_ms", "must be at least 1");
+            }
+            if let Some(wasi) = &wasm.wasi {
+                self.environment("wasm.wasi.env", &wasi.env);
+                for path in wasi.preopens.keys().filter(|path| !path.starts_with('/')) {
+                    self.problem(
+                        "wasm.wasi.preopens",
+                        format!("guest directory `{path}` must begin with `/`"),
+                    );
+                }
+            }
+            let mut requested = Vec::new();
+            for (index, text) in wasm.capabilities.iter().enumerate() {
+                match text.parse::<Capability>() {
+                    Ok(capability) => requested.push(capability),
+                    Err(error) => self.problem(&format!("wasm.capabilities.{index}"), error.to_string()),
+                }
+            }
+            manifest.requested = requested;
+        }
+    }
+
+    fn module(&mut self, manifest: &Manifest) {
+        let module = manifest.module_path();
+        let plain = !module.is_empty()
+            && module.len() <= 255
+            && !module.starts_with('/')
+            && !module.contains(['\\', '\0'])
+            && module.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        if !plain {
+            self.problem(
+                "module",
+                format!("`{module}` must be a file beside the manifest, such as `agent.wasm`"),
+            );
+        }
+    }
+
+    fn pins(&mut self, side: &str, pins: &[Pin]) {
+        let mut names = BTreeSet::new();
+        for (index, pin) in pins.iter().enumerate() {
+            let path = format!("{side}.{index}.name");
+            if pin.name.is_empty() {
+                self.problem(&path, "must not be empty");
+            } else if !names.insert(&pin.name) {
+                self.problem(&path, format!("`{}` is the name of another pin in `{side}`", pin.name));
+            }
+        }
+    }
+
+    fn environment(&mut self, path: &str, entries: &[String]) {
+        for (index, entry) in entries.iter().enumerate() {
+            let named = entry.split_once('=').is_some_and(|(name, _)| is_variable_name(name));
+            if !named {
+                self.problem(
+                    &format!("{path}.{index}"),
+                    "must be `NAME=VALUE`, the name of letters, digits and `_`",
+                );
+            }
+        }
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|character: char| character.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
