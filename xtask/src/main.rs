@@ -4,10 +4,16 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks to the terminal")]
 
 mod agents;
+mod demo;
+mod fuzz;
 mod process;
+mod test;
+mod tidy;
 mod toolchains;
 
-use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tasks for developers of this project")]
@@ -23,10 +29,46 @@ enum Task {
         /// Names of folders in `agents/`; all of them when none is given
         names: Vec<String>,
     },
+    /// Serve four example agents, execute each on real input, and print what it cost
+    Demo,
+    /// Run a fuzz target of `fuzz/targets` under libFuzzer (needs a nightly compiler)
+    Fuzz {
+        /// Name of the target
+        target: String,
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+    /// Test everything: what continuous integration runs
+    Test {
+        /// Part to run, and no other; may be given several times
+        #[arg(long, value_name = "PART")]
+        only: Vec<String>,
+        /// Part to leave out; may be given several times
+        #[arg(long, value_name = "PART")]
+        skip: Vec<String>,
+    },
+    /// Check walls between crates and rooms, names, headers, lengths, links
+    Tidy,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
         Task::Agents { names } => agents::build(&names).map(drop),
+        Task::Demo => demo::demo(),
+        Task::Fuzz { target, seconds } => fuzz::fuzz(&target, seconds),
+        Task::Test { only, skip } => test::test(&only, &skip),
+        Task::Tidy => tidy::tidy(),
+    };
+    if let Err(error) = done {
+        // Without a backtrace, which would push what the failed program said off the screen.
+        eprintln!("\nerror: {error:#}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
+}
+
+/// The names of all tasks, for checking that documents name no other.
+fn task_names() -> Vec<String> {
+    Arguments::command().get_subcommands().map(|task| task.get_name().to_owned()).collect()
 }

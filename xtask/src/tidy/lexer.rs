@@ -1,5 +1,6 @@
-//! Splits Rust source into its words and punctuation, leaving out comments and the insides of strings,
-//! so that a wall is tested against what is code and not against what is said about it. Knows no grammar.
+//! Splits Rust source into its words and punctuation, leaving out comments and strings, so that a wall
+//! is tested against what is code and not against what is said about it. Of the grammar it knows paths
+//! alone, those of `use` with their braces included.
 
 /// One word (identifier, keyword, number) or one punctuation character, with its line counted from 1.
 /// `::` is one token.
@@ -7,6 +8,60 @@
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,
     pub(super) line: usize,
+}
+
+/// A path as `use` or an expression has it: `std::env`, with the line that it begins in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SourcePath<'a> {
+    pub(super) segments: Vec<&'a str>,
+    pub(super) line: usize,
+}
+
+/// Every path in the source, single words included; `a::{b, c::d}` is two.
+pub(super) fn paths<'a>(tokens: &[Token<'a>]) -> Vec<SourcePath<'a>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let begins = token.text.starts_with(is_word);
+        // A field or method; the rest of a path that began in angle brackets.
+        let continues = at > 0 && tokens.get(at - 1).is_some_and(|before| [".", "::"].contains(&before.text));
+        at = if begins && !continues { path(tokens, at, &[], &mut found) } else { at + 1 };
+    }
+    found
+}
+
+/// Reads the path at `at`, below the segments of `prefix`, and answers where it ends.
+fn path<'a>(
+    tokens: &[Token<'a>],
+    mut at: usize,
+    prefix: &[&'a str],
+    found: &mut Vec<SourcePath<'a>>,
+) -> usize {
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    let line = tokens.get(at).map_or(0, |token| token.line);
+    let mut segments = prefix.to_vec();
+    while text(at).starts_with(is_word) {
+        segments.push(text(at));
+        at += 1;
+        if text(at) != "::" || !(text(at + 1).starts_with(is_word) || text(at + 1) == "{") {
+            found.push(SourcePath { segments, line });
+            return at;
+        }
+        at += 1;
+    }
+    // A group of `use`.
+    at += 1;
+    while !["}", ""].contains(&text(at)) {
+        at = if text(at).starts_with(is_word) { path(tokens, at, &segments, found) } else { at + 1 };
+    }
+    at + 1
+}
+
+/// The tokens before the tests of the file, which stand at its end and are free of most walls.
+pub(super) fn without_tests<'a, 'b>(tokens: &'b [Token<'a>]) -> &'b [Token<'a>] {
+    let begin = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    let end = tokens.windows(begin.len()).position(|window| window.iter().map(|token| token.text).eq(begin));
+    tokens.get(..end.unwrap_or(tokens.len())).unwrap_or(tokens)
 }
 
 /// The tokens of a source text, in order.
@@ -141,10 +196,31 @@ mod tests {
         assert_eq!(words("std::env"), ["std", "::", "env"]);
     }
 
+    fn joined(text: &str) -> Vec<String> {
+        paths(&tokens(text)).into_iter().map(|path| path.segments.join("::")).collect()
+    }
+
+    #[test]
+    fn groups_are_spread_out() {
+        let text = "use a::{b, c::{d as e, self}}; f::g(h.i::<j>())";
+        assert_eq!(
+            joined(text),
+            ["use", "a::b", "a::c::d", "a::c::as", "a::c::e", "a::c::self", "f::g", "h", "j"]
+        );
+    }
+
+    #[test]
+    fn tests_at_the_end_are_left_out() {
+        let tokens = tokens("a #[cfg(test)] fn b() {} #[cfg(test)] mod tests { c }");
+        let kept: Vec<_> = without_tests(&tokens).iter().map(|token| token.text).collect();
+        assert!(kept.contains(&"b") && !kept.contains(&"c"));
+    }
+
     #[test]
     fn what_is_cut_off_ends() {
-        for text in ["\"abc", "/* abc", "r#\"abc\"", "'", "'\\", "b"] {
-            let _ = words(text);
+        for text in ["\"abc", "/* abc", "r#\"abc\"", "'", "'\\", "b", "use a::{b, c", "a::{", "a::"] {
+            let tokens = tokens(text);
+            assert!(paths(&tokens).len() <= 4, "{text}");
         }
     }
 }

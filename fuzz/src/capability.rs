@@ -1,0 +1,51 @@
+//! Capability strings: what is understood says the same when it is written and read again.
+
+use mentat_manifest::Capability;
+
+/// Reads the bytes as a capability.
+pub fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match text.parse::<Capability>() {
+        Ok(capability) => {
+            let written = capability.to_string();
+            let again = written.parse::<Capability>();
+            assert_eq!(
+                again.as_ref().ok(),
+                Some(&capability),
+                "`{text}` was written as `{written}`: {again:?}"
+            );
+            assert!(!capability.explain().is_empty());
+        }
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 4 << 10, "a message of {} bytes", message.len());
+            assert!(!message.chars().any(char::is_control), "not escaped: {message:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_of_every_kind_and_their_neighbours_hold() {
+        let seeds = [
+            "filesystem:read:/data",
+            "filesystem:readwrite:/tmp/a b",
+            "network:https:*.openai.com:8443",
+            "network:*:[2001:db8::/32]:443",
+            "network:tcp:10.0.0.0/8:5432",
+            "env:OPENAI_API_KEY",
+            "secret:TOKEN",
+            "compute:memory=64MB,cpu_ms=500,fuel=1000",
+            "media:read:prefix/",
+            "extension:name",
+        ];
+        let read: Vec<_> = seeds.iter().filter(|seed| seed.parse::<Capability>().is_ok()).collect();
+        assert!(read.len() >= 8, "most seeds should be capabilities: {read:?}");
+        for bytes in crate::variations(&seeds.map(|seed| seed.as_bytes().to_vec()), 500) {
+            run(&bytes);
+        }
+    }
+}
