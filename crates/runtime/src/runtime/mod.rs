@@ -161,7 +161,7 @@ impl Runtime {
         let info = tokio::task::spawn_blocking(move || this.check(&module, metering))
             .await
             .map_err(|error| Error::internal("checking the module", error))??;
-        let key = (info.digest.clone(), metering);
+        let key = (info.digest, metering);
         let cell = match self.slot(&key) {
             Ok(module) => return Ok(Loaded { module, origin: CodeOrigin::Memory }),
             Err(cell) => cell,
@@ -205,7 +205,7 @@ impl Runtime {
         }
         modules.retain(|_, slot| !matches!(slot, Slot::Ready(module) if module.strong_count() == 0));
         let cell = Arc::new(OnceCell::new());
-        modules.insert(key.clone(), Slot::Loading(Arc::clone(&cell)));
+        modules.insert(*key, Slot::Loading(Arc::clone(&cell)));
         Err(cell)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mentat_manifest::ByteCount;
+use mentat_manifest::{ByteCount, Fuel, LimitsRequest};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::{Event, Invocation, LogLevel};
 use mentat_runtime::security::policy::{Rules, UserPowers};
@@ -74,7 +74,7 @@ async fn dropping_the_call_ends_the_guest_and_gives_its_place_back() {
     assert_eq!(runtime().pool().active(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn log_lines_arrive_while_the_guest_still_runs() {
     let guest = r#"(module
       (import "mentat" "log" (func $log (param i32 i32 i32)))
@@ -86,7 +86,8 @@ async fn log_lines_arrive_while_the_guest_still_runs() {
         (i32.const 0)))"#;
     let loaded = Test::wat(guest).load().await.unwrap();
     let (sender, mut events) = tokio::sync::mpsc::channel(8);
-    let grant = Rules::default().decide_for_user(None, &Default::default(), UserPowers::default()).unwrap();
+    let limits = LimitsRequest { fuel: Some(Fuel(1_000_000_000_000)), ..LimitsRequest::default() };
+    let grant = Rules::default().decide_for_user(None, &limits, UserPowers::default()).unwrap();
     let call = tokio::spawn(async move {
         let invocation = Invocation { events: Some(sender), ..Invocation::new("") };
         runtime().execute(&loaded.module, &grant, invocation).await

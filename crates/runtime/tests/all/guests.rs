@@ -49,7 +49,7 @@ fn parse(text: &str) -> Expectation {
                     let bytes = || value.parse::<ByteCount>().unwrap();
                     match key {
                         "timeout_ms" => {
-                            found.limits.timeout = Some(Duration::from_millis(value.parse().unwrap()))
+                            found.limits.timeout = Some(Duration::from_millis(value.parse().unwrap()));
                         }
                         "memory" => found.limits.memory_bytes = Some(bytes()),
                         "fuel" => found.limits.fuel = Some(Fuel(value.parse().unwrap())),

@@ -6,6 +6,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
+    clippy::disallowed_methods,
     missing_docs,
     unreachable_pub,
     reason = "tests fail by panicking"
