@@ -16,11 +16,7 @@ pub fn run(bytes: &[u8]) {
             );
             assert!(!capability.explain().is_empty());
         }
-        Err(error) => {
-            let message = error.to_string();
-            assert!(message.len() < 4 << 10, "a message of {} bytes", message.len());
-            assert!(!message.chars().any(char::is_control), "not escaped: {message:?}");
-        }
+        Err(error) => super::check_text(&error.to_string(), 4 << 10),
     }
 }
 

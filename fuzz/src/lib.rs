@@ -29,18 +29,22 @@ pub fn replay(target: impl Fn(&[u8])) -> std::io::Result<()> {
     Ok(())
 }
 
-/// An error that a stranger's bytes may cause is the stranger's, bounded, and safe to print.
+/// An error that a stranger's bytes may cause is the stranger's.
 fn check_error(error: &Error) {
     assert!(
         !matches!(error, Error::Internal { .. }),
         "bytes from outside became an internal error: {error:?}"
     );
-    let text = error.to_string();
-    assert!(text.len() < 256 << 10, "a message of {} bytes", text.len());
-    assert!(
-        !text.chars().any(|character| character.is_control() && character != '\n'),
-        "not escaped: {text:?}"
-    );
+    check_text(&error.to_string(), 256 << 10);
+}
+
+/// What is said about a stranger's bytes is bounded, and moves, hides and reverses nothing on a screen.
+fn check_text(text: &str, max_bytes: usize) {
+    assert!(text.len() <= max_bytes, "a message of {} bytes", text.len());
+    // A tab only makes a space.
+    let moves = |character: char| character.is_control() && !['\n', '\t'].contains(&character);
+    let reverses = |character: char| ('\u{202a}'..='\u{202e}').contains(&character);
+    assert!(!text.contains(moves) && !text.contains(reverses), "not escaped: {text:?}");
 }
 
 /// Seeds, and each of them with single bytes changed and with its end cut off, at places that a simple
