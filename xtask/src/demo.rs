@@ -124,7 +124,10 @@ fn print_table(rows: &[Row]) {
 }
 
 /// Builds `mentat` as the tests do, so that neither compiles for the other again, and tells where it is.
-fn build_program() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// It does not build.
+pub(crate) fn build_program() -> anyhow::Result<PathBuf> {
     announced("building `mentat` (some minutes, the first time)", || {
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--locked", "--package", "mentat", "--message-format=json-render-diagnostics"]);

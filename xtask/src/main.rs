@@ -5,6 +5,7 @@
 
 mod agents;
 mod demo;
+mod documents;
 mod fuzz;
 mod process;
 mod test;

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 
 use crate::process::{run, workspace};
 use crate::toolchains::Toolchains;
-use crate::{agents, tidy};
+use crate::{agents, demo, documents, tidy};
 
 /// One part of the test.
 struct Part {
@@ -33,8 +33,13 @@ const PARTS: &[Part] = &[
     },
     Part { name: "clippy", about: "no lint of the compiler or of clippy warns", run: clippy },
     Part { name: "tests", about: "every test of the workspace", run: tests },
-    Part { name: "examples in docs", about: "the programs in doc comments", run: doc_tests },
-    Part { name: "docs", about: "the API documentation builds without a warning", run: docs },
+    Part { name: "doc-tests", about: "the programs in doc comments", run: doc_tests },
+    Part { name: "api-docs", about: "the API documentation builds without a warning", run: api_docs },
+    Part {
+        name: "documents",
+        about: "the commands in the documents do what is said of them",
+        run: follow_documents,
+    },
 ];
 
 /// Runs the parts; `only` alone where it names any, and never those of `skip`.
@@ -55,7 +60,7 @@ pub(crate) fn test(only: &[String], skip: &[String]) -> anyhow::Result<()> {
         if let Err(error) = done {
             print_table(&table, begin.elapsed());
             return Err(error.context(format!(
-                "part `{}` failed; again with `cargo xtask test --only '{}'`",
+                "part `{}` failed; again with `cargo xtask test --only {}`",
                 part.name, part.name
             )));
         }
@@ -108,9 +113,13 @@ fn doc_tests(_: &Toolchains) -> anyhow::Result<()> {
     run(&mut cargo(&["test", "--locked", "--workspace", "--doc", "--quiet"])).map(drop)
 }
 
-fn docs(_: &Toolchains) -> anyhow::Result<()> {
+fn api_docs(_: &Toolchains) -> anyhow::Result<()> {
     let mut cargo = cargo(&["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
     run(cargo.env("RUSTDOCFLAGS", "-D warnings")).map(drop)
+}
+
+fn follow_documents(toolchains: &Toolchains) -> anyhow::Result<()> {
+    documents::follow(toolchains, &demo::build_program()?)
 }
 
 fn cargo(arguments: &[&str]) -> Command {
