@@ -99,8 +99,7 @@ impl Dispatcher {
                 });
             }
         }
-        let loaded =
-            self.registry.load(caller, request.manifest, request.module, request.on_conflict).await;
+        let loaded = self.registry.load(caller, request.manifest, request.module, request.on_conflict).await;
         if let Ok(agent) = &loaded {
             self.metrics.module_loaded(agent.origin);
             tracing::info!(
@@ -268,12 +267,8 @@ impl Dispatcher {
             },
             None => None,
         };
-        let invocation = Invocation {
-            execution_id,
-            input: request.input,
-            caller: caller.clone(),
-            events: request.events,
-        };
+        let invocation =
+            Invocation { execution_id, input: request.input, caller: caller.clone(), events: request.events };
         self.runtime.execute(&agent.module, &grant, invocation).await
     }
 }

@@ -102,7 +102,9 @@ impl Executions {
         let mut table = self.table.lock();
         if table.records.contains_key(&execution_id) {
             return Err(Error::InvalidRequest {
-                message: format!("execution_id `{execution_id}` was used before; each execution needs a new one"),
+                message: format!(
+                    "execution_id `{execution_id}` was used before; each execution needs a new one"
+                ),
             });
         }
         table.records.insert(execution_id, Entry { record, cancel: cancel.clone() });

@@ -1,1 +1,11 @@
-//! Stub.
+//! The service: doors (`grpc`, `gateway`), the one core behind them (`dispatch`), and what it keeps
+//! (`registry` over `store`, `executions`). `app` builds everything once and owns its end.
+
+pub mod auth;
+pub mod config;
+pub mod dispatch;
+pub mod door;
+pub mod executions;
+pub mod registry;
+pub mod store;
+pub mod telemetry;

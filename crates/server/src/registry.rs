@@ -130,7 +130,7 @@ impl Registry {
         let (tenant, id, version) = key;
         let stored = self.describe(caller, &id, Some(&version))?;
         let store = Arc::clone(&self.store);
-        let digest = stored.module.clone();
+        let digest = stored.module;
         let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
             .await
             .map_err(|error| Error::internal("reading the module", error))??;

@@ -1,0 +1,218 @@
+//! Every configuration key with its meaning, unit and reason: the one table behind `--print-config`,
+//! `docs/configuration.md` and the names of the environment variables.
+
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use super::ServerConfig;
+
+/// One configuration key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its dotted name.
+    pub name: &'static str,
+    /// What it sets, in which unit, and why its default is what it is.
+    pub meaning: &'static str,
+}
+
+const fn key(name: &'static str, meaning: &'static str) -> Key {
+    Key { name, meaning }
+}
+
+/// Every key, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    key(
+        "server.grpc_listen",
+        "Address of the gRPC service. Loopback, so that nobody outside reaches it unasked.",
+    ),
+    key(
+        "server.http_listen",
+        "Address of the JSON service, the health checks and the metrics. Loopback as well.",
+    ),
+    key("server.insecure", "Serve an address that others can reach without any credentials."),
+    key("server.data_dir", "Directory of the agents, their modules and compiled code. One server at a time."),
+    key(
+        "server.max_message",
+        "Bytes of one gRPC message or HTTP body at most; room for a 64 MB input in base64.",
+    ),
+    key("server.shutdown_grace_ms", "Milliseconds that running executions are given to finish at shutdown."),
+    key(
+        "auth.api_keys",
+        "Accepted keys, each with `name`, `tenant` and the `sha256` of the key. None: everybody is let in.",
+    ),
+    key(
+        "limits.defaults.memory",
+        "Bytes of linear memory of an agent whose manifest says nothing: a language runtime and some documents.",
+    ),
+    key(
+        "limits.defaults.fuel",
+        "Fuel of an execution where the manifest says nothing: about a second of computing.",
+    ),
+    key(
+        "limits.defaults.timeout_ms",
+        "Wall clock of an execution in milliseconds, where the manifest says nothing.",
+    ),
+    key("limits.defaults.output", "Bytes of output of an execution, where the manifest says nothing."),
+    key("limits.defaults.log", "Bytes of log of an execution; what goes over is counted and dropped."),
+    key("limits.defaults.log_lines", "Lines of log of an execution; what goes over is counted and dropped."),
+    key("limits.ceiling.memory", "Bytes of linear memory that a manifest can ask for at most."),
+    key(
+        "limits.ceiling.fuel",
+        "Fuel that a manifest can ask for at most: about a quarter of an hour of computing.",
+    ),
+    key("limits.ceiling.timeout_ms", "Wall clock in milliseconds that a manifest can ask for at most."),
+    key("limits.ceiling.output", "Bytes of output that a manifest can ask for at most."),
+    key("limits.ceiling.log", "Bytes of log at most."),
+    key("limits.ceiling.log_lines", "Lines of log at most."),
+    key("limits.max_input", "Bytes of an execution's input at most."),
+    key(
+        "engine.allocator",
+        "`pooling`: instances from slots reserved once, microseconds each. `on_demand`: memory mapped for each, for machines with little address space.",
+    ),
+    key(
+        "engine.max_executions",
+        "Live executions at most; sizes the pool, which takes 8 GB of address space for each (not of memory).",
+    ),
+    key("engine.max_memory", "Bytes of the largest linear memory that the pool has room for."),
+    key("engine.table_elements", "Elements of one table at most; big programs have some ten thousand."),
+    key("engine.stack", "Bytes of stack that a guest's calls may use."),
+    key(
+        "engine.keep_resident",
+        "Bytes of a slot that are zeroed and kept when an execution ends, instead of being given back to the kernel.",
+    ),
+    key("engine.epoch_tick_ms", "Milliseconds after which a computing guest yields its thread to others."),
+    key("pool.queue_length", "Callers that may wait for a place; one more is refused as overloaded."),
+    key("pool.queue_timeout_ms", "Milliseconds that a caller waits for a place at most."),
+    key(
+        "compile.timeout_ms",
+        "Wall clock of one compile in milliseconds; a hostile module can take a minute.",
+    ),
+    key("compile.cpu_seconds", "CPU time of one compile, in seconds, over all its threads."),
+    key("compile.memory", "Address space of the compiling process, in bytes."),
+    key("compile.concurrency", "Compiles at the same time; each uses every core."),
+    key("compile.max_module", "Bytes of a module at most."),
+    key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
+    key(
+        "log.level",
+        "The service's own log: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,mentat_runtime=debug`.",
+    ),
+    key("log.format", "`text`, `json`, or `auto`: text on a terminal, JSON elsewhere."),
+];
+
+/// The environment variable of a key: `MENTAT_`, and the key in upper case with `_` for dots.
+#[must_use]
+pub fn variable_name(key: &str) -> String {
+    format!("MENTAT_{}", key.to_uppercase().replace('.', "_"))
+}
+
+impl ServerConfig {
+    /// The whole configuration as TOML with a comment at each key; it reads back as itself.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML, such as a data directory that is not UTF-8.
+    pub fn print(&self) -> Result<String, toml::ser::Error> {
+        let table = Table::try_from(self)?;
+        let mut text = String::from(
+            "# The configuration of `mentat serve`. Environment variables: MENTAT_ and the key in\n# upper case with _ for dots; flags: --set key=value.\n",
+        );
+        let mut section = "";
+        for key in KEYS {
+            let (parent, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+            if parent != section {
+                section = parent;
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\n[{parent}]\n");
+            }
+            let _ = writeln!(text, "# {}", key.meaning);
+            if let Some(value) = find(&table, key.name) {
+                let _ = writeln!(text, "{name} = {}", inline(value));
+            }
+        }
+        Ok(text)
+    }
+}
+
+fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+    match table.get(first)? {
+        value if rest.is_empty() => Some(value),
+        Value::Table(inner) => find(inner, rest),
+        _ => None,
+    }
+}
+
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Table(table) => {
+            let entries: Vec<String> =
+                table.iter().map(|(key, value)| format!("{key} = {}", inline(value))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ApiKey;
+
+    fn leaves(table: &Table, prefix: &str, found: &mut Vec<String>) {
+        for (key, value) in table {
+            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                Value::Table(inner) => leaves(inner, &name, found),
+                _ => found.push(name),
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_configuration_is_in_the_table_and_no_other() {
+        let mut found = Vec::new();
+        leaves(&Table::try_from(ServerConfig::default()).unwrap(), "", &mut found);
+        let mut known: Vec<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+        found.sort();
+        known.sort();
+        assert_eq!(found, known);
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let mut config = ServerConfig::default();
+        config.auth.api_keys =
+            vec![ApiKey { name: "ci \"x\"".into(), tenant: "t".into(), sha256: "0".repeat(64) }];
+        assert_eq!(toml::from_str::<ServerConfig>(&config.print().unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn the_configuration_page_is_up_to_date() {
+        let mut config = ServerConfig::default();
+        config.server.data_dir = "~/.local/share/mentat".into();
+        let table = Table::try_from(config).unwrap();
+        let mut page = String::from(
+            "# Configuration\n\n`mentat serve` reads `mentat.toml`, then environment variables, then flags (`--set key=value`); the \
+             later one counts. `mentat serve --print-config` prints what results, with these comments.\n\n| key | default | variable | meaning |\n|---|---|---|---|\n",
+        );
+        for key in KEYS {
+            let value = find(&table, key.name).map(inline).unwrap_or_default();
+            page.push_str(&format!(
+                "| `{}` | `{value}` | `{}` | {} |\n",
+                key.name,
+                variable_name(key.name),
+                key.meaning
+            ));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            page,
+            "run the tests with UPDATE_EXPECT=1"
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! The store against a model, and against what a killed process leaves behind.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
+    StoredAgent {
+        tenant: "t".into(),
+        id: id.parse().unwrap(),
+        version: version.parse().unwrap(),
+        manifest: format!("id: {id}\n"),
+        module: ModuleDigest::of(module),
+        loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(1_234),
+    }
+}
+
+fn tenant() -> Arc<str> {
+    "t".into()
+}
+
+fn id(text: &str) -> AgentId {
+    text.parse().unwrap()
+}
+
+fn version(text: &str) -> AgentVersion {
+    text.parse().unwrap()
+}
+
+#[test]
+fn what_was_put_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path()).unwrap();
+    store.put(&agent("a", "1.0.0", b"one"), b"one").unwrap();
+    store.put(&agent("a", "1.10.0", b"two"), b"two").unwrap();
+    store.put(&agent("a", "1.9.0", b"two"), b"two").unwrap();
+    drop(store);
+    let store = AgentStore::open(directory.path()).unwrap();
+    assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.9.0")));
+    assert_eq!(store.get(&tenant(), &id("a"), None).unwrap(), Some(agent("a", "1.9.0", b"two")));
+    let listed = store.list(&tenant(), None, 10).unwrap();
+    let versions: Vec<String> = listed.iter().map(|agent| agent.version.to_string()).collect();
+    assert_eq!(versions, ["1.0.0", "1.9.0", "1.10.0"]);
+    assert_eq!(store.module(&ModuleDigest::of(b"one")).unwrap(), "one");
+}
+
+#[test]
+fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path()).unwrap();
+    for text in ["1.0.0", "1.10.0", "1.9.0"] {
+        store.put(&agent("a", text, b"m"), b"m").unwrap();
+    }
+    store.remove(&tenant(), &id("a"), Some(&version("1.9.0"))).unwrap();
+    assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.10.0")));
+    assert!(store.activate(&tenant(), &id("a"), &version("1.9.0")).unwrap().is_none());
+    store.activate(&tenant(), &id("a"), &version("1.0.0")).unwrap().unwrap();
+    assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.0.0")));
+    assert_eq!(store.remove(&tenant(), &id("a"), None).unwrap().len(), 2);
+    assert_eq!(store.active(&tenant(), &id("a")), None);
+    assert!(store.module(&ModuleDigest::of(b"m")).is_err(), "the module's file is gone with its last agent");
+}
+
+#[test]
+fn tenants_do_not_see_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path()).unwrap();
+    store.put(&agent("a", "1.0.0", b"m"), b"m").unwrap();
+    let other: Arc<str> = "other".into();
+    assert!(store.get(&other, &id("a"), None).unwrap().is_none());
+    assert!(store.list(&other, None, 10).unwrap().is_empty());
+    assert!(store.remove(&other, &id("a"), None).unwrap().is_empty());
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_and_a_changed_module_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path()).unwrap();
+    store.put(&agent("a", "1.0.0", b"m"), b"m").unwrap();
+    drop(store);
+    let modules = directory.path().join("modules");
+    fs::write(modules.join(".tmpAbC"), b"half").unwrap();
+    fs::write(modules.join(format!("sha256-{}.wasm", ModuleDigest::of(b"orphan").hex())), b"orphan").unwrap();
+    let store = AgentStore::open(directory.path()).unwrap();
+    assert_eq!(fs::read_dir(&modules).unwrap().count(), 1);
+    fs::write(store.module_path(&ModuleDigest::of(b"m")), b"changed").unwrap();
+    assert!(store.module(&ModuleDigest::of(b"m")).is_err());
+}
+
+#[test]
+fn two_servers_cannot_share_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let _store = AgentStore::open(directory.path()).unwrap();
+    let error = AgentStore::open(directory.path()).unwrap_err();
+    assert!(matches!(error, Error::InvalidRequest { .. }), "{error:?}");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8, u8),
+    Remove(u8, Option<u8>),
+    Activate(u8, u8),
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0u8..3, 0u8..4, 0u8..3).prop_map(|(id, version, module)| Step::Put(id, version, module)),
+        2 => (0u8..3, proptest::option::of(0u8..4)).prop_map(|(id, version)| Step::Remove(id, version)),
+        1 => (0u8..3, 0u8..4).prop_map(|(id, version)| Step::Activate(id, version)),
+        1 => Just(Step::Reopen),
+    ];
+    proptest::collection::vec(step, 1..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_store_does_what_a_map_would(steps in steps()) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = AgentStore::open(directory.path()).unwrap();
+        let mut model: BTreeMap<(u8, u8), u8> = BTreeMap::new();
+        let mut active: BTreeMap<u8, u8> = BTreeMap::new();
+        let name = |number: u8| id(&format!("a{number}"));
+        let version_of = |number: u8| version(&format!("{number}.0.0"));
+        for step in steps {
+            match step {
+                Step::Put(id, version, module) => {
+                    store.put(&agent(&format!("a{id}"), &format!("{version}.0.0"), &[module]), &[module]).unwrap();
+                    model.insert((id, version), module);
+                    active.insert(id, version);
+                }
+                Step::Remove(id, version) => {
+                    store.remove(&tenant(), &name(id), version.map(version_of).as_ref()).unwrap();
+                    model.retain(|(known, at), _| *known != id || version.is_some_and(|version| version != *at));
+                    let newest = model.keys().filter(|(known, _)| *known == id).map(|(_, at)| *at).max();
+                    if active.get(&id).is_some_and(|at| !model.contains_key(&(id, *at))) {
+                        match newest {
+                            Some(newest) => active.insert(id, newest),
+                            None => active.remove(&id),
+                        };
+                    }
+                }
+                Step::Activate(id, version) => {
+                    let found = store.activate(&tenant(), &name(id), &version_of(version)).unwrap();
+                    prop_assert_eq!(found.is_some(), model.contains_key(&(id, version)));
+                    if found.is_some() {
+                        active.insert(id, version);
+                    }
+                }
+                Step::Reopen => {
+                    drop(store);
+                    store = AgentStore::open(directory.path()).unwrap();
+                }
+            }
+            let listed = store.list(&tenant(), None, 100).unwrap();
+            prop_assert_eq!(listed.len(), model.len());
+            for ((id, version), module) in &model {
+                let found = store.get(&tenant(), &name(*id), Some(&version_of(*version))).unwrap().unwrap();
+                prop_assert_eq!(&store.module(&found.module).unwrap()[..], &[*module][..]);
+            }
+            for id in 0..3 {
+                prop_assert_eq!(store.active(&tenant(), &name(id)), active.get(&id).map(|at| version_of(*at)));
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What the service tells its operator: metrics in Prometheus' text form, and logs. Knows what
+//! happened, not who asked.
+//!
+//! Invariant: a metric's labels take a bounded number of values, whatever clients send.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use mentat_manifest::AgentId;
+use mentat_runtime::CodeOrigin;
+use mentat_runtime::error::{Error, Reason};
+use mentat_runtime::model::Outcome;
+use parking_lot::RwLock;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Agents that have a label of their own; the rest are counted as `other`.
+const MAX_AGENT_LABELS: usize = 1000;
+
+/// Every metric: its name as scraped, what it means, and its labels.
+pub const METRICS: &[(&str, &str, &str)] = &[
+    ("wasm_instances_total", "Places for executions that are taken (active) and free (idle)", "status"),
+    (
+        "wasm_instantiation_duration_seconds",
+        "From having a place to the first instruction of the entry point",
+        "",
+    ),
+    (
+        "wasm_execution_duration_seconds",
+        "From the first instruction of the entry point to its end",
+        "agent_id, outcome",
+    ),
+    ("wasm_fuel_consumed", "Fuel consumed by all executions", ""),
+    ("wasm_compile_duration_seconds", "Compiling a module and linking it", ""),
+    ("wasm_module_cache_hits", "Loads whose compiled code was in memory or on disk", ""),
+    ("wasm_module_cache_misses", "Loads whose code had to be compiled", ""),
+    ("admission_rejected", "Executions refused for want of a place", "reason"),
+];
+
+/// The service's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    instances: Family<InstanceLabels, Gauge>,
+    instantiation: Histogram,
+    execution: Family<ExecutionLabels, Histogram>,
+    fuel: Counter,
+    compile: Histogram,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    rejected: Family<RejectionLabels, Counter>,
+    agents: RwLock<HashSet<Arc<str>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InstanceLabels {
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExecutionLabels {
+    agent_id: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectionLabels {
+    reason: &'static str,
+}
+
+impl Metrics {
+    /// Metrics at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            instances: Family::default(),
+            instantiation: Histogram::new(micro_buckets()),
+            execution: Family::new_with_constructor(|| Histogram::new(micro_buckets())),
+            fuel: Counter::default(),
+            compile: Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0]),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
+            rejected: Family::default(),
+            agents: RwLock::default(),
+        };
+        for (name, help, _) in METRICS {
+            metrics.register(name, help);
+        }
+        metrics
+    }
+
+    fn register(&mut self, name: &'static str, help: &'static str) {
+        let registry = &mut self.registry;
+        match name {
+            "wasm_instances_total" => registry.register(name, help, self.instances.clone()),
+            "wasm_instantiation_duration_seconds" => {
+                registry.register(name, help, self.instantiation.clone());
+            }
+            "wasm_execution_duration_seconds" => registry.register(name, help, self.execution.clone()),
+            "wasm_fuel_consumed" => registry.register(name, help, self.fuel.clone()),
+            "wasm_compile_duration_seconds" => registry.register(name, help, self.compile.clone()),
+            "wasm_module_cache_hits" => registry.register(name, help, self.cache_hits.clone()),
+            "wasm_module_cache_misses" => registry.register(name, help, self.cache_misses.clone()),
+            "admission_rejected" => registry.register(name, help, self.rejected.clone()),
+            // The table is ours; the test below holds every row of it to the registry.
+            _ => {}
+        }
+    }
+
+    /// Counts a module that was made ready.
+    pub fn module_loaded(&self, origin: CodeOrigin) {
+        match origin {
+            CodeOrigin::Memory | CodeOrigin::Disk => {
+                self.cache_hits.inc();
+            }
+            CodeOrigin::Compiled(took) => {
+                self.cache_misses.inc();
+                self.compile.observe(took.as_secs_f64());
+            }
+        }
+    }
+
+    /// Counts an execution that came to an end.
+    pub fn executed(&self, agent: &AgentId, outcome: &Outcome) {
+        if let Err(Error::Overloaded { .. }) = outcome.result {
+            self.rejected.get_or_create(&RejectionLabels { reason: "overloaded" }).inc();
+            return;
+        }
+        let usage = &outcome.usage;
+        self.instantiation.observe(usage.instantiation.as_secs_f64());
+        self.fuel.inc_by(usage.fuel.map_or(0, |fuel| fuel.0));
+        let labels = ExecutionLabels { agent_id: self.agent_label(agent), outcome: outcome_label(outcome) };
+        self.execution.get_or_create(&labels).observe(usage.execution.as_secs_f64());
+    }
+
+    /// The metrics in OpenMetrics text form, with `active` of `size` places taken.
+    ///
+    /// # Errors
+    /// Never in practice: writing to a string does not fail.
+    pub fn render(&self, active: u32, size: u32) -> Result<String, fmt::Error> {
+        let place = |status| self.instances.get_or_create_owned(&InstanceLabels { status });
+        place("active").set(i64::from(active));
+        place("idle").set(i64::from(size.saturating_sub(active)));
+        let mut rendered = String::new();
+        text::encode(&mut rendered, &self.registry)?;
+        Ok(rendered)
+    }
+
+    fn agent_label(&self, agent: &AgentId) -> Arc<str> {
+        if let Some(known) = self.agents.read().get(agent.as_str()) {
+            return Arc::clone(known);
+        }
+        let mut agents = self.agents.write();
+        if agents.len() >= MAX_AGENT_LABELS {
+            return "other".into();
+        }
+        let label: Arc<str> = agent.as_str().into();
+        agents.insert(Arc::clone(&label));
+        label
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn micro_buckets() -> impl Iterator<Item = f64> {
+    // From ten microseconds to ten minutes, by powers of about three.
+    [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 600.0].into_iter()
+}
+
+fn outcome_label(outcome: &Outcome) -> &'static str {
+    let reason = match &outcome.result {
+        Ok(answer) if answer.exit_code == 0 => return "ok",
+        Ok(_) => return "exit_nonzero",
+        Err(error) => error.reason(),
+    };
+    match reason {
+        Reason::InvalidManifest => "invalid_manifest",
+        Reason::InvalidModule => "invalid_module",
+        Reason::InvalidRequest => "invalid_request",
+        Reason::AgentNotFound => "agent_not_found",
+        Reason::StreamNotFound => "stream_not_found",
+        Reason::ExecutionNotFound => "execution_not_found",
+        Reason::AttestationRejected => "attestation_rejected",
+        Reason::Unauthenticated => "unauthenticated",
+        Reason::SecurityViolation => "security_violation",
+        Reason::PolicyDenied => "policy_denied",
+        Reason::FuelExhausted => "fuel_exhausted",
+        Reason::MemoryLimit => "memory_limit",
+        Reason::OutputTooLarge => "output_too_large",
+        Reason::StackOverflow => "stack_overflow",
+        Reason::Timeout => "timeout",
+        Reason::Trap => "trap",
+        Reason::Overloaded => "overloaded",
+        Reason::RateLimited => "rate_limited",
+        Reason::Cancelled => "cancelled",
+        Reason::Internal => "internal",
+    }
+}
+
+/// Sends the process's logs to stderr: JSON where that is no terminal, unless the configuration says
+/// otherwise. The first call counts.
+pub fn init_logging(config: &LogConfig) {
+    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = match config.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only where a logger is set already, as in tests.
+    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use mentat_runtime::model::{Answer, Usage};
+
+    use super::*;
+
+    fn ran(exit_code: i32) -> Outcome {
+        let answer = Answer { output: Bytes::new(), exit_code };
+        Outcome { result: Ok(answer), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
+    }
+
+    #[test]
+    fn every_metric_of_the_table_is_rendered() {
+        let metrics = Metrics::new();
+        metrics.module_loaded(CodeOrigin::Disk);
+        metrics.executed(&"a.b".parse().unwrap(), &ran(0));
+        let overloaded = Error::Overloaded { message: String::new(), retry_after: Duration::ZERO };
+        metrics.executed(&"a.b".parse().unwrap(), &Outcome { result: Err(overloaded), ..ran(0) });
+        let text = metrics.render(3, 10).unwrap();
+        for (name, help, _) in METRICS {
+            assert!(text.contains(&format!("# HELP {name} {help}")), "{name} is missing in\n{text}");
+        }
+        assert!(text.contains("wasm_instances_total{status=\"active\"} 3"));
+        assert!(text.contains("wasm_module_cache_hits_total 1"));
+    }
+
+    #[test]
+    fn agents_beyond_the_bound_share_a_label() {
+        let metrics = Metrics::new();
+        for number in 0..MAX_AGENT_LABELS + 5 {
+            metrics.executed(&format!("agent-{number}").parse().unwrap(), &ran(3));
+        }
+        let text = metrics.render(0, 1).unwrap();
+        assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));
+        assert!(!text.contains(&format!("agent-{}\"", MAX_AGENT_LABELS + 1)));
+    }
+
+    #[test]
+    fn the_metrics_page_is_up_to_date() {
+        let mut page = String::from(
+            "# Metrics\n\n`GET /metrics` answers these, in OpenMetrics text form. Counters carry `_total` behind \
+             their name, histograms `_bucket`, `_sum` and `_count`.\n\n| metric | meaning | labels |\n|---|---|---|\n",
+        );
+        for (name, help, labels) in METRICS {
+            page.push_str(&format!("| `{name}` | {help} | {labels} |\n"));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            page,
+            "run the tests with UPDATE_EXPECT=1"
+        );
+    }
+}
