@@ -1,10 +1,11 @@
 //! `cargo xtask tidy`: what no compiler checks. Reads every file that git knows of, once, and holds it
-//! against the tables of `walls`, `sources` and `documents`; each table row has its reason in it.
+//! against the tables of `walls`, `sources`, `documents` and `limits`; each table row has its reason in it.
 //!
 //! Invariant: a check is a pure function of the [`Tree`], so that a test can show it a violation.
 
 mod documents;
 mod lexer;
+mod limits;
 mod sources;
 mod walls;
 
@@ -50,6 +51,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("embedded programs", documents::embedded_files),
     ("code that ARCHITECTURE.md names", documents::architecture),
     ("command lines", documents::command_lines),
+    ("table of limits", limits::limits),
 ];
 
 /// Runs every check and prints what is wrong.
