@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks to the terminal")]
 
 mod agents;
+mod codegen;
 mod demo;
 mod documents;
 mod fuzz;
@@ -29,6 +30,12 @@ enum Task {
     Agents {
         /// Names of folders in `agents/`; all of them when none is given
         names: Vec<String>,
+    },
+    /// Generate the Rust of the wire contract in `proto/`
+    Codegen {
+        /// Only compare with what is committed
+        #[arg(long)]
+        check: bool,
     },
     /// Serve four example agents, execute each on real input, and print what it cost
     Demo,
@@ -56,6 +63,8 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Agents { names } => agents::build(&names).map(drop),
+        Task::Codegen { check: true } => codegen::codegen(codegen::Mode::Check),
+        Task::Codegen { check: false } => codegen::codegen(codegen::Mode::Write),
         Task::Demo => demo::demo(),
         Task::Fuzz { target, seconds } => fuzz::fuzz(&target, seconds),
         Task::Test { only, skip } => test::test(&only, &skip),
