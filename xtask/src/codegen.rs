@@ -32,7 +32,8 @@ pub(crate) fn codegen(mode: Mode) -> anyhow::Result<()> {
     let root = workspace();
     let scratch = root.join("target/codegen");
     fs::create_dir_all(&scratch)?;
-    let descriptors = protox::compile(PROTOS, [root.join("proto")]).context("the wire contract does not compile")?;
+    let descriptors =
+        protox::compile(PROTOS, [root.join("proto")]).context("the wire contract does not compile")?;
     fs::write(scratch.join(DESCRIPTORS), prost::Message::encode_to_vec(&descriptors))?;
     tonic_prost_build::configure().out_dir(&scratch).bytes(".mentat.runtime.v1").compile_fds(descriptors)?;
     let rust = "mentat.runtime.v1.rs";
@@ -51,7 +52,10 @@ fn settle(mode: Mode, made: &Path, committed: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     if mode == Mode::Check {
-        bail!("`{}` is not what `proto/` generates; run `cargo xtask codegen` and commit it", committed.display());
+        bail!(
+            "`{}` is not what `proto/` generates; run `cargo xtask codegen` and commit it",
+            committed.display()
+        );
     }
     if let Some(folder) = committed.parent() {
         fs::create_dir_all(folder)?;

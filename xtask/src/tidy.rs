@@ -131,7 +131,7 @@ impl Tree {
 
 /// Whether a program wrote the file; those are checked for drift instead.
 fn is_generated(path: &str) -> bool {
-    path.split('/').any(|folder| folder == "generated")
+    path.split('/').any(|folder| folder == "gen")
 }
 
 impl Problem {

@@ -170,7 +170,7 @@ mod tests {
             ("a.rs", &wanted),
             ("b.go", &long),
             ("c.rs", &refused),
-            ("generated/d.rs", &refused),
+            ("gen/d.rs", &refused),
             ("e.md", &refused),
         ]);
         assert_eq!(long_files(&tree), [("b.go", 501)]);
