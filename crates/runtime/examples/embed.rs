@@ -1,4 +1,5 @@
-//! Embeds the runtime: loads a module, executes it on an input, writes its output, and tells the cost.
+//! Embeds the runtime: loads a module, executes it on an input, writes its output to stdout and its cost to
+//! stderr.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let outcome = runtime.execute(&loaded.module, &grant, Invocation::new(input)).await;
 
     let usage = outcome.usage;
-    let mut out = std::io::stdout();
-    out.write_all(&outcome.result?.output)?;
-    writeln!(out, "\n{:?} fuel, {} of memory, {:?}", usage.fuel, usage.peak_memory, usage.total())?;
+    let fuel = usage.fuel.map_or(0, |fuel| fuel.0);
+    writeln!(std::io::stderr(), "{fuel} fuel, {} of memory, {:?}", usage.peak_memory, usage.total())?;
+    std::io::stdout().write_all(&outcome.result?.output)?;
     Ok(())
 }
