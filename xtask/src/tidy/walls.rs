@@ -139,6 +139,13 @@ const ROOMS: &[Room] = &[
             "mentat_proto",
             "mentat_runtime::error",
             "mentat_runtime::model",
+            // What the dispatcher takes and answers with, but nobody who does anything.
+            "crate::executions::ExecutionRecord",
+            "crate::executions::ExecutionStatus",
+            "crate::registry::LoadedAgent",
+            "crate::registry::OnConflict",
+            "crate::store::StoredAgent",
+            "mentat_runtime::CodeOrigin",
         ],
         crates: None,
         reason: "a door decodes, calls the dispatcher, and encodes",
