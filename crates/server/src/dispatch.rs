@@ -149,7 +149,8 @@ impl Dispatcher {
         self.registry.is_loaded(caller, id, version)
     }
 
-    /// The agent with its module's facts, brought into memory if need be.
+    /// The agent with its module's facts, brought into memory if need be; the flag says whether it is
+    /// the active version.
     ///
     /// # Errors
     /// `AGENT_NOT_FOUND`.
@@ -158,8 +159,10 @@ impl Dispatcher {
         caller: &Caller,
         id: &AgentId,
         version: Option<&AgentVersion>,
-    ) -> Result<Arc<LoadedAgent>, Error> {
-        self.registry.get(caller, id, version).await
+    ) -> Result<(Arc<LoadedAgent>, bool), Error> {
+        let agent = self.registry.get(caller, id, version).await?;
+        let active = self.registry.is_active(&agent.stored);
+        Ok((agent, active))
     }
 
     /// The tenant's agents, all versions; the flag marks the active ones.

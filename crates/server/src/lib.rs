@@ -6,6 +6,7 @@ pub mod config;
 pub mod dispatch;
 pub mod door;
 pub mod executions;
+mod grpc;
 pub mod registry;
 pub mod store;
 pub mod telemetry;

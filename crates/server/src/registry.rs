@@ -171,10 +171,16 @@ impl Registry {
         Ok(agents
             .into_iter()
             .map(|agent| {
-                let active = self.store.active(&agent.tenant, &agent.id).as_ref() == Some(&agent.version);
+                let active = self.is_active(&agent);
                 (agent, active)
             })
             .collect())
+    }
+
+    /// Whether this is the version that runs where none is asked for.
+    #[must_use]
+    pub fn is_active(&self, agent: &StoredAgent) -> bool {
+        self.store.active(&agent.tenant, &agent.id).as_ref() == Some(&agent.version)
     }
 
     /// Whether the agent, or the version of it, can be executed.

@@ -1,0 +1,188 @@
+//! Between the wire's messages and the core's types; no decisions here but what makes a message readable.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest};
+use mentat_proto::v1;
+use mentat_runtime::CodeOrigin;
+use mentat_runtime::error::Error;
+use mentat_runtime::model::{Answer, ExecutionId, LogLevel, LogLine, Outcome, Usage};
+
+use crate::dispatch::ExecuteRequest;
+use crate::executions::{ExecutionRecord, ExecutionStatus};
+use crate::registry::LoadedAgent;
+use crate::store::StoredAgent;
+
+/// Reads an agent's id.
+pub(super) fn agent_id(text: &str) -> Result<AgentId, Error> {
+    text.parse()
+        .map_err(|error: mentat_manifest::NameError| Error::InvalidRequest { message: error.to_string() })
+}
+
+/// Reads a version that may be left out.
+pub(super) fn version(text: &str) -> Result<Option<AgentVersion>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let version = text
+        .parse()
+        .map_err(|error: mentat_manifest::NameError| Error::InvalidRequest { message: error.to_string() })?;
+    Ok(Some(version))
+}
+
+/// Reads a request to execute.
+pub(super) fn execute_request(request: v1::ExecuteAgentRequest) -> Result<ExecuteRequest, Error> {
+    let execution_id = match request.execution_id.as_str() {
+        "" => None,
+        text => Some(text.parse::<ExecutionId>()?),
+    };
+    Ok(ExecuteRequest {
+        agent_id: agent_id(&request.agent_id)?,
+        version: version(&request.version)?,
+        input: request.input,
+        execution_id,
+        manifest: Some(request.manifest).filter(|text| !text.is_empty()),
+        narrowing: request.sandbox_config.map(narrowing).unwrap_or_default(),
+        events: None,
+    })
+}
+
+fn narrowing(config: v1::SandboxConfig) -> LimitsRequest {
+    let said = |value: u64| Some(value).filter(|value| *value > 0);
+    LimitsRequest {
+        memory_bytes: said(config.memory_bytes).map(ByteCount),
+        fuel: said(config.fuel).map(Fuel),
+        timeout: said(config.timeout_ms).map(Duration::from_millis),
+        output_bytes: said(config.output_bytes).map(ByteCount),
+        ..LimitsRequest::default()
+    }
+}
+
+/// The answer of an execution that ran to its end.
+pub(super) fn execute_response(
+    execution_id: ExecutionId,
+    version: Option<AgentVersion>,
+    answer: Answer,
+    usage: &Usage,
+    logs: Vec<LogLine>,
+    logs_dropped: u64,
+) -> v1::ExecuteAgentResponse {
+    v1::ExecuteAgentResponse {
+        output: answer.output,
+        exit_code: answer.exit_code,
+        metrics: Some(metrics(usage)),
+        execution_id: execution_id.to_string(),
+        version: version.map(|version| version.to_string()).unwrap_or_default(),
+        logs: logs.into_iter().map(log_line).collect(),
+        logs_dropped,
+    }
+}
+
+/// The parts of an outcome whose guest ran to its end, or its error.
+pub(super) fn split(outcome: Outcome) -> Result<(Answer, Usage, Vec<LogLine>, u64), Error> {
+    let Outcome { result, usage, logs, logs_dropped } = outcome;
+    result.map(|answer| (answer, usage, logs, logs_dropped))
+}
+
+fn metrics(usage: &Usage) -> v1::ExecutionMetrics {
+    v1::ExecutionMetrics {
+        fuel_consumed: usage.fuel.map(|fuel| fuel.0),
+        peak_memory_bytes: usage.peak_memory.0,
+        instantiation_us: microseconds(usage.instantiation),
+        execution_us: microseconds(usage.execution),
+        queued_us: microseconds(usage.queued),
+    }
+}
+
+/// A log line on the wire.
+pub(super) fn log_line(line: LogLine) -> v1::LogLine {
+    let level = match line.level {
+        LogLevel::Error => v1::LogLevel::Error,
+        LogLevel::Warn => v1::LogLevel::Warn,
+        LogLevel::Info => v1::LogLevel::Info,
+        LogLevel::Debug => v1::LogLevel::Debug,
+        LogLevel::Trace => v1::LogLevel::Trace,
+    };
+    v1::LogLine { level: level.into(), message: line.message, timestamp: Some(timestamp(line.timestamp)) }
+}
+
+/// An agent that was loaded.
+pub(super) fn load_response(agent: &LoadedAgent) -> v1::LoadAgentResponse {
+    let (origin, compile_us) = match agent.origin {
+        CodeOrigin::Memory => (v1::CodeOrigin::Memory, 0),
+        CodeOrigin::Disk => (v1::CodeOrigin::Disk, 0),
+        CodeOrigin::Compiled(took) => (v1::CodeOrigin::Compiled, microseconds(took)),
+    };
+    v1::LoadAgentResponse {
+        agent_id: agent.stored.id.to_string(),
+        version: agent.stored.version.to_string(),
+        module_hash: agent.stored.module.to_string(),
+        capabilities_required: agent.manifest.capabilities().iter().map(ToString::to_string).collect(),
+        code_origin: origin.into(),
+        compile_us,
+    }
+}
+
+/// An agent with everything there is to say of it.
+pub(super) fn agent(agent: &LoadedAgent, active: bool) -> v1::Agent {
+    let info = agent.module.info();
+    v1::Agent {
+        manifest: agent.stored.manifest.clone(),
+        capabilities_required: agent.manifest.capabilities().iter().map(ToString::to_string).collect(),
+        module_bytes: info.size.0,
+        shape: info.shape.map(|shape| shape.to_string()).unwrap_or_default(),
+        ..listed_agent(&agent.stored, active)
+    }
+}
+
+/// An agent as lists show it.
+pub(super) fn listed_agent(agent: &StoredAgent, active: bool) -> v1::Agent {
+    v1::Agent {
+        agent_id: agent.id.to_string(),
+        version: agent.version.to_string(),
+        active,
+        module_hash: agent.module.to_string(),
+        loaded_at: Some(timestamp(agent.loaded_at)),
+        ..v1::Agent::default()
+    }
+}
+
+/// An execution, running or finished.
+pub(super) fn execution(record: ExecutionRecord) -> v1::Execution {
+    let mut execution = v1::Execution {
+        execution_id: record.execution_id.to_string(),
+        agent_id: record.agent_id.to_string(),
+        version: record.version.to_string(),
+        started_at: Some(timestamp(record.started)),
+        ..v1::Execution::default()
+    };
+    match record.status {
+        ExecutionStatus::Running => execution.set_state(v1::ExecutionState::Running),
+        ExecutionStatus::Finished { exit_code, usage, duration } => {
+            execution.set_state(v1::ExecutionState::Finished);
+            execution.exit_code = Some(exit_code);
+            execution.metrics = Some(metrics(&usage));
+            execution.duration_us = microseconds(duration);
+        }
+        ExecutionStatus::Failed { reason, message, usage, duration } => {
+            execution.set_state(v1::ExecutionState::Failed);
+            execution.error_reason = reason.as_str().to_owned();
+            execution.error_message = message;
+            execution.metrics = Some(metrics(&usage));
+            execution.duration_us = microseconds(duration);
+        }
+    }
+    execution
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    prost_types::Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or(0),
+    }
+}

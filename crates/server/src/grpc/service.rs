@@ -1,0 +1,289 @@
+//! The gRPC door: decodes a call, asks the core, encodes the answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use mentat_manifest::{AgentId, AgentVersion};
+use mentat_proto::v1;
+use mentat_proto::v1::wasm_runtime_server::WasmRuntime;
+use mentat_runtime::error::Error;
+use mentat_runtime::model::{Caller, ExecutionId};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::events::{self, Told};
+use super::messages;
+use super::status::{execution_status, status};
+use crate::dispatch::{Executed, LoadRequest};
+use crate::door::DoorState;
+use crate::registry::{LoadedAgent, OnConflict};
+
+/// Agents of one page where the client does not say, and at most.
+const DEFAULT_PAGE: usize = 100;
+const MAX_PAGE: usize = 1000;
+/// Log lines that may wait for a slow reader of a stream; the rest is lost to it, not to the outcome.
+const EVENT_BUFFER: usize = 256;
+
+/// The service behind the gRPC door.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    state: DoorState,
+}
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<v1::ExecuteAgentEvent, Status>> + Send>>;
+
+impl Service {
+    pub(crate) fn new(state: DoorState) -> Self {
+        Self { state }
+    }
+
+    /// Whose call it is; the first thing that every method asks.
+    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        self.state.authenticator.authenticate(header).map_err(|error| status(&error))
+    }
+
+    /// Loads on the tracked tasks, so that a client that goes away does not leave half a load behind.
+    async fn load(&self, caller: Caller, request: LoadRequest) -> Result<v1::LoadAgentResponse, Status> {
+        let dispatcher = Arc::clone(&self.state.dispatcher);
+        let load = async move { dispatcher.load(&caller, request).await };
+        let loaded: Result<Arc<LoadedAgent>, Error> = self
+            .state
+            .tasks
+            .spawn(load)
+            .await
+            .unwrap_or_else(|error| Err(Error::internal("loading the agent", error)));
+        loaded.map(|agent| messages::load_response(&agent)).map_err(|error| status(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl WasmRuntime for Service {
+    type ExecuteAgentStreamStream = EventStream;
+
+    async fn load_agent(
+        &self,
+        request: Request<v1::LoadAgentRequest>,
+    ) -> Result<Response<v1::LoadAgentResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let request = load_request(&request.agent_id, request.manifest, request.wasm_bytes, request.replace)
+            .map_err(|error| status(&error))?;
+        self.load(caller, request).await.map(Response::new)
+    }
+
+    async fn load_agent_stream(
+        &self,
+        request: Request<Streaming<v1::LoadAgentStreamRequest>>,
+    ) -> Result<Response<v1::LoadAgentResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let mut parts = request.into_inner();
+        let (header, module) = receive_module(&mut parts, self.state.max_module.0).await?;
+        let request = load_request(&header.agent_id, header.manifest, module, header.replace)
+            .map_err(|error| status(&error))?;
+        self.load(caller, request).await.map(Response::new)
+    }
+
+    async fn execute_agent(
+        &self,
+        request: Request<v1::ExecuteAgentRequest>,
+    ) -> Result<Response<v1::ExecuteAgentResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let include_logs = request.include_logs;
+        let request = messages::execute_request(request).map_err(|error| status(&error))?;
+        // Awaited here and not on a task: a client that goes away takes its execution with it.
+        let executed = self.state.dispatcher.execute(&caller, request).await;
+        response(executed, include_logs).map(Response::new)
+    }
+
+    async fn execute_agent_stream(
+        &self,
+        request: Request<v1::ExecuteAgentRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let caller = self.caller(&request)?;
+        let mut request = messages::execute_request(request.into_inner()).map_err(|error| status(&error))?;
+        let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
+        request.events = Some(sender);
+        let dispatcher = Arc::clone(&self.state.dispatcher);
+        let execution = async move { dispatcher.execute(&caller, request).await };
+        let events = events::tell(receiver, execution).map(|told| {
+            let event = match told {
+                Told::Log(line) => v1::execute_agent_event::Event::Log(messages::log_line(line)),
+                Told::End(executed) => v1::execute_agent_event::Event::Response(response(*executed, false)?),
+            };
+            Ok(v1::ExecuteAgentEvent { event: Some(event) })
+        });
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn is_loaded(
+        &self,
+        request: Request<v1::IsLoadedRequest>,
+    ) -> Result<Response<v1::IsLoadedResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let (id, version) = named(&request.agent_id, &request.version)?;
+        let loaded = self.state.dispatcher.is_loaded(&caller, &id, version.as_ref());
+        Ok(Response::new(v1::IsLoadedResponse { loaded: loaded.map_err(|error| status(&error))? }))
+    }
+
+    async fn get_agent(&self, request: Request<v1::GetAgentRequest>) -> Result<Response<v1::Agent>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let (id, version) = named(&request.agent_id, &request.version)?;
+        let found = self.state.dispatcher.get_agent(&caller, &id, version.as_ref()).await;
+        let (agent, active) = found.map_err(|error| status(&error))?;
+        Ok(Response::new(messages::agent(&agent, active)))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let size = match usize::try_from(request.page_size) {
+            Ok(0) => DEFAULT_PAGE,
+            Ok(size) => size.min(MAX_PAGE),
+            Err(_) => MAX_PAGE,
+        };
+        let after = page_start(&request.page_token)?;
+        let listed = self.state.dispatcher.list_agents(&caller, after.as_ref(), size);
+        let listed = listed.map_err(|error| status(&error))?;
+        let last = listed.last().filter(|_| listed.len() == size);
+        let next_page_token =
+            last.map(|(agent, _)| format!("{}@{}", agent.id, agent.version)).unwrap_or_default();
+        let agents = listed.iter().map(|(agent, active)| messages::listed_agent(agent, *active)).collect();
+        Ok(Response::new(v1::ListAgentsResponse { agents, next_page_token }))
+    }
+
+    async fn unload_agent(
+        &self,
+        request: Request<v1::UnloadAgentRequest>,
+    ) -> Result<Response<v1::UnloadAgentResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let (id, version) = named(&request.agent_id, &request.version)?;
+        let removed = self.state.dispatcher.unload(&caller, &id, version.as_ref()).await;
+        let removed = removed.map_err(|error| status(&error))?;
+        let versions = removed.iter().map(|agent| agent.version.to_string()).collect();
+        Ok(Response::new(v1::UnloadAgentResponse { versions }))
+    }
+
+    async fn activate_version(
+        &self,
+        request: Request<v1::ActivateVersionRequest>,
+    ) -> Result<Response<v1::ActivateVersionResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let (id, version) = named(&request.agent_id, &request.version)?;
+        let Some(version) = version else {
+            return Err(status(&Error::InvalidRequest {
+                message: "say which `version` is to be active".into(),
+            }));
+        };
+        let activated = self.state.dispatcher.activate(&caller, &id, &version).await;
+        let agent = activated.map_err(|error| status(&error))?;
+        Ok(Response::new(v1::ActivateVersionResponse { agent: Some(messages::listed_agent(&agent, true)) }))
+    }
+
+    async fn cancel_execution(
+        &self,
+        request: Request<v1::CancelExecutionRequest>,
+    ) -> Result<Response<v1::Execution>, Status> {
+        let caller = self.caller(&request)?;
+        let id = execution_id(&request.into_inner().execution_id)?;
+        let record = self.state.dispatcher.cancel(&caller, id).map_err(|error| status(&error))?;
+        Ok(Response::new(messages::execution(record)))
+    }
+
+    async fn get_execution(
+        &self,
+        request: Request<v1::GetExecutionRequest>,
+    ) -> Result<Response<v1::Execution>, Status> {
+        let caller = self.caller(&request)?;
+        let id = execution_id(&request.into_inner().execution_id)?;
+        let record = self.state.dispatcher.get_execution(&caller, id).map_err(|error| status(&error))?;
+        Ok(Response::new(messages::execution(record)))
+    }
+}
+
+fn load_request(
+    agent_id: &str,
+    manifest: String,
+    module: Bytes,
+    replace: bool,
+) -> Result<LoadRequest, Error> {
+    let agent_id = match agent_id {
+        "" => None,
+        text => Some(messages::agent_id(text)?),
+    };
+    let on_conflict = if replace { OnConflict::Replace } else { OnConflict::Refuse };
+    Ok(LoadRequest { agent_id, manifest, module, on_conflict })
+}
+
+/// Reads a streamed module; one that is over the limit is refused by its header, before it is read.
+async fn receive_module(
+    parts: &mut Streaming<v1::LoadAgentStreamRequest>,
+    limit: u64,
+) -> Result<(v1::LoadAgentHeader, Bytes), Status> {
+    use v1::load_agent_stream_request::Part;
+    let wrong = |message: String| status(&Error::InvalidRequest { message });
+    let Some(Part::Header(header)) = parts.message().await?.and_then(|message| message.part) else {
+        return Err(wrong("the first message of a streamed load must be its `header`".into()));
+    };
+    if header.total_bytes > limit {
+        return Err(wrong(format!("the module has {} bytes, the limit is {limit}", header.total_bytes)));
+    }
+    let mut module = BytesMut::new();
+    while let Some(message) = parts.message().await? {
+        let Some(Part::Chunk(chunk)) = message.part else {
+            return Err(wrong("every message after the first must be a `chunk`".into()));
+        };
+        if module.len() as u64 + chunk.len() as u64 > header.total_bytes {
+            return Err(wrong(format!(
+                "more bytes came than the header's `total_bytes`, {}",
+                header.total_bytes
+            )));
+        }
+        module.extend_from_slice(&chunk);
+    }
+    if module.len() as u64 != header.total_bytes {
+        return Err(wrong(format!("{} bytes came, the header said {}", module.len(), header.total_bytes)));
+    }
+    Ok((header, module.freeze()))
+}
+
+fn response(executed: Executed, include_logs: bool) -> Result<v1::ExecuteAgentResponse, Status> {
+    let Executed { execution_id, version, outcome } = executed;
+    let (answer, usage, mut logs, logs_dropped) =
+        messages::split(outcome).map_err(|error| execution_status(&error, execution_id))?;
+    if !include_logs {
+        logs.clear();
+    }
+    Ok(messages::execute_response(execution_id, version, answer, &usage, logs, logs_dropped))
+}
+
+fn named(agent_id: &str, version: &str) -> Result<(AgentId, Option<AgentVersion>), Status> {
+    let id = messages::agent_id(agent_id).map_err(|error| status(&error))?;
+    let version = messages::version(version).map_err(|error| status(&error))?;
+    Ok((id, version))
+}
+
+fn execution_id(text: &str) -> Result<ExecutionId, Status> {
+    text.parse().map_err(|error: Error| status(&error))
+}
+
+fn page_start(token: &str) -> Result<Option<(AgentId, AgentVersion)>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let parsed =
+        token.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
+    parsed.map(Some).ok_or_else(|| {
+        status(&Error::InvalidRequest { message: "`page_token` is not one that a list has answered".into() })
+    })
+}
