@@ -1,2 +1,43 @@
-//! Stub.
-fn main() {}
+//! The one binary: parses the arguments, hands them to the verb, and turns what comes back into an
+//! exit code. Holds no logic of its own.
+
+mod args;
+mod client;
+mod commands;
+mod environment;
+mod files;
+mod local;
+mod output;
+mod progress;
+#[cfg(test)]
+mod reference;
+mod report;
+mod source;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Verb};
+
+fn main() -> ExitCode {
+    let verb = Arguments::parse().verb;
+    let json = verb.wants_json();
+    let result = match verb {
+        Verb::Compile(arguments) => return commands::compile::run(&arguments),
+        Verb::Completions(arguments) => commands::completions::run(&arguments),
+        Verb::Run(arguments) => commands::run::run(&arguments),
+        Verb::Inspect(arguments) => commands::inspect::run(&arguments),
+        Verb::Validate(arguments) => commands::validate::run(&arguments),
+        Verb::Load(arguments) => commands::load::run(&arguments),
+        Verb::Execute(arguments) => commands::execute::run(&arguments),
+        Verb::List(arguments) => commands::list::run(&arguments),
+        Verb::Unload(arguments) => commands::unload::run(&arguments),
+        Verb::Rollback(arguments) => commands::rollback::run(&arguments),
+    };
+    result.unwrap_or_else(|failure| {
+        failure.write(json);
+        failure.exit_code()
+    })
+}

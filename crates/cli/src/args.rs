@@ -1,0 +1,349 @@
+//! The command line as the user writes it: every verb, its arguments and its help. Only describes and
+//! parses; what a verb does is in `commands/`. The page docs/cli.md is made from this file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest, Metering, parse_duration};
+use mentat_runtime::security::policy::Mount;
+
+use crate::values::{AgentReference, Input, parse_agent_reference, parse_env, parse_input, parse_mount};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXIT_CODES: &str = "\
+Exit codes: the agent's own for `run` and `execute`; otherwise 0 success, 2 invalid manifest, module or \
+request, 3 not found, 4 unauthenticated, 5 denied, 6 fuel, memory, output or stack exhausted, 7 timeout, \
+8 trap, 9 server overloaded or unreachable, 70 a bug of ours, 130 cancelled.";
+
+/// Run WebAssembly agents, each in a sandbox with exactly the powers and the budget it was given
+#[derive(Debug, Parser)]
+#[command(name = "mentat", version, styles = STYLES, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(RunArguments),
+    Inspect(InspectArguments),
+    Validate(ValidateArguments),
+    Load(LoadArguments),
+    Execute(ExecuteArguments),
+    List(ListArguments),
+    Unload(UnloadArguments),
+    Rollback(RollbackArguments),
+    Compile(CompileArguments),
+    Completions(CompletionsArguments),
+}
+
+/// Run an agent once on this machine, without a server
+///
+/// AGENT is an agent's folder, its manifest, or a bare `.wasm` module. The agent's output goes to stdout
+/// and nothing else does; its log goes to stderr while it runs. The exit code is the agent's own, or one
+/// of those listed by `mentat --help`.
+///
+/// A bare module has no powers but those given here: `--mount` and `--env` work for modules that use
+/// WASI, arguments after `--` for WASI commands. Compiled code is kept, so that the second run starts
+/// at once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat run agents/word-statistics --input 'to be or not to be'\n\
+\x20 mentat run agents/line-sort --input @names.txt -- -u\n\
+\x20 mentat run tool.wasm --mount ./pages:/pages --timeout 1m --json -- /pages")]
+pub(crate) struct RunArguments {
+    /// Agent's folder, manifest, or `.wasm` module
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) agent: PathBuf,
+    #[command(flatten)]
+    pub(crate) input: InputArgument,
+    /// Directory of this machine that the agent may open as GUEST; read-only unless `:rw` is added
+    #[arg(long = "mount", value_name = "HOST:GUEST[:ro|rw]", value_parser = parse_mount, value_hint = ValueHint::DirPath)]
+    pub(crate) mounts: Vec<Mount>,
+    /// Environment variable that the agent sees
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_env)]
+    pub(crate) env: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+    /// Where compiled code is kept; `$XDG_CACHE_HOME/mentat` or `~/.cache/mentat` if not given
+    #[arg(long, value_name = "DIR", env = "MENTAT_CACHE_DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+    /// Arguments of a WASI command
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// Show what a module is, what it wants, and whether it would load
+///
+/// Reads the module without running or compiling it: its shape and why, digest, imports, exports,
+/// memories, source language, and everything that would keep it from being loaded. Given an agent's
+/// folder or manifest, shows what the manifest asks for as well. The exit code is 0 whenever the module
+/// could be read; `mentat validate` is the one that fails.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat inspect agents/metrics\n\
+\x20 mentat inspect tool.wasm --json")]
+pub(crate) struct InspectArguments {
+    /// Module, agent's folder, or manifest
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) agent: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Check manifests and their modules, and explain what they mean
+///
+/// Prints what each manifest comes to: its budget, its powers, its pins. Problems go to stderr, one a
+/// line, as `path:line:column: key: message`; with any of them the exit code is 2.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat validate agents/metrics\n\
+\x20 mentat validate */manifest.yaml --json")]
+pub(crate) struct ValidateArguments {
+    /// Agents' folders or manifests
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) agents: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Load an agent into a server and make it the active version
+///
+/// The agent is durable when this returns. A version that is loaded with other content is refused
+/// unless `--replace` is given.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat load agents/metrics\n\
+\x20 mentat load manifest.yaml --module build/agent.wasm --replace")]
+pub(crate) struct LoadArguments {
+    /// Agent's folder or manifest
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) agent: PathBuf,
+    /// Module to load in place of the one that the manifest names
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) module: Option<PathBuf>,
+    /// Put this content in the place of a loaded version's
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Execute an agent that is loaded in a server
+///
+/// The output goes to stdout and nothing else does; the agent's log goes to stderr. The exit code is
+/// the agent's own, or one of those listed by `mentat --help`. Limits given here can only lower those
+/// of the agent's manifest. Ctrl-C cancels the execution.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat execute mentatlab.metrics --input '[1, 2, 3.5]'\n\
+\x20 mentat execute mentatlab.metrics@1.0.0 --input @values.json --json")]
+pub(crate) struct ExecuteArguments {
+    /// Agent's id; its active version runs unless one is named
+    #[arg(value_name = "ID[@VERSION]", value_parser = parse_agent_reference)]
+    pub(crate) agent: AgentReference,
+    #[command(flatten)]
+    pub(crate) input: InputArgument,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// List the agents of a server
+///
+/// One line for each version, in order of id; `*` marks the version that executes when none is named.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat list\n\
+\x20 mentat list --json")]
+pub(crate) struct ListArguments {
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Remove an agent, or one version of it, from a server
+///
+/// Executions that are running finish. When the active version goes, the newest of the rest takes its
+/// place.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat unload mentatlab.metrics\n\
+\x20 mentat unload mentatlab.metrics@1.0.0")]
+pub(crate) struct UnloadArguments {
+    /// Agent's id; all its versions go unless one is named
+    #[arg(value_name = "ID[@VERSION]", value_parser = parse_agent_reference)]
+    pub(crate) agent: AgentReference,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Make another loaded version of an agent the active one
+///
+/// Takes effect with the next execution, without a compile. Rolls forward as well as back.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat rollback mentatlab.metrics 1.0.0")]
+pub(crate) struct RollbackArguments {
+    /// Agent's id
+    pub(crate) id: AgentId,
+    /// Version that becomes active
+    pub(crate) version: AgentVersion,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Compile a module to machine code, under limits of time and memory
+///
+/// What `run` and `serve` start for each new module, so that a module which is made to choke the
+/// compiler ends this process and no other. The artifact fits this build of mentat only and is not
+/// accepted by `load`. On an error the message alone is printed, to stderr.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat compile agent.wasm --output agent.cwasm --metering fuel")]
+pub(crate) struct CompileArguments {
+    /// Module, or `-` for stdin
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) module: PathBuf,
+    /// Where the artifact goes
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// How executions will be metered
+    #[arg(long, value_enum)]
+    pub(crate) metering: MeteringArgument,
+    /// Stack that the agent's calls may use, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    pub(crate) stack: u64,
+    /// CPU time that compiling may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) cpu_seconds: u64,
+    /// Address space that compiling may take, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
+    pub(crate) memory: u64,
+}
+
+/// Print a shell's completion script
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat completions bash > ~/.local/share/bash-completion/completions/mentat")]
+pub(crate) struct CompletionsArguments {
+    /// Shell that the script is for
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// What the agent reads.
+#[derive(Debug, Args)]
+pub(crate) struct InputArgument {
+    /// What the agent reads: TEXT itself, a file's content, or stdin; `@@…` is a text that begins with `@`
+    ///
+    /// Without it the input is empty; stdin is read for `--input -` alone.
+    #[arg(long, value_name = "TEXT|@FILE|-", value_parser = parse_input, allow_negative_numbers = true)]
+    pub(crate) input: Option<Input>,
+}
+
+/// Limits of one execution.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArguments {
+    /// Operations that the agent may execute
+    #[arg(long, value_name = "N")]
+    pub(crate) fuel: Option<u64>,
+    /// Linear memory that the agent may use, such as `64MB`
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteCount>,
+    /// Wall-clock time that the agent may take, such as `500ms`, `5s` or `2m`
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Where the server is and who calls.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArguments {
+    /// Address of the server's gRPC door
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MENTAT_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:50051"
+    )]
+    pub(crate) server: String,
+    /// File whose first line is the API key; it may also be given in `MENTAT_API_KEY`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) api_key_file: Option<PathBuf>,
+}
+
+/// How the result is written.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct JsonArgument {
+    /// Write the result, or the error, to stdout as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How executions are metered.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MeteringArgument {
+    /// By counting operations
+    Fuel,
+    /// By time alone
+    Epoch,
+}
+
+impl LimitArguments {
+    /// What these ask for.
+    pub(crate) fn request(&self) -> LimitsRequest {
+        LimitsRequest {
+            fuel: self.fuel.map(Fuel),
+            memory_bytes: self.memory,
+            timeout: self.timeout,
+            ..LimitsRequest::default()
+        }
+    }
+}
+
+impl From<MeteringArgument> for Metering {
+    fn from(metering: MeteringArgument) -> Self {
+        match metering {
+            MeteringArgument::Fuel => Self::Fuel,
+            MeteringArgument::Epoch => Self::Epoch,
+        }
+    }
+}
+
+impl Verb {
+    /// Whether errors are to be written as JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Run(arguments) => arguments.json.json,
+            Self::Inspect(arguments) => arguments.json.json,
+            Self::Validate(arguments) => arguments.json.json,
+            Self::Load(arguments) => arguments.json.json,
+            Self::Execute(arguments) => arguments.json.json,
+            Self::List(arguments) => arguments.json.json,
+            Self::Unload(arguments) => arguments.json.json,
+            Self::Rollback(arguments) => arguments.json.json,
+            Self::Compile(_) | Self::Completions(_) => false,
+        }
+    }
+}

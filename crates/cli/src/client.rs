@@ -1,0 +1,487 @@
+//! The client's side of the wire: connects to a server, speaks its calls, and turns its answers and
+//! errors into the command line's own. The only file here that knows gRPC.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mentat_manifest::{AgentVersion, LimitsRequest};
+use mentat_proto::v1::execute_agent_event::Event;
+use mentat_proto::v1::load_agent_stream_request::Part;
+use mentat_proto::v1::wasm_runtime_client::WasmRuntimeClient;
+use mentat_proto::v1::{
+    ActivateVersionRequest, Agent, CodeOrigin, ExecuteAgentRequest, ExecuteAgentResponse, ListAgentsRequest,
+    LoadAgentHeader, LoadAgentRequest, LoadAgentResponse, LoadAgentStreamRequest, LogLevel, LogLine,
+    SandboxConfig, UnloadAgentRequest,
+};
+use mentat_runtime::error::Reason;
+use mentat_runtime::model::ExecutionId;
+use serde::Serialize;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use crate::args::ServerArguments;
+use crate::environment;
+use crate::files;
+use crate::output::Failure;
+use crate::progress;
+use crate::report::{LogReport, UsageReport};
+use crate::source::ManifestFile;
+use crate::values::AgentReference;
+
+/// A server that takes longer to accept a connection counts as away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of one answer at most: the largest output that the default ceiling allows, and its log.
+const MAX_ANSWER_BYTES: usize = 512 << 20;
+/// Modules over this size are sent in pieces.
+const STREAMED_ABOVE_BYTES: usize = 2 << 20;
+const PIECE_BYTES: usize = 1 << 20;
+/// Agents asked for at a time.
+const PAGE_SIZE: u32 = 1000;
+/// Bytes of a file with an API key at most.
+const MAX_KEY_FILE: mentat_manifest::ByteCount = mentat_manifest::ByteCount(4 << 10);
+/// Whose reason codes we know, in `google.rpc.ErrorInfo`.
+const ERROR_DOMAIN: &str = "mentat.runtime";
+
+/// A connection to a server.
+pub(crate) struct Client {
+    calls: WasmRuntimeClient<InterceptedService<Channel, Credential>>,
+    address: String,
+}
+
+/// A loaded agent, as the server tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct LoadedReport {
+    pub(crate) agent: String,
+    pub(crate) version: String,
+    pub(crate) module: String,
+    pub(crate) capabilities: Vec<String>,
+    /// `memory`, `disk`, `compiled`, or `unknown`.
+    pub(crate) code_origin: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compile_us: Option<u64>,
+}
+
+/// A version of an agent, as a list tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct AgentReport {
+    pub(crate) agent: String,
+    pub(crate) version: String,
+    pub(crate) active: bool,
+    pub(crate) module: String,
+    /// Since 1970, in milliseconds.
+    pub(crate) loaded_at_ms: u64,
+}
+
+/// An execution that ended by itself.
+#[derive(Debug)]
+pub(crate) struct ExecutedReport {
+    pub(crate) output: Bytes,
+    pub(crate) exit_code: i32,
+    pub(crate) version: String,
+    pub(crate) usage: UsageReport,
+    pub(crate) logs_dropped: u64,
+}
+
+/// Adds the API key to each call.
+#[derive(Clone)]
+struct Credential(Option<MetadataValue<Ascii>>);
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when no server answers; `INVALID_REQUEST` for an address that is none, or a key
+    /// that cannot be read.
+    pub(crate) async fn connect(arguments: &ServerArguments) -> Result<Self, Failure> {
+        let address = with_scheme(&arguments.server)?;
+        let credential = Credential::read(arguments)?;
+        let endpoint = Endpoint::from_shared(address.clone()).map_err(|_| {
+            Failure::invalid(format!("`{address}` is no server's address; write it as `http://HOST:PORT`"))
+        })?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).http2_adaptive_window(true);
+        let channel = endpoint.connect().await.map_err(|error| {
+            Failure::unavailable(format!(
+                "no server answers at `{address}` ({}); start one with `mentat serve`, or name another with \
+                 --server or MENTAT_SERVER",
+                innermost(&error)
+            ))
+        })?;
+        let calls = WasmRuntimeClient::with_interceptor(channel, credential)
+            .max_decoding_message_size(MAX_ANSWER_BYTES);
+        Ok(Self { calls, address })
+    }
+
+    /// Loads an agent and makes it the active version.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(crate) async fn load(
+        &mut self,
+        manifest: &ManifestFile,
+        module: Bytes,
+        replace: bool,
+    ) -> Result<LoadedReport, Failure> {
+        let agent_id = manifest.manifest.id.to_string();
+        let manifest = manifest.text.clone();
+        let answer = if module.len() <= STREAMED_ABOVE_BYTES {
+            let request = LoadAgentRequest { agent_id, wasm_bytes: module, manifest, replace };
+            self.calls.load_agent(request).await
+        } else {
+            let total_bytes = module.len() as u64;
+            let header = LoadAgentHeader { agent_id, manifest, replace, total_bytes };
+            self.calls.load_agent_stream(upload(header, module)).await
+        };
+        match answer {
+            Ok(answer) => Ok(answer.into_inner().into()),
+            Err(status) => Err(self.failure(&status)),
+        }
+    }
+
+    /// Executes an agent; `on_log` gets its log lines as they come.
+    ///
+    /// # Errors
+    /// The server's, and those of the execution.
+    pub(crate) async fn execute(
+        &mut self,
+        agent: &AgentReference,
+        execution_id: ExecutionId,
+        input: Bytes,
+        limits: &LimitsRequest,
+        mut on_log: impl FnMut(LogReport),
+    ) -> Result<ExecutedReport, Failure> {
+        let request = ExecuteAgentRequest {
+            agent_id: agent.id.to_string(),
+            version: version_or_empty(agent.version.as_ref()),
+            input,
+            sandbox_config: Some(sandbox(limits)),
+            execution_id: execution_id.to_string(),
+            ..ExecuteAgentRequest::default()
+        };
+        let answer = self.calls.execute_agent_stream(request).await;
+        let mut events = answer.map_err(|status| self.failure(&status))?.into_inner();
+        let mut response = None;
+        while let Some(event) = events.message().await.map_err(|status| self.failure(&status))? {
+            match event.event {
+                Some(Event::Log(line)) => on_log(line.into()),
+                Some(Event::Response(end)) => response = Some(end),
+                // An event that a newer server sends and this client does not know.
+                None => {}
+            }
+        }
+        response.map(Into::into).ok_or_else(|| {
+            Failure::unavailable(format!("the server at `{}` ended the call without an answer", self.address))
+        })
+    }
+
+    /// All agents of the caller, all versions.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(crate) async fn list(&mut self) -> Result<Vec<AgentReport>, Failure> {
+        let mut agents = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListAgentsRequest { page_size: PAGE_SIZE, page_token: page_token.clone() };
+            let answer = self.calls.list_agents(request).await;
+            let page = answer.map_err(|status| self.failure(&status))?.into_inner();
+            agents.extend(page.agents.into_iter().map(AgentReport::from));
+            // A token that stands still would make a list without end.
+            if page.next_page_token.is_empty() || page.next_page_token == page_token {
+                return Ok(agents);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// Removes an agent or one version of it; answers the versions that were removed.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(crate) async fn unload(&mut self, agent: &AgentReference) -> Result<Vec<String>, Failure> {
+        let request = UnloadAgentRequest {
+            agent_id: agent.id.to_string(),
+            version: version_or_empty(agent.version.as_ref()),
+        };
+        let answer = self.calls.unload_agent(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner().versions)
+    }
+
+    /// Makes a loaded version the active one.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(crate) async fn activate(
+        &mut self,
+        agent_id: String,
+        version: &AgentVersion,
+    ) -> Result<AgentReport, Failure> {
+        let request = ActivateVersionRequest { agent_id, version: version.to_string() };
+        let answer = self.calls.activate_version(request).await;
+        let agent = answer.map_err(|status| self.failure(&status))?.into_inner().agent;
+        Ok(agent.unwrap_or_default().into())
+    }
+
+    fn failure(&self, status: &Status) -> Failure {
+        failure(status, &self.address)
+    }
+}
+
+impl Credential {
+    /// From the file that was named, or `MENTAT_API_KEY`. The key is never part of a message.
+    fn read(arguments: &ServerArguments) -> Result<Self, Failure> {
+        let key = match &arguments.api_key_file {
+            None => environment::api_key(),
+            Some(path) => {
+                let bytes = files::read(path, "API key file", MAX_KEY_FILE)?;
+                let text = String::from_utf8_lossy(&bytes);
+                let line = text.lines().next().unwrap_or_default().trim();
+                if line.is_empty() {
+                    let message = format!("the first line of API key file `{}` is empty", path.display());
+                    return Err(Failure::invalid(message));
+                }
+                Some(line.to_owned())
+            }
+        };
+        let Some(key) = key else { return Ok(Self(None)) };
+        let mut value: MetadataValue<Ascii> = format!("Bearer {key}")
+            .parse()
+            .map_err(|_| Failure::invalid("the API key has characters that no header can carry"))?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Credential {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The header, then the module in pieces, with a bar that fills as they are taken.
+fn upload(
+    header: LoadAgentHeader,
+    mut module: Bytes,
+) -> impl tokio_stream::Stream<Item = LoadAgentStreamRequest> + Send + 'static {
+    let bar = progress::upload_bar(module.len() as u64);
+    let pieces = std::iter::from_fn(move || {
+        if module.is_empty() {
+            bar.finish_and_clear();
+            return None;
+        }
+        let piece = module.split_to(PIECE_BYTES.min(module.len()));
+        bar.inc(piece.len() as u64);
+        Some(Part::Chunk(piece))
+    });
+    let parts = std::iter::once(Part::Header(header)).chain(pieces);
+    tokio_stream::iter(parts.map(|part| LoadAgentStreamRequest { part: Some(part) }))
+}
+
+/// What a server's error comes to here.
+fn failure(status: &Status, address: &str) -> Failure {
+    if let Some(info) = status.get_details_error_info()
+        && info.domain == ERROR_DOMAIN
+        && let Some(reason) = Reason::from_code(&info.reason)
+    {
+        return Failure::answered(reason, status.message().to_owned(), info.metadata);
+    }
+    // Not from the service itself, but from the transport or from something between here and there.
+    let lost = status.source().and_then(|source| source.downcast_ref::<tonic::transport::Error>()).is_some();
+    let text = format!("the server at `{address}` answered {:?}: {}", status.code(), status.message());
+    let reason = match status.code() {
+        _ if lost => {
+            return Failure::unavailable(format!(
+                "the connection to `{address}` broke: {}",
+                status.message()
+            ));
+        }
+        Code::Unavailable | Code::ResourceExhausted => return Failure::unavailable(text),
+        Code::Unimplemented => {
+            return Failure::invalid(format!(
+                "the server at `{address}` does not know this call; it is no Mentat runtime, or an older one"
+            ));
+        }
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::AlreadyExists => {
+            Reason::InvalidRequest
+        }
+        Code::NotFound => Reason::AgentNotFound,
+        Code::Unauthenticated => Reason::Unauthenticated,
+        Code::PermissionDenied => Reason::PolicyDenied,
+        Code::DeadlineExceeded => Reason::Timeout,
+        Code::Cancelled => Reason::Cancelled,
+        Code::Ok | Code::Unknown | Code::Aborted | Code::Internal | Code::DataLoss => Reason::Internal,
+    };
+    Failure::answered(reason, text, [])
+}
+
+fn with_scheme(address: &str) -> Result<String, Failure> {
+    match address.split_once("://") {
+        None => Ok(format!("http://{address}")),
+        Some(("http", _)) => Ok(address.to_owned()),
+        Some((scheme, _)) => Err(Failure::invalid(format!(
+            "`{address}` has the scheme `{scheme}`; servers speak plain gRPC, written `http://HOST:PORT`"
+        ))),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn version_or_empty(version: Option<&AgentVersion>) -> String {
+    version.map(ToString::to_string).unwrap_or_default()
+}
+
+/// On the wire 0 takes nothing away; a limit of 0 is asked for as the least there is.
+fn sandbox(limits: &LimitsRequest) -> SandboxConfig {
+    let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    SandboxConfig {
+        memory_bytes: limits.memory_bytes.map_or(0, |memory| memory.0.max(1)),
+        fuel: limits.fuel.map_or(0, |fuel| fuel.0.max(1)),
+        timeout_ms: limits.timeout.map_or(0, |timeout| milliseconds(timeout).max(1)),
+        output_bytes: limits.output_bytes.map_or(0, |output| output.0.max(1)),
+    }
+}
+
+fn milliseconds_since_epoch(seconds: i64, nanoseconds: i32) -> u64 {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    let milliseconds = u64::try_from(nanoseconds / 1_000_000).unwrap_or_default();
+    seconds.saturating_mul(1000).saturating_add(milliseconds)
+}
+
+impl From<LoadAgentResponse> for LoadedReport {
+    fn from(response: LoadAgentResponse) -> Self {
+        let code_origin = match response.code_origin() {
+            CodeOrigin::Memory => "memory",
+            CodeOrigin::Disk => "disk",
+            CodeOrigin::Compiled => "compiled",
+            CodeOrigin::Unspecified => "unknown",
+        };
+        Self {
+            agent: response.agent_id,
+            version: response.version,
+            module: response.module_hash,
+            capabilities: response.capabilities_required,
+            code_origin,
+            compile_us: Some(response.compile_us).filter(|took| *took > 0),
+        }
+    }
+}
+
+impl From<Agent> for AgentReport {
+    fn from(agent: Agent) -> Self {
+        let loaded_at = agent.loaded_at.unwrap_or_default();
+        Self {
+            agent: agent.agent_id,
+            version: agent.version,
+            active: agent.active,
+            module: agent.module_hash,
+            loaded_at_ms: milliseconds_since_epoch(loaded_at.seconds, loaded_at.nanos),
+        }
+    }
+}
+
+impl From<ExecuteAgentResponse> for ExecutedReport {
+    fn from(response: ExecuteAgentResponse) -> Self {
+        let metrics = response.metrics.unwrap_or_default();
+        Self {
+            output: response.output,
+            exit_code: response.exit_code,
+            version: response.version,
+            usage: UsageReport {
+                fuel: metrics.fuel_consumed,
+                peak_memory_bytes: metrics.peak_memory_bytes,
+                queued_us: metrics.queued_us,
+                instantiation_us: metrics.instantiation_us,
+                execution_us: metrics.execution_us,
+                compile_us: None,
+            },
+            logs_dropped: response.logs_dropped,
+        }
+    }
+}
+
+impl From<LogLine> for LogReport {
+    fn from(line: LogLine) -> Self {
+        use mentat_runtime::model::LogLevel as Level;
+        let level = match line.level() {
+            LogLevel::Error => Level::Error,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Info => Level::Info,
+            LogLevel::Debug => Level::Debug,
+            LogLevel::Trace | LogLevel::Unspecified => Level::Trace,
+        };
+        let timestamp = line.timestamp.unwrap_or_default();
+        Self {
+            level,
+            message: line.message,
+            timestamp_ms: milliseconds_since_epoch(timestamp.seconds, timestamp.nanos),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_servers_error_keeps_its_row_and_its_facts() {
+        let metadata = [("limit_fuel".to_owned(), "100".to_owned())];
+        let details = ErrorDetails::with_error_info("FUEL_EXHAUSTED", ERROR_DOMAIN, metadata);
+        let status = Status::with_error_details(Code::ResourceExhausted, "used up", details);
+        let body = serde_json::to_value(failure(&status, "x").body()).unwrap();
+        let expected = serde_json::json!({
+            "reason": "FUEL_EXHAUSTED", "message": "used up", "details": { "limit_fuel": "100" },
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn an_error_from_elsewhere_is_not_taken_for_a_row() {
+        let details = ErrorDetails::with_error_info("TRAP", "example.com", []);
+        let status = Status::with_error_details(Code::Unavailable, "proxy down", details);
+        let body = serde_json::to_value(failure(&status, "http://a:1").body()).unwrap();
+        assert_eq!(body["reason"], "UNAVAILABLE");
+        assert!(body["message"].as_str().unwrap().contains("http://a:1"));
+    }
+
+    #[test]
+    fn an_address_may_be_given_without_its_scheme() {
+        assert_eq!(with_scheme("127.0.0.1:1").unwrap(), "http://127.0.0.1:1");
+        assert_eq!(with_scheme("http://a:1").unwrap(), "http://a:1");
+        assert!(with_scheme("https://a:1").is_err());
+    }
+
+    #[test]
+    fn an_upload_is_the_header_and_then_the_module_in_order() {
+        let module: Vec<u8> = (0..PIECE_BYTES + 3).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        let stream = upload(LoadAgentHeader::default(), Bytes::from(module.clone()));
+        let parts = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(tokio_stream::StreamExt::collect::<Vec<_>>(stream));
+        let mut parts = parts.into_iter().map(|request| request.part.unwrap());
+        assert!(matches!(parts.next(), Some(Part::Header(_))));
+        let pieces: Vec<Bytes> = parts
+            .map(|part| match part {
+                Part::Chunk(piece) => piece,
+                Part::Header(_) => panic!("a second header"),
+            })
+            .collect();
+        assert_eq!(pieces.len(), 2);
+        assert_eq!(pieces.concat(), module);
+    }
+}

@@ -1,0 +1,208 @@
+//! `mentat run`: one agent, once, in this process, with the powers that the user gives.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mentat_runtime::error::Error;
+use mentat_runtime::model::{Event, ExecutionId, Invocation, Outcome, Usage};
+use mentat_runtime::security::policy::{Grant, Mount, Rules, UserPowers};
+use mentat_runtime::{CodeOrigin, ModuleInfo, Runtime, Shape};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::args::RunArguments;
+use crate::files;
+use crate::local;
+use crate::output::{self, Failure};
+use crate::progress;
+use crate::report::{ExecutionReport, UsageReport};
+use crate::source::AgentSource;
+
+pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
+    let agent = AgentSource::open(&arguments.agent)?;
+    let rules = Rules::default();
+    let powers = powers(arguments, &agent)?;
+    let grant = rules.decide_for_user(agent.manifest(), &arguments.limits.request(), powers)?;
+    let input = files::read_input(arguments.input.input.as_ref(), rules.max_input)?;
+    let runtime = local::executing(grant.limits().memory_bytes, arguments.cache_dir.as_deref())?;
+
+    let execution_id = ExecutionId::new();
+    let threads = super::threads()?;
+    let (outcome, origin) = threads.block_on(async {
+        tokio::select! {
+            // Asked first: Ctrl-C ends the compiling child as well, which is not then the module's fault.
+            biased;
+            () = super::interrupted() => (failed(Error::Cancelled), None),
+            ended = execute(&runtime, &agent, &grant, execution_id, input, arguments.json.json) => ended,
+        }
+    });
+    // A host call that is stuck in the file system must not keep a cancelled run from ending.
+    threads.shutdown_background();
+
+    let compile = match origin {
+        Some(CodeOrigin::Compiled(duration)) => Some(duration),
+        _ => None,
+    };
+    let report = ExecutionReport {
+        execution_id: execution_id.to_string(),
+        agent: agent.manifest().map(|manifest| manifest.id.to_string()),
+        version: agent.manifest().map(|manifest| manifest.version.to_string()),
+        usage: UsageReport::local(&outcome.usage, compile),
+        result: match outcome.result {
+            Ok(answer) => Ok((answer.output, answer.exit_code)),
+            Err(error @ Error::InvalidModule { .. }) => Err(Failure::from(error).in_file(&agent.module_path)),
+            Err(error) => Err(error.into()),
+        },
+        logs: outcome.logs.into_iter().map(Into::into).collect(),
+        logs_dropped: outcome.logs_dropped,
+    };
+    report.write(arguments.json.json)
+}
+
+async fn execute(
+    runtime: &Arc<Runtime>,
+    agent: &AgentSource,
+    grant: &Grant,
+    execution_id: ExecutionId,
+    input: Bytes,
+    json: bool,
+) -> (Outcome, Option<CodeOrigin>) {
+    let load = runtime.load(agent.module.clone(), grant.limits().metering);
+    let loaded = match progress::spoken_of("compiling the module", load).await {
+        Ok(loaded) => loaded,
+        Err(error) => return (failed(error), None),
+    };
+    let mut invocation = Invocation { execution_id, ..Invocation::new(input) };
+    let mut printer = None;
+    if !json {
+        let (events, printing) = print_logs(grant);
+        invocation.events = Some(events);
+        printer = Some(printing);
+    }
+    let outcome = runtime.execute(&loaded.module, grant, invocation).await;
+    if let Some(printer) = printer {
+        // It ends when it has written the last line, the sender being gone; it cannot panic.
+        let _ = printer.await;
+    }
+    (outcome, Some(loaded.origin))
+}
+
+/// Writes log lines as they come, on a thread of its own: a terminal that is held must not stop the
+/// guest's clock. The channel has room for all lines that the limits allow, so none is lost.
+fn print_logs(grant: &Grant) -> (mpsc::Sender<Event>, JoinHandle<()>) {
+    let lines = usize::try_from(grant.limits().log_lines).unwrap_or(usize::MAX);
+    let (sender, mut receiver) = mpsc::channel(lines.clamp(1, Semaphore::MAX_PERMITS));
+    let printing = tokio::task::spawn_blocking(move || {
+        while let Some(Event::Log(line)) = receiver.blocking_recv() {
+            output::write_log(line.level, &line.message);
+        }
+    });
+    (sender, printing)
+}
+
+/// What the user gives beyond the manifest; refused where the module could never see it.
+fn powers(arguments: &RunArguments, agent: &AgentSource) -> Result<UserPowers, Failure> {
+    let powers = UserPowers {
+        mounts: arguments.mounts.clone(),
+        env: arguments.env.clone(),
+        args: arguments.args.clone(),
+    };
+    if powers == UserPowers::default() {
+        return Ok(powers);
+    }
+    let info = ModuleInfo::read(&agent.module)?;
+    let name = agent.module_path.display();
+    let is_command = matches!(info.shape, Some(Shape::WasiCommand | Shape::CommandComponent));
+    if let (false, Some(shape)) = (is_command || powers.args.is_empty(), info.shape) {
+        return Err(Failure::invalid(format!(
+            "`{name}` is a {shape} and cannot see the arguments after `--`, which are for WASI commands; give it \
+             its input with --input"
+        )));
+    }
+    if !info.uses_wasi() && (!powers.mounts.is_empty() || !powers.env.is_empty()) {
+        return Err(Failure::invalid(format!(
+            "`{name}` imports nothing from WASI, so it cannot see what --mount and --env give"
+        )));
+    }
+    check_mounts(&powers.mounts)?;
+    Ok(powers)
+}
+
+fn check_mounts(mounts: &[Mount]) -> Result<(), Failure> {
+    for (index, mount) in mounts.iter().enumerate() {
+        let host = mount.host.display();
+        if !mount.host.exists() {
+            return Err(Failure::invalid(format!("--mount: the host's directory `{host}` does not exist")));
+        }
+        if !mount.host.is_dir() {
+            return Err(Failure::invalid(format!(
+                "--mount: `{host}` is not a directory; mount the directory that it is in"
+            )));
+        }
+        if mounts.iter().take(index).any(|other| other.guest == mount.guest) {
+            return Err(Failure::invalid(format!("--mount: `{}` is mounted twice", mount.guest)));
+        }
+    }
+    Ok(())
+}
+
+fn failed(error: Error) -> Outcome {
+    Outcome { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Arguments, Verb};
+
+    const CORE: &str =
+        r#"(module (memory (export "memory") 1) (func (export "process") (result i32) i32.const 0))"#;
+    const COMMAND: &str = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+        (memory (export "memory") 1) (func (export "_start")))"#;
+
+    fn powers_of(module: &str, options: &[&str]) -> Result<UserPowers, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.wasm");
+        std::fs::write(&path, wat::parse_str(module).unwrap()).unwrap();
+        let start = ["mentat", "run", path.to_str().unwrap()];
+        let words = start.iter().chain(options);
+        let Verb::Run(arguments) = Arguments::try_parse_from(words).unwrap().verb else { panic!("not run") };
+        powers(&arguments, &AgentSource::open(&path).unwrap()).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn a_wasi_command_gets_what_the_user_gives() {
+        let given = powers_of(COMMAND, &["--mount", "/:/r:rw", "--env", "A=b", "--", "-x", "y"]).unwrap();
+        assert_eq!(given.args, ["-x", "y"]);
+        assert_eq!(given.env, [("A".to_owned(), "b".to_owned())]);
+        assert_eq!(given.mounts.len(), 1);
+    }
+
+    #[test]
+    fn powers_that_a_module_could_never_see_are_refused() {
+        for (options, says) in [
+            (vec!["--", "x"], "--input"),
+            (vec!["--env", "A=b"], "imports nothing from WASI"),
+            (vec!["--mount", "/:/r"], "imports nothing from WASI"),
+        ] {
+            let error = powers_of(CORE, &options).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+        assert_eq!(powers_of(CORE, &[]), Ok(UserPowers::default()));
+    }
+
+    #[test]
+    fn a_mount_must_be_a_directory_that_is_there_and_its_place_free() {
+        for (options, says) in [
+            (vec!["--mount", "/nowhere/at/all:/r"], "does not exist"),
+            (vec!["--mount", "/dev/null:/r"], "not a directory"),
+            (vec!["--mount", "/:/r", "--mount", "/dev:/r"], "mounted twice"),
+        ] {
+            let error = powers_of(COMMAND, &options).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
