@@ -31,7 +31,9 @@ pub(crate) fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
     sow(&corpus)?;
 
     let mut fuzzer = toolchains.program("cargo-fuzz");
-    fuzzer.args(["run", "--fuzz-dir", "fuzz", "--target-dir", "target/fuzz", target]).arg(&corpus);
+    // The development profile: with the checks that it has, and without the minutes of optimising across
+    // crates that the other one takes.
+    fuzzer.args(["run", "--dev", "--fuzz-dir", "fuzz", "--target-dir", "target/fuzz", target]).arg(&corpus);
     fuzzer.args(["--", &format!("-max_total_time={seconds}"), "-timeout=20", "-rss_limit_mb=4096"]);
     // cargo-fuzz asks whatever `cargo` is called for the instrumentation.
     fuzzer.env("RUSTUP_TOOLCHAIN", "nightly").current_dir(workspace());
