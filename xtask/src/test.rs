@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 
 use crate::process::{run, workspace};
 use crate::toolchains::Toolchains;
-use crate::{agents, demo, documents, tidy};
+use crate::{agents, codegen, demo, documents, tidy};
 
 /// One part of the test.
 struct Part {
@@ -26,6 +26,11 @@ const PARTS: &[Part] = &[
     Part { name: "format", about: "every Rust file is formatted", run: format },
     Part { name: "tidy", about: "the walls, names and documents are in order", run: |_| tidy::tidy() },
     Part { name: "deny", about: "licences, bans and sources of what is depended on", run: deny },
+    Part {
+        name: "codegen",
+        about: "generated code is what would be generated now",
+        run: |_| codegen::codegen(codegen::Mode::Check),
+    },
     Part {
         name: "agents",
         about: "the example agents compile from source",
