@@ -257,6 +257,37 @@ impl Reason {
         }
     }
 
+    /// What it means and what to do, for the error page.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::InvalidManifest => "the manifest is not valid; `problems` names each line and key",
+            Self::InvalidModule => {
+                "the module cannot run here; `problems` names each unsupported import, missing export and memory fault"
+            }
+            Self::InvalidRequest => "the request makes no sense; the message says which part",
+            Self::AgentNotFound => "no such agent or version is loaded; load it first",
+            Self::StreamNotFound => "no such stream",
+            Self::ExecutionNotFound => "the execution is neither running nor remembered",
+            Self::AttestationRejected => "the agent's signature does not hold",
+            Self::Unauthenticated => "the call needs an API key of this server",
+            Self::SecurityViolation => "the agent used a power it was not granted, and was ended for it",
+            Self::PolicyDenied => "policy refuses the call",
+            Self::FuelExhausted => {
+                "the agent used up its fuel; raise `wasm.fuel`, or look for an endless loop"
+            }
+            Self::MemoryLimit => "the agent needed more memory than its limit; raise `wasm.memory.maximum`",
+            Self::OutputTooLarge => "the agent wrote more output than its limit; raise `wasm.max_output`",
+            Self::StackOverflow => "the agent recursed too deeply; `backtrace` says where",
+            Self::Timeout => "the agent did not finish in time; raise `wasm.timeout_ms`",
+            Self::Trap => "the agent trapped; `trap` says why and `backtrace` where",
+            Self::Overloaded => "every place for executions is taken; try again after the time it says",
+            Self::RateLimited => "the caller calls too often; try again after the time it says",
+            Self::Cancelled => "the caller gave up, or the execution was cancelled",
+            Self::Internal => "a bug of ours, or a broken host; the server's log has the cause",
+        }
+    }
+
     /// The exit code of the command line for this row.
     #[must_use]
     pub fn exit_code(self) -> u8 {

@@ -226,6 +226,12 @@ impl Dispatcher {
         self.executions.get(caller, execution_id)
     }
 
+    /// Executions that run now, and how many can.
+    #[must_use]
+    pub fn places(&self) -> (u32, u32) {
+        (self.runtime.pool().active(), self.runtime.pool().size())
+    }
+
     fn begin(
         &self,
         caller: &Caller,

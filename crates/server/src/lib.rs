@@ -1,11 +1,13 @@
 //! The service: doors (`grpc`, `gateway`), the one core behind them (`dispatch`), and what it keeps
 //! (`registry` over `store`, `executions`). `app` builds everything once and owns its end.
 
+pub mod app;
 pub mod auth;
 pub mod config;
 pub mod dispatch;
 pub mod door;
 pub mod executions;
+mod gateway;
 mod grpc;
 pub mod registry;
 pub mod store;

@@ -1,0 +1,428 @@
+//! The JSON bodies of the HTTP door, and how they become the core's types.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest};
+use mentat_runtime::CodeOrigin;
+use mentat_runtime::error::Error;
+use mentat_runtime::model::{LogLine, Usage};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
+use crate::executions::{ExecutionRecord, ExecutionStatus};
+use crate::registry::{LoadedAgent, OnConflict};
+use crate::store::StoredAgent;
+
+/// Asks to load an agent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoadBody {
+    /// The id that the caller expects; must be the manifest's where given.
+    agent_id: Option<String>,
+    /// The manifest's YAML text.
+    manifest: String,
+    /// The module's bytes in base64.
+    module_base64: String,
+    /// Whether to replace a loaded version whose content differs.
+    #[serde(default)]
+    replace: bool,
+}
+
+/// Asks to execute an agent. At most one of the three inputs is given; none is an empty input.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExecuteBody {
+    /// The input as text.
+    input: Option<String>,
+    /// The input as bytes in base64.
+    input_base64: Option<String>,
+    /// The input as a JSON document, which the agent reads as text.
+    #[schema(value_type = Option<Object>)]
+    input_json: Option<serde_json::Value>,
+    /// The version; the active one where left out.
+    version: Option<String>,
+    /// The caller's own id for the execution, a UUID of version 7.
+    execution_id: Option<String>,
+    /// A manifest whose limits narrow those of the loaded one.
+    manifest: Option<String>,
+    /// Limits that narrow the agent's.
+    limits: Option<LimitsBody>,
+    /// Whether the reply carries the log lines.
+    #[serde(default)]
+    pub(super) include_logs: bool,
+}
+
+/// Limits that narrow an execution's budget; what is more than the agent's own changes nothing.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsBody {
+    /// Bytes of linear memory, all together.
+    memory_bytes: Option<u64>,
+    /// Fuel.
+    fuel: Option<u64>,
+    /// Wall clock in milliseconds.
+    timeout_ms: Option<u64>,
+    /// Bytes of output.
+    output_bytes: Option<u64>,
+}
+
+/// Which version.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VersionQuery {
+    /// The version; where it is left out, the active one, or all where agents are removed.
+    pub(super) version: Option<String>,
+}
+
+/// Which page.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// Agents at most; 100 where left out, 1000 at most.
+    pub(super) page_size: Option<usize>,
+    /// `next_page_token` of the page before.
+    pub(super) page_token: Option<String>,
+}
+
+/// Asks to make a version the active one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActivateBody {
+    /// The version.
+    pub(super) version: String,
+}
+
+/// An agent that was loaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LoadedBody {
+    agent_id: String,
+    version: String,
+    /// `sha256:` and 64 hexadecimal digits.
+    module_hash: String,
+    /// In canonical form.
+    capabilities_required: Vec<String>,
+    /// `memory`, `disk` or `compiled`.
+    code_origin: &'static str,
+    /// Microseconds spent compiling; 0 unless it was compiled now.
+    compile_us: u64,
+}
+
+/// An execution whose guest ran to its end. Exactly one of the two outputs is there.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExecutedBody {
+    execution_id: String,
+    version: String,
+    /// 0 is success; any other value is the agent's own verdict.
+    exit_code: i32,
+    /// The output, where it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    /// The output in base64, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_base64: Option<String>,
+    metrics: MetricsBody,
+    /// The log lines, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logs: Option<Vec<LogBody>>,
+    /// Lines that went over the limits and were not kept.
+    logs_dropped: u64,
+}
+
+/// What an execution cost.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MetricsBody {
+    /// Absent for agents metered by epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel_consumed: Option<u64>,
+    /// Largest sum of the linear memories.
+    peak_memory_bytes: u64,
+    /// From having a place to the first instruction of the entry point.
+    instantiation_us: u64,
+    /// From there to the end.
+    execution_us: u64,
+    /// Waiting for a place.
+    queued_us: u64,
+}
+
+/// A line that the agent logged.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LogBody {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    level: &'static str,
+    /// Bounded and escaped.
+    message: String,
+    /// Milliseconds since 1970.
+    timestamp_ms: u64,
+}
+
+/// A version of an agent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AgentBody {
+    agent_id: String,
+    version: String,
+    /// Whether this version is the active one.
+    active: bool,
+    /// `sha256:` and 64 hexadecimal digits.
+    module_hash: String,
+    /// Milliseconds since 1970.
+    loaded_at_ms: u64,
+    /// The manifest's YAML text; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<String>,
+    /// In canonical form; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities_required: Option<Vec<String>>,
+    /// The module's size; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module_bytes: Option<u64>,
+    /// What kind of agent the module is; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shape: Option<String>,
+}
+
+/// Some of the caller's agents.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AgentsBody {
+    /// In order of id and version.
+    pub(super) agents: Vec<AgentBody>,
+    /// For the next page; absent when this is the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next_page_token: Option<String>,
+}
+
+/// Whether an agent is loaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct IsLoadedBody {
+    /// Whether it can be executed.
+    pub(super) loaded: bool,
+}
+
+/// What was removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UnloadedBody {
+    /// The versions.
+    pub(super) versions: Vec<String>,
+}
+
+/// An execution, running or finished.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExecutionBody {
+    execution_id: String,
+    agent_id: String,
+    version: String,
+    /// `running`, `finished` or `failed`.
+    state: &'static str,
+    /// Milliseconds since 1970.
+    started_at_ms: u64,
+    /// From being asked for to its end; absent while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_us: Option<u64>,
+    /// The agent's own verdict, once it has ended by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    /// What it cost, once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<MetricsBody>,
+    /// The row of the error table, where it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_reason: Option<&'static str>,
+    /// The sentence that the caller was given, where it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<String>,
+}
+
+/// Reads an agent's id.
+pub(super) fn agent_id(text: &str) -> Result<AgentId, Error> {
+    text.parse()
+        .map_err(|error: mentat_manifest::NameError| Error::InvalidRequest { message: error.to_string() })
+}
+
+/// Reads a version that may be left out.
+pub(super) fn version(text: Option<&str>) -> Result<Option<AgentVersion>, Error> {
+    text.map(str::parse)
+        .transpose()
+        .map_err(|error: mentat_manifest::NameError| Error::InvalidRequest { message: error.to_string() })
+}
+
+fn decode(key: &str, text: &str) -> Result<Bytes, Error> {
+    let wrong = |error| Error::InvalidRequest { message: format!("`{key}` is not base64: {error}") };
+    STANDARD.decode(text).map(Bytes::from).map_err(wrong)
+}
+
+impl LoadBody {
+    pub(super) fn into_request(self) -> Result<LoadRequest, Error> {
+        Ok(LoadRequest {
+            agent_id: self.agent_id.as_deref().map(agent_id).transpose()?,
+            module: decode("module_base64", &self.module_base64)?,
+            manifest: self.manifest,
+            on_conflict: if self.replace { OnConflict::Replace } else { OnConflict::Refuse },
+        })
+    }
+}
+
+impl ExecuteBody {
+    pub(super) fn into_request(self, agent_id: AgentId) -> Result<ExecuteRequest, Error> {
+        let input = match (self.input, self.input_base64, self.input_json) {
+            (None, None, None) => Bytes::new(),
+            (Some(text), None, None) => text.into(),
+            (None, Some(text), None) => decode("input_base64", &text)?,
+            (None, None, Some(value)) => value.to_string().into(),
+            _ => {
+                let message = "give one of `input`, `input_base64` and `input_json`, not several".into();
+                return Err(Error::InvalidRequest { message });
+            }
+        };
+        let limits = self.limits.unwrap_or_default();
+        Ok(ExecuteRequest {
+            agent_id,
+            version: version(self.version.as_deref())?,
+            input,
+            execution_id: self.execution_id.as_deref().map(str::parse).transpose()?,
+            manifest: self.manifest,
+            narrowing: LimitsRequest {
+                memory_bytes: limits.memory_bytes.map(ByteCount),
+                fuel: limits.fuel.map(Fuel),
+                timeout: limits.timeout_ms.map(Duration::from_millis),
+                output_bytes: limits.output_bytes.map(ByteCount),
+                ..LimitsRequest::default()
+            },
+            events: None,
+        })
+    }
+}
+
+impl ExecutedBody {
+    /// The reply for an execution whose guest ran to its end; else its error.
+    pub(super) fn new(executed: Executed, include_logs: bool) -> Result<Self, Error> {
+        let Executed { execution_id, version, outcome } = executed;
+        let answer = outcome.result?;
+        let (output, output_base64) = match String::from_utf8(answer.output.into()) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+        };
+        Ok(Self {
+            execution_id: execution_id.to_string(),
+            version: version.map(|version| version.to_string()).unwrap_or_default(),
+            exit_code: answer.exit_code,
+            output,
+            output_base64,
+            metrics: MetricsBody::new(&outcome.usage),
+            logs: include_logs.then(|| outcome.logs.into_iter().map(LogBody::new).collect()),
+            logs_dropped: outcome.logs_dropped,
+        })
+    }
+}
+
+impl MetricsBody {
+    fn new(usage: &Usage) -> Self {
+        Self {
+            fuel_consumed: usage.fuel.map(|fuel| fuel.0),
+            peak_memory_bytes: usage.peak_memory.0,
+            instantiation_us: microseconds(usage.instantiation),
+            execution_us: microseconds(usage.execution),
+            queued_us: microseconds(usage.queued),
+        }
+    }
+}
+
+impl LogBody {
+    fn new(line: LogLine) -> Self {
+        Self { level: line.level.as_str(), message: line.message, timestamp_ms: milliseconds(line.timestamp) }
+    }
+}
+
+impl LoadedBody {
+    pub(super) fn new(agent: &LoadedAgent) -> Self {
+        let (code_origin, compile_us) = match agent.origin {
+            CodeOrigin::Memory => ("memory", 0),
+            CodeOrigin::Disk => ("disk", 0),
+            CodeOrigin::Compiled(took) => ("compiled", microseconds(took)),
+        };
+        Self {
+            agent_id: agent.stored.id.to_string(),
+            version: agent.stored.version.to_string(),
+            module_hash: agent.stored.module.to_string(),
+            capabilities_required: capabilities(agent),
+            code_origin,
+            compile_us,
+        }
+    }
+}
+
+impl AgentBody {
+    pub(super) fn new(agent: &LoadedAgent, active: bool) -> Self {
+        let info = agent.module.info();
+        Self {
+            manifest: Some(agent.stored.manifest.clone()),
+            capabilities_required: Some(capabilities(agent)),
+            module_bytes: Some(info.size.0),
+            shape: info.shape.map(|shape| shape.to_string()),
+            ..Self::listed(&agent.stored, active)
+        }
+    }
+
+    pub(super) fn listed(agent: &StoredAgent, active: bool) -> Self {
+        Self {
+            agent_id: agent.id.to_string(),
+            version: agent.version.to_string(),
+            active,
+            module_hash: agent.module.to_string(),
+            loaded_at_ms: milliseconds(agent.loaded_at),
+            manifest: None,
+            capabilities_required: None,
+            module_bytes: None,
+            shape: None,
+        }
+    }
+}
+
+impl ExecutionBody {
+    pub(super) fn new(record: ExecutionRecord) -> Self {
+        let mut body = Self {
+            execution_id: record.execution_id.to_string(),
+            agent_id: record.agent_id.to_string(),
+            version: record.version.to_string(),
+            state: "running",
+            started_at_ms: milliseconds(record.started),
+            duration_us: None,
+            exit_code: None,
+            metrics: None,
+            error_reason: None,
+            error_message: None,
+        };
+        match record.status {
+            ExecutionStatus::Running => {}
+            ExecutionStatus::Finished { exit_code, usage, duration } => {
+                body.state = "finished";
+                body.exit_code = Some(exit_code);
+                body.metrics = Some(MetricsBody::new(&usage));
+                body.duration_us = Some(microseconds(duration));
+            }
+            ExecutionStatus::Failed { reason, message, usage, duration } => {
+                body.state = "failed";
+                body.error_reason = Some(reason.as_str());
+                body.error_message = Some(message);
+                body.metrics = Some(MetricsBody::new(&usage));
+                body.duration_us = Some(microseconds(duration));
+            }
+        }
+        body
+    }
+}
+
+fn capabilities(agent: &LoadedAgent) -> Vec<String> {
+    agent.manifest.capabilities().iter().map(ToString::to_string).collect()
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,324 @@
+//! The HTTP door's handlers: each decodes a request, asks the core, encodes the answer.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use mentat_manifest::{AgentId, AgentVersion};
+use mentat_runtime::error::Error;
+use mentat_runtime::model::Caller;
+use serde::de::DeserializeOwned;
+
+use super::bodies::{
+    ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecutedBody, ExecutionBody, IsLoadedBody, LoadBody,
+    LoadedBody, PageQuery, UnloadedBody, VersionQuery, agent_id, version,
+};
+use super::openapi;
+use super::reply::{ErrorBody, Reply};
+use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
+use crate::door::DoorState;
+use crate::registry::LoadedAgent;
+
+/// Agents of one page where the client does not say, and at most.
+const DEFAULT_PAGE: usize = 100;
+const MAX_PAGE: usize = 1000;
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that this door serves.
+pub(crate) fn router(state: DoorState) -> Router {
+    Router::new()
+        .route("/v1/agents", get(list_agents).post(load_agent))
+        .route("/v1/agents/{id}", get(get_agent).delete(unload_agent))
+        .route("/v1/agents/{id}/loaded", get(is_loaded))
+        .route("/v1/agents/{id}/execute", post(execute_agent))
+        .route("/v1/agents/{id}/activate", post(activate_version))
+        .route("/v1/executions/{id}", get(get_execution))
+        .route("/v1/executions/{id}/cancel", post(cancel_execution))
+        .route("/openapi.json", get(openapi::document))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(healthz))
+        .route("/metrics", get(metrics))
+        .fallback(|request: Request| async move {
+            Reply::transport(
+                StatusCode::NOT_FOUND,
+                format!("there is no `{}` here; /openapi.json lists what there is", path_of(&request)),
+            )
+        })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let message = format!("`{}` is not offered at `{}`", request.method(), path_of(&request));
+            Reply::transport(StatusCode::METHOD_NOT_ALLOWED, message)
+        })
+        .with_state(state)
+}
+
+fn path_of(request: &Request) -> String {
+    mentat_manifest::escape_untrusted(request.uri().path(), 200)
+}
+
+/// Whose call it is; the first thing that every handler of agents and executions asks.
+fn caller(state: &DoorState, headers: &HeaderMap) -> Result<Caller, Reply> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    Ok(state.authenticator.authenticate(header)?)
+}
+
+/// Reads a body; one over the limit is refused by its declared length, before it is read.
+async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
+    let limit = usize::try_from(state.max_message.0).unwrap_or(usize::MAX);
+    let too_large = || {
+        let message = format!("the body is over this server's limit of {}", state.max_message);
+        Reply::transport(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > state.max_message.0) {
+        return Err(too_large());
+    }
+    // The only way to fail besides the limit is a connection that is gone, which hears no reply.
+    axum::body::to_bytes(body, limit).await.map_err(|_| too_large())
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::InvalidRequest {
+        message: mentat_manifest::escape_untrusted(
+            &format!("the body at `{}`: {}", error.path(), error.inner()),
+            400,
+        ),
+    })
+}
+
+fn query<T>(query: Result<Query<T>, axum::extract::rejection::QueryRejection>) -> Result<T, Error> {
+    query.map(|Query(query)| query).map_err(|error| Error::InvalidRequest {
+        message: mentat_manifest::escape_untrusted(&error.body_text(), 300),
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// Loads an agent and makes it the active version of its id.
+#[utoipa::path(post, path = "/v1/agents", tag = "agents", request_body = LoadBody,
+    responses((status = 200, body = LoadedBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn load_agent(
+    State(state): State<DoorState>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<LoadedBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    let bytes = read(&state, &headers, body).await?;
+    let request = parse_json::<LoadBody>(&bytes)?.into_request()?;
+    let agent = load(&state, caller, request).await?;
+    Ok(Json(LoadedBody::new(&agent)))
+}
+
+/// Loads on the tracked tasks, so that a client that goes away does not leave half a load behind.
+async fn load(state: &DoorState, caller: Caller, request: LoadRequest) -> Result<Arc<LoadedAgent>, Error> {
+    let dispatcher = Arc::clone(&state.dispatcher);
+    let load = async move { dispatcher.load(&caller, request).await };
+    state.tasks.spawn(load).await.unwrap_or_else(|error| Err(Error::internal("loading the agent", error)))
+}
+
+/// Executes an agent.
+///
+/// A JSON body is a request as described here. A body of any other content type is the input itself; the reply's
+/// body is then the output itself, and headers carry `mentat-execution-id`, `mentat-exit-code`, `mentat-fuel` and
+/// `mentat-peak-memory-bytes`.
+#[utoipa::path(post, path = "/v1/agents/{id}/execute", tag = "agents",
+    params(("id" = String, Path, description = "The agent"), VersionQuery), request_body = ExecuteBody,
+    responses((status = 200, body = ExecutedBody), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn execute_agent(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Reply> {
+    let caller = caller(&state, &headers)?;
+    let id = agent_id(&id)?;
+    let asked = query(asked)?;
+    let bytes = read(&state, &headers, body).await?;
+    if is_json(&headers) {
+        let body: ExecuteBody = parse_json(&bytes)?;
+        let include_logs = body.include_logs;
+        let mut request = body.into_request(id)?;
+        if request.version.is_none() {
+            request.version = version(asked.version.as_deref())?;
+        }
+        // Awaited here and not on a task: a client that goes away takes its execution with it.
+        let executed = state.dispatcher.execute(&caller, request).await;
+        let execution_id = executed.execution_id;
+        let body = ExecutedBody::new(executed, include_logs)
+            .map_err(|error| Reply::of_execution(error, execution_id))?;
+        return Ok(Json(body).into_response());
+    }
+    let request = ExecuteRequest {
+        agent_id: id,
+        version: version(asked.version.as_deref())?,
+        input: bytes,
+        execution_id: None,
+        manifest: None,
+        narrowing: mentat_manifest::LimitsRequest::default(),
+        events: None,
+    };
+    raw_reply(state.dispatcher.execute(&caller, request).await)
+}
+
+fn raw_reply(executed: Executed) -> Result<Response, Reply> {
+    let Executed { execution_id, version: _, outcome } = executed;
+    let usage = outcome.usage;
+    let answer = outcome.result.map_err(|error| Reply::of_execution(error, execution_id))?;
+    let mut response = Response::new(Body::from(answer.output));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(HeaderName::from_static("mentat-exit-code"), HeaderValue::from(answer.exit_code));
+    headers
+        .insert(HeaderName::from_static("mentat-peak-memory-bytes"), HeaderValue::from(usage.peak_memory.0));
+    if let Some(fuel) = usage.fuel {
+        headers.insert(HeaderName::from_static("mentat-fuel"), HeaderValue::from(fuel.0));
+    }
+    if let Ok(id) = HeaderValue::try_from(execution_id.to_string()) {
+        headers.insert(HeaderName::from_static("mentat-execution-id"), id);
+    }
+    Ok(response)
+}
+
+/// The caller's agents, all versions, in order of id and version.
+#[utoipa::path(get, path = "/v1/agents", tag = "agents", params(PageQuery),
+    responses((status = 200, body = AgentsBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn list_agents(
+    State(state): State<DoorState>,
+    asked: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Json<AgentsBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    let asked = query(asked)?;
+    let size = asked.page_size.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    let after = asked.page_token.as_deref().map(page_start).transpose()?;
+    let listed = state.dispatcher.list_agents(&caller, after.as_ref(), size)?;
+    let last = listed.last().filter(|_| listed.len() == size);
+    let next_page_token = last.map(|(agent, _)| format!("{}@{}", agent.id, agent.version));
+    let agents = listed.iter().map(|(agent, active)| AgentBody::listed(agent, *active)).collect();
+    Ok(Json(AgentsBody { agents, next_page_token }))
+}
+
+/// An agent: its active version, or the one asked for.
+#[utoipa::path(get, path = "/v1/agents/{id}", tag = "agents",
+    params(("id" = String, Path, description = "The agent"), VersionQuery),
+    responses((status = 200, body = AgentBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn get_agent(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Json<AgentBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    let (id, version) = (agent_id(&id)?, version(query(asked)?.version.as_deref())?);
+    let (agent, active) = state.dispatcher.get_agent(&caller, &id, version.as_ref()).await?;
+    Ok(Json(AgentBody::new(&agent, active)))
+}
+
+/// Whether an agent, or one version of it, can be executed.
+#[utoipa::path(get, path = "/v1/agents/{id}/loaded", tag = "agents",
+    params(("id" = String, Path, description = "The agent"), VersionQuery),
+    responses((status = 200, body = IsLoadedBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn is_loaded(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Json<IsLoadedBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    let (id, version) = (agent_id(&id)?, version(query(asked)?.version.as_deref())?);
+    Ok(Json(IsLoadedBody { loaded: state.dispatcher.is_loaded(&caller, &id, version.as_ref())? }))
+}
+
+/// Removes an agent, or one version of it. Executions that are running finish.
+#[utoipa::path(delete, path = "/v1/agents/{id}", tag = "agents",
+    params(("id" = String, Path, description = "The agent"), VersionQuery),
+    responses((status = 200, body = UnloadedBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn unload_agent(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Json<UnloadedBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    let (id, version) = (agent_id(&id)?, version(query(asked)?.version.as_deref())?);
+    let removed = state.dispatcher.unload(&caller, &id, version.as_ref()).await?;
+    Ok(Json(UnloadedBody { versions: removed.iter().map(|agent| agent.version.to_string()).collect() }))
+}
+
+/// Makes a loaded version the active one: rolls back, or forward.
+#[utoipa::path(post, path = "/v1/agents/{id}/activate", tag = "agents",
+    params(("id" = String, Path, description = "The agent")), request_body = ActivateBody,
+    responses((status = 200, body = AgentBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn activate_version(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<AgentBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    let id = agent_id(&id)?;
+    let body: ActivateBody = parse_json(&read(&state, &headers, body).await?)?;
+    let Some(version) = version(Some(&body.version))? else {
+        return Err(Error::InvalidRequest { message: "say which `version` is to be active".into() }.into());
+    };
+    let agent = state.dispatcher.activate(&caller, &id, &version).await?;
+    Ok(Json(AgentBody::listed(&agent, true)))
+}
+
+/// A running or lately finished execution.
+#[utoipa::path(get, path = "/v1/executions/{id}", tag = "executions",
+    params(("id" = String, Path, description = "The execution")),
+    responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn get_execution(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<ExecutionBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    Ok(Json(ExecutionBody::new(state.dispatcher.get_execution(&caller, id.parse()?)?)))
+}
+
+/// Ends an execution; one that has ended is left as it is.
+#[utoipa::path(post, path = "/v1/executions/{id}/cancel", tag = "executions",
+    params(("id" = String, Path, description = "The execution")),
+    responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn cancel_execution(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<ExecutionBody>, Reply> {
+    let caller = caller(&state, &headers)?;
+    Ok(Json(ExecutionBody::new(state.dispatcher.cancel(&caller, id.parse()?)?)))
+}
+
+/// Answers as long as the process can; there is nothing that the service waits for before it is ready, since it
+/// listens only when everything is built.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn metrics(State(state): State<DoorState>) -> Result<Response, Reply> {
+    let (active, size) = state.dispatcher.places();
+    let text =
+        state.metrics.render(active, size).map_err(|error| Error::internal("writing the metrics", error))?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+fn page_start(token: &str) -> Result<(AgentId, AgentVersion), Error> {
+    let parsed =
+        token.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
+    parsed.ok_or_else(|| Error::InvalidRequest {
+        message: "`page_token` is not one that a list has answered".into(),
+    })
+}

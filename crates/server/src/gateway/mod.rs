@@ -1,0 +1,9 @@
+//! The HTTP door: the same verbs as the gRPC door, as JSON, with health checks, metrics and an OpenAPI
+//! document made from the handlers themselves.
+
+mod bodies;
+mod http;
+mod openapi;
+mod reply;
+
+pub(crate) use http::router;

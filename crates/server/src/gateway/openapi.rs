@@ -1,0 +1,50 @@
+//! The OpenAPI document, made from the handlers and bodies themselves; `schemas/openapi.json` is its copy.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::http;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Mentat runtime",
+        version = "v1",
+        description = "Runs agents compiled to WebAssembly, each execution in a pristine sandbox. The same verbs as the \
+                       gRPC service `mentat.runtime.v1.WasmRuntime`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        http::load_agent,
+        http::list_agents,
+        http::get_agent,
+        http::unload_agent,
+        http::is_loaded,
+        http::execute_agent,
+        http::activate_version,
+        http::get_execution,
+        http::cancel_execution,
+    )
+)]
+struct Document;
+
+/// Answers the document.
+pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_document_is_what_the_handlers_make() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/openapi.json");
+        let made = Document::openapi().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(made == committed, "schemas/openapi.json is stale; run the tests with UPDATE_EXPECT=1");
+    }
+}
