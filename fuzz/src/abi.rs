@@ -76,7 +76,9 @@ pub fn runtime() -> &'static Arc<Runtime> {
         // A sanitizer leaves no address space for a pool.
         let engine =
             EngineConfig { allocator: Allocator::OnDemand, max_executions: 4, ..EngineConfig::default() };
-        let config = RuntimeConfig { engine, ..RuntimeConfig::default() };
+        // A directory that stays: every test is a process of its own, and none would clear its own.
+        let artifacts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz-artifacts");
+        let config = RuntimeConfig { engine, artifacts: Some(artifacts), ..RuntimeConfig::default() };
         Arc::new(Runtime::new(config, Compiler::InProcess).expect("a small runtime fits any machine"))
     })
 }

@@ -29,19 +29,39 @@ struct Block<'a> {
 /// # Errors
 /// The first command that fails, or that prints something else than its page says.
 pub(crate) fn follow(toolchains: &Toolchains, program: &Path) -> anyhow::Result<()> {
-    let shims = workspace().join("target/documents/.bin");
-    fs::create_dir_all(&shims)?;
+    let scratch = Scratch::new("pages")?;
+    let shims = scratch.0.join("bin");
+    fs::create_dir(&shims)?;
     write_shim(&shims, "mentat", &Command::new(program))?;
     write_shim(&shims, "go", &toolchains.go())?;
     write_shim(&shims, "zig", &toolchains.zig())?;
     for page in pages()? {
         let text = fs::read_to_string(workspace().join(&page))?;
-        let commands = follow_page(&page, &text, &shims)?;
+        let folder = scratch.0.join(page.replace('/', "-"));
+        let commands = follow_page(&page, &text, &folder, &shims)?;
         if commands > 0 {
             println!("{page}: {commands} blocks of commands do what it says");
         }
     }
     Ok(())
+}
+
+/// A folder among the temporary ones of the system; it goes with this value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(purpose: &str) -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("mentat-{purpose}-{}", std::process::id()));
+        fs::create_dir(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is left to the system, which clears such folders.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Every page that git knows of, agents' aside: those are run by their cases.
@@ -52,12 +72,8 @@ fn pages() -> anyhow::Result<Vec<String>> {
     Ok(String::from_utf8(listing)?.lines().map(str::to_owned).collect())
 }
 
-fn follow_page(page: &str, text: &str, shims: &Path) -> anyhow::Result<usize> {
-    let folder = workspace().join("target/documents").join(page.replace('/', "-").trim_end_matches(".md"));
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(&folder)?;
+fn follow_page(page: &str, text: &str, folder: &Path, shims: &Path) -> anyhow::Result<usize> {
+    fs::create_dir(folder)?;
     let mut printed: Option<String> = None;
     let mut commands = 0;
     for block in blocks(text) {
@@ -65,11 +81,11 @@ fn follow_page(page: &str, text: &str, shims: &Path) -> anyhow::Result<usize> {
         let before = printed.take();
         if let Some(title) = block.title() {
             let file = folder.join(title);
-            fs::create_dir_all(file.parent().unwrap_or(&folder))?;
+            fs::create_dir_all(file.parent().unwrap_or(folder))?;
             fs::write(&file, &block.body).with_context(|| format!("{place}: cannot write `{title}`"))?;
         } else if block.info == "sh" {
             let mut shell = Command::new("bash");
-            shell.args(["-euo", "pipefail", "-c", &block.body]).current_dir(&folder).stdin(Stdio::null());
+            shell.args(["-euo", "pipefail", "-c", &block.body]).current_dir(folder).stdin(Stdio::null());
             shell.env("PATH", path_with(shims)?).env("MENTAT", workspace());
             let output = run(&mut shell).with_context(|| place)?;
             printed = Some(String::from_utf8_lossy(&output).into_owned());
@@ -149,9 +165,8 @@ mod tests {
     use super::*;
 
     fn follow_text(name: &str, text: &str) -> anyhow::Result<usize> {
-        let shims = workspace().join("target/documents/.test-bin");
-        fs::create_dir_all(&shims)?;
-        follow_page(name, text, &shims)
+        let scratch = Scratch::new(name)?;
+        follow_page(name, text, &scratch.0.join("page"), &scratch.0)
     }
 
     #[test]
