@@ -36,6 +36,7 @@ pub(crate) enum Verb {
     Run(RunArguments),
     Inspect(InspectArguments),
     Validate(ValidateArguments),
+    Serve(ServeArguments),
     Load(LoadArguments),
     Execute(ExecuteArguments),
     List(ListArguments),
@@ -115,6 +116,47 @@ pub(crate) struct ValidateArguments {
     pub(crate) agents: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
+}
+
+/// Serve agents over gRPC and HTTP
+///
+/// Settings come from the configuration file, then from `MENTAT_…` variables, then from the options
+/// here; `--print-config` shows all of them with comments and ends. When the doors are open, the line
+/// `mentat is ready: grpc=ADDR http=ADDR` appears on stderr. SIGTERM or Ctrl-C lets running executions
+/// finish and ends; a second one ends at once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat serve\n\
+\x20 mentat serve --grpc 127.0.0.1:0 --http 127.0.0.1:0 --data-dir ./agents-data\n\
+\x20 mentat serve --print-config > mentat.toml")]
+pub(crate) struct ServeArguments {
+    /// Configuration file; `mentat.toml` in the present directory is read if it is there
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MENTAT_CONFIG",
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of the gRPC door; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) grpc: Option<String>,
+    /// Address of the HTTP door; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Where agents are kept
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Serve on other than loopback addresses without authentication
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Any setting by its key, such as `engine.max_executions=200`
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_env)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// Print the whole configuration with comments, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
 }
 
 /// Load an agent into a server and make it the active version
@@ -343,7 +385,7 @@ impl Verb {
             Self::List(arguments) => arguments.json.json,
             Self::Unload(arguments) => arguments.json.json,
             Self::Rollback(arguments) => arguments.json.json,
-            Self::Compile(_) | Self::Completions(_) => false,
+            Self::Serve(_) | Self::Compile(_) | Self::Completions(_) => false,
         }
     }
 }

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => commands::run::run(&arguments),
         Verb::Inspect(arguments) => commands::inspect::run(&arguments),
         Verb::Validate(arguments) => commands::validate::run(&arguments),
+        Verb::Serve(arguments) => commands::serve::run(&arguments),
         Verb::Load(arguments) => commands::load::run(&arguments),
         Verb::Execute(arguments) => commands::execute::run(&arguments),
         Verb::List(arguments) => commands::list::run(&arguments),

@@ -21,7 +21,8 @@ pub(crate) struct ExecutionReport {
     pub(crate) version: Option<String>,
     /// Output and exit code, or why there is none.
     pub(crate) result: Result<(Bytes, i32), Failure>,
-    pub(crate) usage: UsageReport,
+    /// `None` where nothing ran, or a server did not tell.
+    pub(crate) usage: Option<UsageReport>,
     pub(crate) logs: Vec<LogReport>,
     pub(crate) logs_dropped: u64,
 }
@@ -62,7 +63,8 @@ struct JsonReport<'a> {
     exit_code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorBody<'a>>,
-    usage: UsageReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageReport>,
     logs: &'a [LogReport],
     logs_dropped: u64,
 }
@@ -167,7 +169,7 @@ mod tests {
             agent: None,
             version: None,
             result,
-            usage: UsageReport::default(),
+            usage: None,
             logs: Vec::new(),
             logs_dropped: 0,
         };

@@ -11,7 +11,7 @@ use crate::args::ExecuteArguments;
 use crate::client::Client;
 use crate::files;
 use crate::output::{self, Failure};
-use crate::report::{ExecutionReport, UsageReport};
+use crate::report::ExecutionReport;
 
 /// Characters of a log line that are shown at most; the server bounds them more tightly.
 const MAX_LINE_CHARS: usize = 64 << 10;
@@ -40,8 +40,8 @@ pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
         }
     });
     let (usage, version, logs_dropped) = match &result {
-        Ok(executed) => (executed.usage, Some(executed.version.clone()), executed.logs_dropped),
-        Err(_) => (UsageReport::default(), arguments.agent.version.as_ref().map(ToString::to_string), 0),
+        Ok(executed) => (Some(executed.usage), Some(executed.version.clone()), executed.logs_dropped),
+        Err(_) => (None, arguments.agent.version.as_ref().map(ToString::to_string), 0),
     };
     let report = ExecutionReport {
         execution_id: execution_id.to_string(),

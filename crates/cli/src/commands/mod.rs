@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod rollback;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod unload;
 pub(crate) mod validate;
 

@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
         execution_id: execution_id.to_string(),
         agent: agent.manifest().map(|manifest| manifest.id.to_string()),
         version: agent.manifest().map(|manifest| manifest.version.to_string()),
-        usage: UsageReport::local(&outcome.usage, compile),
+        usage: origin.map(|_| UsageReport::local(&outcome.usage, compile)),
         result: match outcome.result {
             Ok(answer) => Ok((answer.output, answer.exit_code)),
             Err(error @ Error::InvalidModule { .. }) => Err(Failure::from(error).in_file(&agent.module_path)),

@@ -1,0 +1,79 @@
+//! `mentat serve`: the service. Gathers its configuration, opens its doors, and ends it when asked.
+
+use std::process::ExitCode;
+
+use mentat_runtime::Compiler;
+use mentat_runtime::error::{Error, Reason};
+use mentat_server::app::App;
+use mentat_server::config::{ServerConfig, Sources};
+use mentat_server::telemetry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::ServeArguments;
+use crate::environment;
+use crate::output::{self, Failure};
+
+pub(crate) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
+    let config =
+        ServerConfig::load(&sources(arguments)).map_err(|error| Failure::invalid(error.to_string()))?;
+    if arguments.print_config {
+        let text = config.print().map_err(|error| Error::internal("writing the configuration", error))?;
+        output::write_stdout(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::init_logging(&config.log);
+    let program = environment::this_program()
+        .map_err(|error| Failure::system("finding this program, which compiles modules", &error))?;
+    let threads = super::threads()?;
+    let ended = threads.block_on(serve(&config, Compiler::Child(program)));
+    // Whatever is still busy after the grace that the configuration gives is cut off.
+    threads.shutdown_background();
+    ended
+}
+
+async fn serve(config: &ServerConfig, compiler: Compiler) -> Result<ExitCode, Failure> {
+    let (mut first, mut second) = (Signals::new()?, Signals::new()?);
+    let app = App::start(config, compiler).await?;
+    // Programs that start a server wait for this line and read the addresses out of it.
+    output::write_stderr(&format!("mentat is ready: grpc={} http={}\n", app.grpc_addr(), app.http_addr()));
+    tokio::select! {
+        () = app.run_until(first.next()) => Ok(ExitCode::SUCCESS),
+        () = async { second.next().await; second.next().await } => {
+            tracing::warn!("ended by a second signal");
+            Ok(ExitCode::from(Reason::Cancelled.exit_code()))
+        }
+    }
+}
+
+/// The flags as the strongest layer; those with names of their own are stronger than `--set`.
+fn sources(arguments: &ServeArguments) -> Sources {
+    let mut flags = arguments.settings.clone();
+    let named = [
+        ("server.grpc_listen", arguments.grpc.clone()),
+        ("server.http_listen", arguments.http.clone()),
+        ("server.data_dir", arguments.data_dir.as_ref().map(|path| path.display().to_string())),
+        ("server.insecure", arguments.insecure.then(|| "true".to_owned())),
+    ];
+    flags.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    Sources { file: arguments.config.clone(), flags }
+}
+
+/// The signals that ask the service to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::system("listening for signals", &error));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
