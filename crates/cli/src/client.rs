@@ -290,18 +290,19 @@ fn failure(status: &Status, address: &str) -> Failure {
         && info.domain == ERROR_DOMAIN
         && let Some(reason) = Reason::from_code(&info.reason)
     {
-        return Failure::answered(reason, status.message().to_owned(), info.metadata);
+        let mut message = status.message().to_owned();
+        if reason == Reason::Unauthenticated {
+            message.push_str("; give the key by --api-key-file or MENTAT_API_KEY");
+        }
+        return Failure::answered(reason, message, info.metadata);
     }
-    // Not from the service itself, but from the transport or from something between here and there.
-    let lost = status.source().and_then(|source| source.downcast_ref::<tonic::transport::Error>()).is_some();
+    // A status with a cause was made on this side: the connection is gone, whatever its code says.
+    if let Some(cause) = status.source() {
+        return Failure::unavailable(format!("the connection to `{address}` broke: {}", innermost(cause)));
+    }
+    // From something between here and the service.
     let text = format!("the server at `{address}` answered {:?}: {}", status.code(), status.message());
     let reason = match status.code() {
-        _ if lost => {
-            return Failure::unavailable(format!(
-                "the connection to `{address}` broke: {}",
-                status.message()
-            ));
-        }
         Code::Unavailable | Code::ResourceExhausted => return Failure::unavailable(text),
         Code::Unimplemented => {
             return Failure::invalid(format!(
@@ -456,6 +457,13 @@ mod tests {
         let body = serde_json::to_value(failure(&status, "http://a:1").body()).unwrap();
         assert_eq!(body["reason"], "UNAVAILABLE");
         assert!(body["message"].as_str().unwrap().contains("http://a:1"));
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_no_bug_of_the_server() {
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let body = serde_json::to_value(failure(&Status::from_error(broken.into()), "a").body()).unwrap();
+        assert_eq!(body["reason"], "UNAVAILABLE");
     }
 
     #[test]
