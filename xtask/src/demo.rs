@@ -120,7 +120,7 @@ fn print_table(rows: &[Row]) {
             row.peak_memory_bytes / 1024,
         );
     }
-    println!("\nstart: a fresh sandbox; run: the agent's own work. Each execution had a sandbox of its own.");
+    println!("\nstart: a fresh sandbox, and what the language does first in it; run: the agent's own work.");
 }
 
 /// Builds `mentat` as the tests do, so that neither compiles for the other again, and tells where it is.
