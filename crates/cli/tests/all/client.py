@@ -1,0 +1,47 @@
+"""A Python client, generated from the contract, against a started server: load, execute, fail, health, reflection."""
+
+import pathlib
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+from google.rpc import error_details_pb2
+from mentat.runtime.v1 import runtime_pb2, runtime_pb2_grpc
+
+address, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+channel = grpc.insecure_channel(address)
+runtime = runtime_pb2_grpc.WasmRuntimeStub(channel)
+
+loaded = runtime.LoadAgent(
+    runtime_pb2.LoadAgentRequest(
+        agent_id="py.echo",
+        manifest=(folder / "manifest.yaml").read_text(),
+        wasm_bytes=(folder / "echo.wasm").read_bytes(),
+    )
+)
+assert loaded.module_hash.startswith("sha256:"), loaded
+
+answer = runtime.ExecuteAgent(runtime_pb2.ExecuteAgentRequest(agent_id="py.echo", input=b"from Python"))
+assert answer.output == b"from Python" and answer.exit_code == 0, answer
+assert answer.metrics.fuel_consumed > 0 and answer.metrics.peak_memory_bytes > 0, answer
+
+try:
+    runtime.ExecuteAgent(runtime_pb2.ExecuteAgentRequest(agent_id="no.such"))
+    raise AssertionError("an agent that is not there was executed")
+except grpc.RpcError as error:
+    assert error.code() == grpc.StatusCode.NOT_FOUND, error
+    info = error_details_pb2.ErrorInfo()
+    assert rpc_status.from_call(error).details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("AGENT_NOT_FOUND", "mentat.runtime"), info
+
+health = health_pb2_grpc.HealthStub(channel)
+for service in ["", "mentat.runtime.v1.WasmRuntime"]:
+    status = health.Check(health_pb2.HealthCheckRequest(service=service)).status
+    assert status == health_pb2.HealthCheckResponse.SERVING, (service, status)
+
+services = ProtoReflectionDescriptorDatabase(channel).get_services()
+assert "mentat.runtime.v1.WasmRuntime" in services, services
+
+print("all is well")

@@ -1,0 +1,156 @@
+//! Real clients: a Rust one, a generated Python one, plain HTTP; health and reflection; live logs; cancelling.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use mentat_proto::v1::execute_agent_event::Event;
+use mentat_proto::v1::{CancelExecutionRequest, ExecuteAgentRequest, ExecutionState, GetExecutionRequest};
+use serde_json::{Value, json};
+use tokio_stream::StreamExt;
+use tonic::Code;
+
+use crate::guests::{ECHO, EXIT_3, LOOP, SLEEP, manifest_with};
+use crate::program::text;
+use crate::server::{Server, eventually, execute};
+
+const SLEEPER: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+fn long_running() -> String {
+    manifest_with("a.long", "1.0.0", "  timeout_ms: 120000\n  fuel: 1000000000000\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_calls_are_answered_beside_a_loop_and_a_hoarder() {
+    let server = Server::start();
+    server.load("a.echo", ECHO).await;
+    server.load_as(&long_running(), LOOP).await.unwrap();
+    let client = server.client().await;
+    let mut looping = client.clone();
+    let looping = tokio::spawn(async move { looping.execute_agent(execute("a.long", "")).await });
+    eventually("the loop", async || server.metric("wasm_instances_total{status=\"active\"}") > 0.0).await;
+    let calls: Vec<_> = (0..200)
+        .map(|number: u32| {
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                let answer = client.execute_agent(execute("a.echo", number.to_string())).await.unwrap();
+                assert_eq!(answer.into_inner().output, number.to_string());
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert!(!looping.is_finished());
+    // A client that goes away takes its execution with it.
+    looping.abort();
+    eventually("the end of the loop", async || {
+        server.metric("wasm_instances_total{status=\"active\"}") == 0.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_come_while_the_agent_runs_and_the_end_comes_last() {
+    let server = Server::start();
+    server.load("a.exit", EXIT_3).await;
+    let mut events =
+        server.client().await.execute_agent_stream(execute("a.exit", "")).await.unwrap().into_inner();
+    let Some(Event::Log(line)) = events.next().await.unwrap().unwrap().event else { panic!("no log line") };
+    assert_eq!(line.message, "three it is");
+    let Some(Event::Response(end)) = events.next().await.unwrap().unwrap().event else { panic!("no end") };
+    assert_eq!(end.exit_code, 3);
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_execution_ends_at_once_also_inside_a_host_call() {
+    let server = Server::start();
+    server.load_as(&long_running(), SLEEP).await.unwrap();
+    let mut client = server.client().await;
+    let mut sleeper = client.clone();
+    let request = ExecuteAgentRequest { execution_id: SLEEPER.into(), ..execute("a.long", "") };
+    let sleeping = tokio::spawn(async move { sleeper.execute_agent(request).await });
+    eventually("the sleep", async || server.metric("wasm_instances_total{status=\"active\"}") > 0.0).await;
+    let asked = GetExecutionRequest { execution_id: SLEEPER.into() };
+    assert_eq!(
+        client.get_execution(asked.clone()).await.unwrap().into_inner().state(),
+        ExecutionState::Running
+    );
+    let since = Instant::now();
+    client.cancel_execution(CancelExecutionRequest { execution_id: SLEEPER.into() }).await.unwrap();
+    assert_eq!(sleeping.await.unwrap().unwrap_err().code(), Code::Cancelled);
+    assert!(since.elapsed() < Duration::from_secs(5), "took {:?}", since.elapsed());
+    let record = client.get_execution(asked).await.unwrap().into_inner();
+    assert_eq!((record.state(), record.error_reason.as_str()), (ExecutionState::Failed, "CANCELLED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_json_twin_does_what_grpc_does() {
+    let server = Server::start();
+    let base = format!("{}/v1", server.http);
+    let post = |path: &str, body: Value| -> Value {
+        ureq::post(format!("{base}{path}")).send_json(body).unwrap().body_mut().read_json().unwrap()
+    };
+    let get = |path: &str| -> Value {
+        ureq::get(format!("{base}{path}")).call().unwrap().body_mut().read_json().unwrap()
+    };
+    let module = base64(&crate::guests::assemble(ECHO));
+    let manifest = crate::guests::manifest("a.echo", "1.0.0");
+    let loaded = post("/agents", json!({ "manifest": manifest, "module_base64": module }));
+    assert_eq!(
+        (loaded["agent_id"].as_str(), loaded["code_origin"].as_str()),
+        (Some("a.echo"), Some("compiled"))
+    );
+    assert_eq!(get("/agents/a.echo/loaded"), json!({ "loaded": true }));
+    assert_eq!(get("/agents/a.echo")["shape"], "core module on the mentat ABI");
+    assert_eq!(get("/agents")["agents"][0]["active"], true);
+    let answer = post("/agents/a.echo/execute", json!({ "input_json": { "a": [1] }, "include_logs": true }));
+    assert_eq!((answer["output"].as_str(), answer["exit_code"].as_i64()), (Some("{\"a\":[1]}"), Some(0)));
+    assert!(answer["metrics"]["fuel_consumed"].as_u64().unwrap() > 0);
+    let binary = post("/agents/a.echo/execute", json!({ "input_base64": "/w==" }));
+    assert_eq!((binary["output"].as_str(), binary["output_base64"].as_str()), (None, Some("/w==")));
+    let execution = get(&format!("/executions/{}", answer["execution_id"].as_str().unwrap()));
+    assert_eq!(execution["state"], "finished");
+    let removed: Value =
+        ureq::delete(format!("{base}/agents/a.echo")).call().unwrap().body_mut().read_json().unwrap();
+    assert_eq!(removed, json!({ "versions": ["1.0.0"] }));
+    let document: Value =
+        ureq::get(format!("{}/openapi.json", server.http)).call().unwrap().body_mut().read_json().unwrap();
+    assert!(document["paths"]["/v1/agents/{id}/execute"]["post"].is_object());
+}
+
+#[test]
+fn a_generated_python_client_calls_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let python = root.join(".tools/python/bin/python");
+    assert!(python.exists(), "{} is not there; run `cargo xtask test`", python.display());
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let proto = root.join("proto");
+    let out = folder.path().display();
+    let generated = Command::new(&python)
+        .args(["-m", "grpc_tools.protoc", "-I"])
+        .arg(&proto)
+        .args([format!("--python_out={out}"), format!("--grpc_python_out={out}")])
+        .arg(proto.join("mentat/runtime/v1/runtime.proto"))
+        .output()
+        .unwrap();
+    assert!(generated.status.success(), "{}", text(&generated.stderr));
+    std::fs::write(folder.path().join("echo.wasm"), crate::guests::assemble(ECHO)).unwrap();
+    std::fs::write(folder.path().join("manifest.yaml"), crate::guests::manifest("py.echo", "1.0.0")).unwrap();
+    let ran = Command::new(&python)
+        .arg(root.join("crates/cli/tests/all/client.py"))
+        .arg(server.grpc.strip_prefix("http://").unwrap())
+        .arg(folder.path())
+        .env("PYTHONPATH", folder.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}\n{}", text(&ran.stdout), text(&ran.stderr));
+    assert_eq!(text(&ran.stdout).trim(), "all is well");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

@@ -1,0 +1,25 @@
+//! The whole program through its public surfaces: the command line, gRPC, HTTP. One test binary, so that the
+//! client code is linked once; `mentat` itself is the binary that users run.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests fail by panicking"
+)]
+
+mod agents;
+mod bombs;
+mod clients;
+mod durability;
+mod errors;
+mod guests;
+mod large;
+mod program;
+mod server;

@@ -1,0 +1,167 @@
+//! A started server: `Server::start()`, and the clients that speak to it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mentat_proto::v1::wasm_runtime_client::WasmRuntimeClient;
+use mentat_proto::v1::{ExecuteAgentRequest, LoadAgentRequest, LoadAgentResponse};
+use tonic::transport::Channel;
+
+use crate::guests::{assemble, manifest};
+use crate::program::mentat;
+
+/// Longest wait for a server to be ready; the machine may be busy with other tests.
+const START: Duration = Duration::from_secs(60);
+
+/// A server with a data directory of its own; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub grpc: String,
+    pub http: String,
+    directory: Arc<tempfile::TempDir>,
+    log: Arc<Mutex<String>>,
+    settings: Vec<String>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts one with `--set` for each setting.
+    pub fn with(settings: &[&str]) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(directory, settings.iter().map(|setting| (*setting).to_owned()).collect())
+    }
+
+    fn start_in(directory: Arc<tempfile::TempDir>, settings: Vec<String>) -> Self {
+        let mut command = mentat();
+        command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]);
+        command.arg(directory.path()).args(["--set", "engine.max_executions=300"]);
+        for setting in &settings {
+            command.args(["--set", setting]);
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, ready) = std::sync::mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let collected = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if let Some(addresses) = line.strip_prefix("mentat is ready: ") {
+                    let _ = sender.send(addresses.to_owned());
+                }
+                let mut log = collected.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let Ok(addresses) = ready.recv_timeout(START) else {
+            panic!("the server did not start: {}", log.lock().unwrap());
+        };
+        let address = |name: &str| {
+            let found = addresses.split_whitespace().find_map(|part| part.strip_prefix(name));
+            format!("http://{}", found.unwrap())
+        };
+        let (grpc, http) = (address("grpc="), address("http="));
+        Self { child, grpc, http, directory, log, settings }
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Kills it, and starts another one on the same data.
+    pub fn restart(mut self) -> Self {
+        self.kill();
+        Self::start_in(Arc::clone(&self.directory), self.settings.clone())
+    }
+
+    /// Asks it to end, and waits; answers its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        self.child.wait().unwrap().code()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Resident memory of the server process, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(Path::new("/proc").join(self.id().to_string()).join("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    pub async fn client(&self) -> WasmRuntimeClient<Channel> {
+        let limit = 512 << 20;
+        WasmRuntimeClient::connect(self.grpc.clone())
+            .await
+            .unwrap()
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+    }
+
+    /// Loads a guest in text form as version 1.0.0 of `id`.
+    pub async fn load(&self, id: &str, guest: &str) -> LoadAgentResponse {
+        self.load_as(&manifest(id, "1.0.0"), guest).await.unwrap()
+    }
+
+    pub async fn load_as(&self, manifest: &str, guest: &str) -> Result<LoadAgentResponse, tonic::Status> {
+        let request = LoadAgentRequest {
+            manifest: manifest.to_owned(),
+            wasm_bytes: assemble(guest).into(),
+            ..LoadAgentRequest::default()
+        };
+        self.client().await.load_agent(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// The value of a metric without labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text =
+            ureq::get(format!("{}/metrics", self.http)).call().unwrap().body_mut().read_to_string().unwrap();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}
+
+/// A request to execute.
+pub fn execute(id: &str, input: impl Into<bytes::Bytes>) -> ExecuteAgentRequest {
+    ExecuteAgentRequest { agent_id: id.to_owned(), input: input.into(), ..ExecuteAgentRequest::default() }
+}
+
+/// Waits until something holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let since = Instant::now();
+    while !holds().await {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what} did not come about");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
