@@ -45,7 +45,7 @@ pub const SLEEP: &str = r#"(module
   (func (export "_start")
     (i32.store (i32.const 16) (i32.const 1))
     (i64.store (i32.const 24) (i64.const 3600000000000))
-    (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))))"#;
+    (drop (call $poll (i32.const 0) (i32.const 104) (i32.const 1) (i32.const 200)))))"#;
 
 /// Logs one line and exits with 3.
 pub const EXIT_3: &str = r#"(module
