@@ -1,5 +1,5 @@
 ;; expect: FUEL_EXHAUSTED
-;; limits: fuel=10000000
+;; limits: fuel=1000000
 ;; within_ms: 3000
 ;; `sched_yield` in a loop: a host call that does nothing, and costs the host more than the guest.
 (module
