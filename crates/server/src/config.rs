@@ -382,11 +382,14 @@ fn read_file(named: Option<&Path>) -> Result<Table, ConfigError> {
     Ok(table)
 }
 
-/// Puts a value given as text at a dotted key: a number, boolean or list where it reads as one.
+/// Puts a value given as text at a dotted key: a number, boolean or list where it reads as one and the key
+/// does not want text.
 fn set(table: &mut Table, key: &str, text: &str) {
     let value = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
     let value = match value {
-        Some(value @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_))) => value,
+        Some(value @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_))) if !keys::wants_text(key) => {
+            value
+        }
         _ => Value::String(text.to_owned()),
     };
     let mut steps = key.split('.').peekable();
@@ -446,11 +449,12 @@ mod tests {
                 ("MENTAT_EXECUTIONS_REMEMBERED", "2"),
                 ("MENTAT_SERVER", "x"),
             ],
-            &[("executions.remembered", "3"), ("limits.defaults.memory", "32MB")],
+            &[("executions.remembered", "3"), ("limits.defaults.memory", "32MB"), ("server.data_dir", "7")],
         )
         .unwrap();
         assert_eq!((config.pool.queue_length, config.pool.queue_timeout_ms), (1, 2));
         assert_eq!(config.executions.remembered, 3);
+        assert_eq!(config.server.data_dir, PathBuf::from("7"));
         assert_eq!(config.limits.defaults.memory, ByteCount(32 << 20));
     }
 

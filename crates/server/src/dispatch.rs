@@ -62,6 +62,19 @@ pub struct ExecuteRequest {
     pub events: Option<mpsc::Sender<Event>>,
 }
 
+/// Agents of one page where the client does not say, and at most.
+const DEFAULT_PAGE: usize = 100;
+const MAX_PAGE: usize = 1000;
+
+/// Some of a tenant's agents.
+#[derive(Debug)]
+pub struct AgentPage {
+    /// In order of id and version; the flag marks the active ones.
+    pub agents: Vec<(StoredAgent, bool)>,
+    /// The token of the next page; empty where this is the last.
+    pub next: String,
+}
+
 /// What came of an execution, with the names a door needs for its reply.
 #[derive(Debug)]
 pub struct Executed {
@@ -165,17 +178,20 @@ impl Dispatcher {
         Ok((agent, active))
     }
 
-    /// The tenant's agents, all versions; the flag marks the active ones.
+    /// A page of the tenant's agents, all versions, in order of id and version. `size` 0 is the usual one.
     ///
     /// # Errors
-    /// `INTERNAL`.
-    pub fn list_agents(
-        &self,
-        caller: &Caller,
-        after: Option<&(AgentId, AgentVersion)>,
-        limit: usize,
-    ) -> Result<Vec<(StoredAgent, bool)>, Error> {
-        self.registry.list(caller, after, limit)
+    /// `INVALID_REQUEST` for a token that no page has answered.
+    pub fn list_agents(&self, caller: &Caller, size: usize, token: &str) -> Result<AgentPage, Error> {
+        let size = if size == 0 { DEFAULT_PAGE } else { size.min(MAX_PAGE) };
+        let after = match token {
+            "" => None,
+            token => Some(page_start(token)?),
+        };
+        let agents = self.registry.list(caller, after.as_ref(), size)?;
+        let last = agents.last().filter(|_| agents.len() == size);
+        let next = last.map(|(agent, _)| format!("{}@{}", agent.id, agent.version)).unwrap_or_default();
+        Ok(AgentPage { agents, next })
     }
 
     /// Removes an agent, or one version of it; answers what was removed.
@@ -305,4 +321,12 @@ fn narrowing(
 
 fn failed(error: Error) -> Outcome {
     Outcome { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
+}
+
+fn page_start(token: &str) -> Result<(AgentId, AgentVersion), Error> {
+    let parsed =
+        token.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
+    parsed.ok_or_else(|| Error::InvalidRequest {
+        message: "`page_token` is not one that a list has answered".into(),
+    })
 }

@@ -94,8 +94,8 @@ impl Registry {
         {
             return Err(Error::InvalidRequest {
                 message: format!(
-                    "version {} of `{}` is loaded with other content; raise `version`, unload it first, or say \
-                     that it is to be replaced",
+                    "version {} of `{}` is loaded with other content; raise `version`, unload it first, or ask \
+                     for it to be replaced (`replace`, `mentat load --replace`)",
                     stored.version, stored.id
                 ),
             });

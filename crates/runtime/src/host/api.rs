@@ -18,8 +18,10 @@ use crate::runtime::inspect::Signature;
 
 /// The module name of the core ABI.
 const MENTAT: &str = "mentat";
+/// The module name of WASI 0.1's forerunner, which old toolchains still emit.
+const WASI_PREVIEW0: &str = "wasi_unstable";
 /// The module name of WASI 0.1.
-pub(crate) const WASI_PREVIEW1: &str = "wasi_snapshot_preview1";
+const WASI_PREVIEW1: &str = "wasi_snapshot_preview1";
 /// UTF-16 units of an abort's message or file name at most.
 const MAX_ABORT_UNITS: u32 = 1024;
 
@@ -63,11 +65,14 @@ fn list_imports(engine: &Engine, linker: &Linker<HostContext>) -> BTreeMap<(Stri
 fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, HostContext::preview1)?;
+    wasmtime_wasi::p0::add_to_linker_async(&mut linker, HostContext::preview1)?;
     linker.allow_shadowing(true);
     // Wasmtime's own refuses statuses above 125, which ordinary programs do use.
-    linker.func_wrap(WASI_PREVIEW1, "proc_exit", |status: i32| -> wasmtime::Result<()> {
-        Err(I32Exit(status).into())
-    })?;
+    for module in [WASI_PREVIEW0, WASI_PREVIEW1] {
+        linker.func_wrap(module, "proc_exit", |status: i32| -> wasmtime::Result<()> {
+            Err(I32Exit(status).into())
+        })?;
+    }
     linker.allow_shadowing(false);
 
     linker.func_wrap(MENTAT, "read_input", read_input)?;

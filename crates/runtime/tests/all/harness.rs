@@ -1,6 +1,7 @@
 //! Runs one guest: `Test::wat(...).input(...).run().await`. Owns the runtimes that the tests of a
 //! process share; knows nothing of what any guest should do.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ pub fn runtime() -> &'static Arc<Runtime> {
     static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let engine = EngineConfig { max_executions: 250, ..EngineConfig::default() };
-        let config = RuntimeConfig { engine, ..RuntimeConfig::default() };
+        // A static is never dropped, so a private directory would stay behind.
+        let artifacts = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
+        let config = RuntimeConfig { engine, artifacts, ..RuntimeConfig::default() };
         Arc::new(Runtime::new(config, Compiler::InProcess).unwrap())
     })
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use mentat_manifest::ByteCount;
 use toml::{Table, Value};
 
 use super::ServerConfig;
@@ -104,6 +105,14 @@ pub const KEYS: &[Key] = &[
 #[must_use]
 pub fn variable_name(key: &str) -> String {
     format!("MENTAT_{}", key.to_uppercase().replace('.', "_"))
+}
+
+/// Whether a key's value is text, even where it looks like a number: names and paths. Sizes are written as
+/// text or as numbers.
+pub(super) fn wants_text(key: &str) -> bool {
+    let defaults = Table::try_from(ServerConfig::default()).unwrap_or_default();
+    let default = find(&defaults, key).and_then(Value::as_str);
+    default.is_some_and(|default| default.parse::<ByteCount>().is_err())
 }
 
 impl ServerConfig {

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 use serde::de::DeserializeOwned;
@@ -24,9 +23,6 @@ use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
 use crate::door::DoorState;
 use crate::registry::LoadedAgent;
 
-/// Agents of one page where the client does not say, and at most.
-const DEFAULT_PAGE: usize = 100;
-const MAX_PAGE: usize = 1000;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that this door serves.
@@ -200,12 +196,10 @@ pub(super) async fn list_agents(
 ) -> Result<Json<AgentsBody>, Reply> {
     let caller = caller(&state, &headers)?;
     let asked = query(asked)?;
-    let size = asked.page_size.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let after = asked.page_token.as_deref().map(page_start).transpose()?;
-    let listed = state.dispatcher.list_agents(&caller, after.as_ref(), size)?;
-    let last = listed.last().filter(|_| listed.len() == size);
-    let next_page_token = last.map(|(agent, _)| format!("{}@{}", agent.id, agent.version));
-    let agents = listed.iter().map(|(agent, active)| AgentBody::listed(agent, *active)).collect();
+    let token = asked.page_token.unwrap_or_default();
+    let page = state.dispatcher.list_agents(&caller, asked.page_size.unwrap_or_default(), &token)?;
+    let agents = page.agents.iter().map(|(agent, active)| AgentBody::listed(agent, *active)).collect();
+    let next_page_token = Some(page.next).filter(|token| !token.is_empty());
     Ok(Json(AgentsBody { agents, next_page_token }))
 }
 
@@ -313,12 +307,4 @@ async fn metrics(State(state): State<DoorState>) -> Result<Response, Reply> {
     let text =
         state.metrics.render(active, size).map_err(|error| Error::internal("writing the metrics", error))?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
-}
-
-fn page_start(token: &str) -> Result<(AgentId, AgentVersion), Error> {
-    let parsed =
-        token.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
-    parsed.ok_or_else(|| Error::InvalidRequest {
-        message: "`page_token` is not one that a list has answered".into(),
-    })
 }

@@ -20,9 +20,6 @@ use crate::dispatch::{Executed, LoadRequest};
 use crate::door::DoorState;
 use crate::registry::{LoadedAgent, OnConflict};
 
-/// Agents of one page where the client does not say, and at most.
-const DEFAULT_PAGE: usize = 100;
-const MAX_PAGE: usize = 1000;
 /// Log lines that may wait for a slow reader of a stream; the rest is lost to it, not to the outcome.
 const EVENT_BUFFER: usize = 256;
 
@@ -145,19 +142,12 @@ impl WasmRuntime for Service {
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
         let caller = self.caller(&request)?;
         let request = request.into_inner();
-        let size = match usize::try_from(request.page_size) {
-            Ok(0) => DEFAULT_PAGE,
-            Ok(size) => size.min(MAX_PAGE),
-            Err(_) => MAX_PAGE,
-        };
-        let after = page_start(&request.page_token)?;
-        let listed = self.state.dispatcher.list_agents(&caller, after.as_ref(), size);
-        let listed = listed.map_err(|error| status(&error))?;
-        let last = listed.last().filter(|_| listed.len() == size);
-        let next_page_token =
-            last.map(|(agent, _)| format!("{}@{}", agent.id, agent.version)).unwrap_or_default();
-        let agents = listed.iter().map(|(agent, active)| messages::listed_agent(agent, *active)).collect();
-        Ok(Response::new(v1::ListAgentsResponse { agents, next_page_token }))
+        let size = usize::try_from(request.page_size).unwrap_or(usize::MAX);
+        let page = self.state.dispatcher.list_agents(&caller, size, &request.page_token);
+        let page = page.map_err(|error| status(&error))?;
+        let agents =
+            page.agents.iter().map(|(agent, active)| messages::listed_agent(agent, *active)).collect();
+        Ok(Response::new(v1::ListAgentsResponse { agents, next_page_token: page.next }))
     }
 
     async fn unload_agent(
@@ -275,15 +265,4 @@ fn named(agent_id: &str, version: &str) -> Result<(AgentId, Option<AgentVersion>
 
 fn execution_id(text: &str) -> Result<ExecutionId, Status> {
     text.parse().map_err(|error: Error| status(&error))
-}
-
-fn page_start(token: &str) -> Result<Option<(AgentId, AgentVersion)>, Status> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    let parsed =
-        token.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
-    parsed.map(Some).ok_or_else(|| {
-        status(&Error::InvalidRequest { message: "`page_token` is not one that a list has answered".into() })
-    })
 }
