@@ -156,3 +156,21 @@ fn the_printed_configuration_is_the_one_that_is_read() {
     let again = run(&["serve", "--print-config", "--config", file.path().to_str().unwrap()]);
     assert_eq!(text(&again.stdout), printed);
 }
+
+#[test]
+fn an_interrupt_cancels_the_execution() {
+    let folder = agent_folder(&manifest("a.loop", "1.0.0"), &assemble(crate::guests::LOOP));
+    let mut child = mentat()
+        .arg("run")
+        .arg(folder.path())
+        .args(["--fuel", "1000000000000", "--timeout", "10m"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Compiling is quick, and an interrupt ends that as well.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(child.try_wait().unwrap().is_none(), "the loop ended by itself");
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}

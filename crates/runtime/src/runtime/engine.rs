@@ -169,8 +169,10 @@ fn pool_config(config: &EngineConfig) -> Result<PoolingAllocationConfig, Error> 
     let too_big = |key: &str| Error::InvalidRequest {
         message: format!("`engine.{key}` is larger than this machine can address"),
     };
-    let slots = config.max_executions.saturating_mul(SLOTS_PER_EXECUTION);
-    let memories = config.max_executions.saturating_mul(MEMORIES_PER_EXECUTION);
+    // Even the smallest pool must hold one of the largest components.
+    let slots =
+        config.max_executions.saturating_mul(SLOTS_PER_EXECUTION).max(MAX_CORE_INSTANCES_PER_COMPONENT);
+    let memories = config.max_executions.saturating_mul(MEMORIES_PER_EXECUTION).max(MAX_MEMORIES);
     let keep_resident = usize::try_from(config.keep_resident.0).map_err(|_| too_big("keep_resident"))?;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_stacks(config.max_executions)
