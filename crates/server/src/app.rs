@@ -53,6 +53,7 @@ impl App {
             metrics,
             max_message: config.server.max_message,
             max_module: config.compile.max_module,
+            idle_timeout: Duration::from_millis(config.server.idle_timeout_ms),
             tasks: tasks.clone(),
         };
         let closing = CancellationToken::new();
@@ -81,7 +82,7 @@ impl App {
     /// Serves until `shutdown` resolves, then closes the doors and gives what runs its grace.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
         shutdown.await;
-        tracing::info!(grace_ms = self.grace.as_millis(), "closing");
+        tracing::info!(grace = ?self.grace, "closing");
         self.closing.cancel();
         self.tasks.close();
         if tokio::time::timeout(self.grace, self.tasks.wait()).await.is_err() {

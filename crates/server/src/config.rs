@@ -57,6 +57,8 @@ pub struct ListenConfig {
     pub data_dir: PathBuf,
     /// Bytes of one request at most.
     pub max_message: ByteCount,
+    /// Milliseconds that a client which is sending may be silent.
+    pub idle_timeout_ms: u64,
     /// Milliseconds that running executions are given at shutdown.
     pub shutdown_grace_ms: u64,
 }
@@ -294,6 +296,7 @@ impl Default for ListenConfig {
             insecure: false,
             data_dir: default_data_dir(),
             max_message: ByteCount(256 << 20),
+            idle_timeout_ms: 60_000,
             shutdown_grace_ms: 10_000,
         }
     }

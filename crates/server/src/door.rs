@@ -1,6 +1,7 @@
 //! What every door is given: the core, whom to let in, and how much to read. Built once by `app`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mentat_manifest::ByteCount;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,8 @@ pub struct DoorState {
     pub max_message: ByteCount,
     /// Bytes of a module at most.
     pub max_module: ByteCount,
+    /// How long a client that is sending may be silent.
+    pub idle_timeout: Duration,
     /// Work that must not end with the connection that asked for it; shutdown waits for it.
     pub tasks: TaskTracker,
 }

@@ -105,8 +105,9 @@ async fn the_json_twin_does_what_grpc_does() {
     assert_eq!(get("/agents/a.echo/loaded"), json!({ "loaded": true }));
     assert_eq!(get("/agents/a.echo")["shape"], "core module on the mentat ABI");
     assert_eq!(get("/agents")["agents"][0]["active"], true);
-    let answer = post("/agents/a.echo/execute", json!({ "input_json": { "a": [1] }, "include_logs": true }));
-    assert_eq!((answer["output"].as_str(), answer["exit_code"].as_i64()), (Some("{\"a\":[1]}"), Some(0)));
+    let answer =
+        post("/agents/a.echo/execute", json!({ "input_json": { "a": [1.50] }, "include_logs": true }));
+    assert_eq!((answer["output"].as_str(), answer["exit_code"].as_i64()), (Some("{\"a\":[1.5]}"), Some(0)));
     assert!(answer["metrics"]["fuel_consumed"].as_u64().unwrap() > 0);
     let binary = post("/agents/a.echo/execute", json!({ "input_base64": "/w==" }));
     assert_eq!((binary["output"].as_str(), binary["output_base64"].as_str()), (None, Some("/w==")));

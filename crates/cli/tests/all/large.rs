@@ -1,5 +1,7 @@
 //! Large inputs and outputs pass; larger ones are refused before they are read.
 
+use std::io::{Read, Write};
+
 use bytes::Bytes;
 use mentat_proto::v1::load_agent_stream_request::Part;
 use mentat_proto::v1::{LoadAgentHeader, LoadAgentStreamRequest};
@@ -48,7 +50,6 @@ async fn over_the_limit_is_refused_before_it_is_read() {
     let status = client.load_agent_stream(parts).await.unwrap_err();
     assert!(status.message().contains("10737418240 bytes"), "{status:?}");
 
-    use std::io::{Read, Write};
     let address = server.http.strip_prefix("http://").unwrap();
     let mut connection = std::net::TcpStream::connect(address).unwrap();
     let request = "POST /v1/agents/a.echo/execute HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n";
@@ -87,4 +88,27 @@ async fn a_streamed_load_holds_to_its_header() {
     let halves = module.chunks(module.len() / 2).map(<[u8]>::to_vec).collect();
     client.load_agent_stream(parts(module.len(), halves)).await.unwrap();
     assert_eq!(client.execute_agent(execute("a.echo", "x")).await.unwrap().into_inner().output, "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stops_sending_is_not_waited_for() {
+    let server = Server::with(&["server.idle_timeout_ms=300"]);
+    let header = LoadAgentHeader {
+        manifest: manifest("a.slow", "1.0.0"),
+        total_bytes: 1000,
+        ..LoadAgentHeader::default()
+    };
+    let first = LoadAgentStreamRequest { part: Some(Part::Header(header)) };
+    let parts = tokio_stream::StreamExt::chain(tokio_stream::once(first), tokio_stream::pending());
+    let status = server.client().await.load_agent_stream(parts).await.unwrap_err();
+    assert!(status.message().contains("no more of the module came"), "{status:?}");
+
+    let address = server.http.strip_prefix("http://").unwrap();
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    let request = "POST /v1/agents/a.echo/execute HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf";
+    connection.write_all(request.as_bytes()).unwrap();
+    connection.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
 }

@@ -37,6 +37,10 @@ pub const KEYS: &[Key] = &[
         "server.max_message",
         "Bytes of one gRPC message or HTTP body at most; room for a 64 MB input in base64.",
     ),
+    key(
+        "server.idle_timeout_ms",
+        "Milliseconds that a client may be silent in the middle of a body or a streamed module.",
+    ),
     key("server.shutdown_grace_ms", "Milliseconds that running executions are given to finish at shutdown."),
     key(
         "auth.api_keys",

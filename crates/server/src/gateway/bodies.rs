@@ -10,6 +10,7 @@ use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{LogLine, Usage};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
@@ -40,9 +41,9 @@ pub(super) struct ExecuteBody {
     input: Option<String>,
     /// The input as bytes in base64.
     input_base64: Option<String>,
-    /// The input as a JSON document, which the agent reads as text.
+    /// The input as a JSON document, which the agent reads as the text it was sent as.
     #[schema(value_type = Option<Object>)]
-    input_json: Option<serde_json::Value>,
+    input_json: Option<Box<RawValue>>,
     /// The version; the active one where left out.
     version: Option<String>,
     /// The caller's own id for the execution, a UUID of version 7.
@@ -270,7 +271,7 @@ impl ExecuteBody {
             (None, None, None) => Bytes::new(),
             (Some(text), None, None) => text.into(),
             (None, Some(text), None) => decode("input_base64", &text)?,
-            (None, None, Some(value)) => value.to_string().into(),
+            (None, None, Some(value)) => String::from(Box::<str>::from(value)).into(),
             _ => {
                 let message = "give one of `input`, `input_base64` and `input_json`, not several".into();
                 return Err(Error::InvalidRequest { message });

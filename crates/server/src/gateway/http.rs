@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 use serde::de::DeserializeOwned;
@@ -62,20 +63,37 @@ fn caller(state: &DoorState, headers: &HeaderMap) -> Result<Caller, Reply> {
     Ok(state.authenticator.authenticate(header)?)
 }
 
-/// Reads a body; one over the limit is refused by its declared length, before it is read.
+/// Reads a body; one over the limit is refused by its declared length, before it is read, and a client that stops
+/// sending is not waited for.
 async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
-    let limit = usize::try_from(state.max_message.0).unwrap_or(usize::MAX);
+    let limit = state.max_message.0;
     let too_large = || {
         let message = format!("the body is over this server's limit of {}", state.max_message);
         Reply::transport(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > state.max_message.0) {
+    if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    // The only way to fail besides the limit is a connection that is gone, which hears no reply.
-    axum::body::to_bytes(body, limit).await.map_err(|_| too_large())
+    let mut pieces = body.into_data_stream();
+    let mut read = BytesMut::new();
+    loop {
+        let piece = match tokio::time::timeout(state.idle_timeout, pieces.next()).await {
+            Ok(Some(Ok(piece))) => piece,
+            Ok(None) => return Ok(read.freeze()),
+            // The connection is gone; nobody hears this.
+            Ok(Some(Err(_))) => return Err(Error::Cancelled.into()),
+            Err(_elapsed) => {
+                let message = format!("no more of the body came for {} ms", state.idle_timeout.as_millis());
+                return Err(Reply::transport(StatusCode::REQUEST_TIMEOUT, message));
+            }
+        };
+        if read.len() as u64 + piece.len() as u64 > limit {
+            return Err(too_large());
+        }
+        read.extend_from_slice(&piece);
+    }
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {

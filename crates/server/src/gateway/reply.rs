@@ -141,8 +141,8 @@ mod tests {
             ));
         }
         page.push_str(
-            "\nOn HTTP, what the protocol itself refuses (an unknown path, a method that is not offered, a body over \
-             the limit) has the status that HTTP has for it (404, 405, 413) and the reason `INVALID_REQUEST`.\n",
+            "\nOn HTTP, what the protocol itself refuses (an unknown path, a method that is not offered, a body \
+             that stops coming or is over the limit) has the status that HTTP has for it (404, 405, 408, 413) and the reason `INVALID_REQUEST`.\n",
         );
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
         if std::env::var_os("UPDATE_EXPECT").is_some() {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -77,7 +78,8 @@ impl WasmRuntime for Service {
     ) -> Result<Response<v1::LoadAgentResponse>, Status> {
         let caller = self.caller(&request)?;
         let mut parts = request.into_inner();
-        let (header, module) = receive_module(&mut parts, self.state.max_module.0).await?;
+        let (header, module) =
+            receive_module(&mut parts, self.state.max_module.0, self.state.idle_timeout).await?;
         let request = load_request(&header.agent_id, header.manifest, module, header.replace)
             .map_err(|error| status(&error))?;
         self.load(caller, request).await.map(Response::new)
@@ -219,17 +221,24 @@ fn load_request(
 async fn receive_module(
     parts: &mut Streaming<v1::LoadAgentStreamRequest>,
     limit: u64,
+    idle_timeout: Duration,
 ) -> Result<(v1::LoadAgentHeader, Bytes), Status> {
     use v1::load_agent_stream_request::Part;
     let wrong = |message: String| status(&Error::InvalidRequest { message });
-    let Some(Part::Header(header)) = parts.message().await?.and_then(|message| message.part) else {
+    let mut next = async || match tokio::time::timeout(idle_timeout, parts.message()).await {
+        Ok(message) => message,
+        Err(_elapsed) => {
+            Err(wrong(format!("no more of the module came for {} ms", idle_timeout.as_millis())))
+        }
+    };
+    let Some(Part::Header(header)) = next().await?.and_then(|message| message.part) else {
         return Err(wrong("the first message of a streamed load must be its `header`".into()));
     };
     if header.total_bytes > limit {
         return Err(wrong(format!("the module has {} bytes, the limit is {limit}", header.total_bytes)));
     }
     let mut module = BytesMut::new();
-    while let Some(message) = parts.message().await? {
+    while let Some(message) = next().await? {
         let Some(Part::Chunk(chunk)) = message.part else {
             return Err(wrong("every message after the first must be a `chunk`".into()));
         };
