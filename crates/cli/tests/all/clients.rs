@@ -90,7 +90,8 @@ async fn the_json_twin_does_what_grpc_does() {
     let server = Server::start();
     let base = format!("{}/v1", server.http);
     let post = |path: &str, body: Value| -> Value {
-        ureq::post(format!("{base}{path}")).send_json(body).unwrap().body_mut().read_json().unwrap()
+        let request = ureq::post(format!("{base}{path}")).content_type("application/json");
+        request.send(body.to_string()).unwrap().body_mut().read_json().unwrap()
     };
     let get = |path: &str| -> Value {
         ureq::get(format!("{base}{path}")).call().unwrap().body_mut().read_json().unwrap()
