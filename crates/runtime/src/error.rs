@@ -87,6 +87,15 @@ pub enum ModuleProblemKind {
     CompileLimit,
 }
 
+/// What a guest ran out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Linear memory; its budget in bytes.
+    Memory(ByteCount),
+    /// Elements of all tables together; the engine's limit.
+    TableElements(usize),
+}
+
 /// One frame of a trap's backtrace, innermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrapFrame {
@@ -149,11 +158,11 @@ pub enum Error {
         /// The budget that was in force.
         limit: Fuel,
     },
-    /// The guest asked for more memory than its limit and did not recover.
-    #[error("the agent needed more memory than its limit of {limit}; raise `wasm.memory.maximum` in its manifest{}", trap_suffix(.trap))]
+    /// The guest asked for more memory, or larger tables, than its limit and did not recover.
+    #[error("the agent needed more {shortage}{}", trap_suffix(.trap))]
     MemoryLimit {
-        /// The budget that was in force.
-        limit: ByteCount,
+        /// What it ran out of.
+        shortage: Shortage,
         /// How the guest ended, where it trapped after the refusal.
         trap: Option<String>,
     },
@@ -203,6 +212,22 @@ pub enum Error {
         #[source]
         source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(limit) => {
+                write!(
+                    formatter,
+                    "memory than its limit of {limit}; raise `wasm.memory.maximum` in its manifest"
+                )
+            }
+            Self::TableElements(limit) => {
+                write!(formatter, "table elements than the {limit} of `engine.table_elements`")
+            }
+        }
+    }
 }
 
 impl Reason {
@@ -360,8 +385,11 @@ impl Error {
             Self::AgentNotFound { agent } => vec![("agent", agent.clone())],
             Self::ExecutionNotFound { execution_id } => vec![("execution_id", execution_id.clone())],
             Self::FuelExhausted { limit } => vec![("limit_fuel", limit.0.to_string())],
-            Self::MemoryLimit { limit, trap } => {
-                let mut details = vec![("limit_bytes", limit.0.to_string())];
+            Self::MemoryLimit { shortage, trap } => {
+                let mut details = vec![match shortage {
+                    Shortage::Memory(limit) => ("limit_bytes", limit.0.to_string()),
+                    Shortage::TableElements(limit) => ("limit_table_elements", limit.to_string()),
+                }];
                 details.extend(trap.iter().map(|trap| ("trap", trap.clone())));
                 details
             }

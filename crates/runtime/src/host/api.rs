@@ -147,6 +147,7 @@ fn write_output(mut caller: Caller<'_, HostContext>, pointer: i32, length: i32) 
 fn log(mut caller: Caller<'_, HostContext>, level: i32, pointer: i32, length: i32) -> wasmtime::Result<()> {
     let memory = abi::memory(&mut caller)?;
     let source = abi::range(&caller, memory, "log", pointer, length)?;
+    abi::charge(&mut caller, source.len())?;
     caller.data().logs.log(LogLevel::from_abi(level), abi::bytes(&caller, memory, source)?);
     Ok(())
 }

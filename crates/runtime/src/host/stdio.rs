@@ -125,16 +125,21 @@ impl LogSink {
         let mut log = self.log.lock();
         let kept = text.get(..MAX_LINE_BYTES).unwrap_or(text);
         let skipped = skipped.saturating_add(text.len() - kept.len());
-        if log.lines_left == 0 || kept.len() > log.bytes_left {
+        if log.lines_left == 0 || log.bytes_left == 0 {
             log.dropped = log.dropped.saturating_add(1);
             return;
         }
-        log.lines_left -= 1;
-        log.bytes_left -= kept.len();
         let mut message = escape_untrusted(&String::from_utf8_lossy(kept), MAX_LINE_BYTES);
         if skipped > 0 {
             message.push_str(&format!("… ({skipped} bytes more)"));
         }
+        // Counted as it is kept: escaping makes a line longer.
+        if message.len() > log.bytes_left {
+            log.dropped = log.dropped.saturating_add(1);
+            return;
+        }
+        log.lines_left -= 1;
+        log.bytes_left -= message.len();
         let line = LogLine { level, message, timestamp: SystemTime::now() };
         if let Some(events) = &log.events {
             // A listener that does not keep up loses lines here; they are all in the outcome.
@@ -330,6 +335,15 @@ mod tests {
         let (lines, dropped) = logs.take();
         assert_eq!(lines.len(), 2);
         assert_eq!(dropped, 2);
+    }
+
+    #[test]
+    fn escaped_characters_count_as_they_are_kept() {
+        let logs = sink(30, 10);
+        logs.log(LogLevel::Info, b"\x1b\x1b\x1b\x1b");
+        logs.log(LogLevel::Info, b"\x1b\x1b");
+        let (lines, dropped) = logs.take();
+        assert_eq!((lines.len(), dropped), (1, 1));
     }
 
     #[test]

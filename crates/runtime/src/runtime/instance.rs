@@ -88,8 +88,9 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
     if module.metering() == Metering::Fuel {
         store.set_fuel(limits.fuel.0).map_err(|error| Error::internal("setting the fuel", error))?;
     }
-    // A component's input and output are copied through the host; a core module's are not.
-    let transfer = limits.output_bytes.0.max(store.data().input.len() as u64);
+    // A component's input and output are copied through the host, whole: what a guest can hold is let through,
+    // so that output over its limit is told as that.
+    let transfer = limits.memory_bytes.0.max(store.data().input.len() as u64);
     let transfer = usize::try_from(transfer).unwrap_or(usize::MAX / 2);
     match &module.entry {
         Entry::Core { call, wasi, .. } => {

@@ -5,6 +5,8 @@
 use mentat_manifest::ByteCount;
 use wasmtime::ResourceLimiter;
 
+use crate::error::Shortage;
+
 /// Instances in one store at most; a component is several.
 const MAX_INSTANCES: usize = 64;
 
@@ -17,7 +19,7 @@ pub(crate) struct ExecutionLimiter {
     growing: usize,
     table_limit: usize,
     table_elements: usize,
-    refused: bool,
+    refused: Option<Shortage>,
 }
 
 impl ExecutionLimiter {
@@ -29,7 +31,7 @@ impl ExecutionLimiter {
             growing: 0,
             table_limit: usize::try_from(table_elements).unwrap_or(usize::MAX),
             table_elements: 0,
-            refused: false,
+            refused: None,
         }
     }
 
@@ -38,8 +40,8 @@ impl ExecutionLimiter {
         ByteCount(self.memory_peak as u64)
     }
 
-    /// Whether a growth of memory or table was ever refused.
-    pub(crate) fn refused(&self) -> bool {
+    /// What a growth was last refused for want of, if any was.
+    pub(crate) fn refused(&self) -> Option<Shortage> {
         self.refused
     }
 }
@@ -54,7 +56,7 @@ impl ResourceLimiter for ExecutionLimiter {
         self.growing = desired.saturating_sub(current);
         let total = self.memory.saturating_add(self.growing);
         if total > self.memory_limit {
-            self.refused = true;
+            self.refused = Some(Shortage::Memory(ByteCount(self.memory_limit as u64)));
             return Ok(false);
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
@@ -79,7 +81,7 @@ impl ResourceLimiter for ExecutionLimiter {
     ) -> wasmtime::Result<bool> {
         let total = self.table_elements.saturating_add(desired.saturating_sub(current));
         if total > self.table_limit {
-            self.refused = true;
+            self.refused = Some(Shortage::TableElements(self.table_limit));
             return Ok(false);
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
@@ -103,9 +105,9 @@ mod tests {
         let mut limiter = ExecutionLimiter::new(ByteCount(100), 10);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(0, 40, None).unwrap());
-        assert!(!limiter.refused());
+        assert_eq!(limiter.refused(), None);
         assert!(!limiter.memory_growing(40, 41, None).unwrap());
-        assert!(limiter.refused());
+        assert_eq!(limiter.refused(), Some(Shortage::Memory(ByteCount(100))));
         assert_eq!(limiter.memory_peak(), ByteCount(100));
     }
 
@@ -113,7 +115,7 @@ mod tests {
     fn growth_beyond_the_modules_own_maximum_is_not_our_refusal() {
         let mut limiter = ExecutionLimiter::new(ByteCount(100), 10);
         assert!(!limiter.memory_growing(0, 60, Some(50)).unwrap());
-        assert!(!limiter.refused());
+        assert_eq!(limiter.refused(), None);
     }
 
     #[test]
@@ -129,6 +131,6 @@ mod tests {
         let mut limiter = ExecutionLimiter::new(ByteCount(100), 10);
         assert!(limiter.table_growing(0, 10, None).unwrap());
         assert!(!limiter.table_growing(10, 11, None).unwrap());
-        assert!(limiter.refused());
+        assert_eq!(limiter.refused(), Some(Shortage::TableElements(10)));
     }
 }

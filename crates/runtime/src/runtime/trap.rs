@@ -5,7 +5,7 @@ use mentat_manifest::{Limits, escape_untrusted};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::error::{Error, TrapFrame};
+use crate::error::{Error, Shortage, TrapFrame};
 use crate::host::api::GuestAbort;
 use crate::host::stdio::OutputOverflow;
 
@@ -22,8 +22,8 @@ pub(crate) enum Ended {
     Failed(Error),
 }
 
-/// Reads the error. `refused` says whether the limiter ever refused memory.
-pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: bool) -> Ended {
+/// Reads the error. `refused` says what the limiter ever refused.
+pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: Option<Shortage>) -> Ended {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Ended::Exited(exit.0);
     }
@@ -38,11 +38,11 @@ pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: bool) 
         });
     }
     let trap = error.downcast_ref::<Trap>();
-    let failed = match trap {
-        Some(Trap::OutOfFuel) => Error::FuelExhausted { limit: limits.fuel },
-        Some(Trap::StackOverflow) => Error::StackOverflow { backtrace: backtrace(error) },
-        _ if refused => Error::MemoryLimit { limit: limits.memory_bytes, trap: Some(message(error)) },
-        _ => Error::Trap { message: message(error), backtrace: backtrace(error) },
+    let failed = match (trap, refused) {
+        (Some(Trap::OutOfFuel), _) => Error::FuelExhausted { limit: limits.fuel },
+        (Some(Trap::StackOverflow), _) => Error::StackOverflow { backtrace: backtrace(error) },
+        (_, Some(shortage)) => Error::MemoryLimit { shortage, trap: Some(message(error)) },
+        (_, None) => Error::Trap { message: message(error), backtrace: backtrace(error) },
     };
     Ended::Failed(failed)
 }
