@@ -19,6 +19,8 @@ use crate::model::{Event, LogLevel, LogLine};
 
 /// Bytes of one log line at most; the rest of it is dropped and said so.
 const MAX_LINE_BYTES: usize = 16 << 10;
+/// Bytes of `\u{10ffff}`, the longest that one byte of a line can become.
+const LONGEST_ESCAPE_BYTES: usize = 10;
 /// Bytes that a guest may hand over in one write of a stream.
 const WRITE_PERMIT_BYTES: usize = 64 << 10;
 
@@ -122,19 +124,23 @@ impl LogSink {
     }
 
     fn log_cut(&self, level: LogLevel, text: &[u8], skipped: usize) {
-        let mut log = self.log.lock();
-        let kept = text.get(..MAX_LINE_BYTES).unwrap_or(text);
-        let skipped = skipped.saturating_add(text.len() - kept.len());
-        if log.lines_left == 0 || log.bytes_left == 0 {
-            log.dropped = log.dropped.saturating_add(1);
-            return;
+        let shortest = text.len().min(MAX_LINE_BYTES / LONGEST_ESCAPE_BYTES);
+        {
+            // A flood of lines that cannot be kept is not worth escaping.
+            let mut log = self.log.lock();
+            if log.lines_left == 0 || shortest > log.bytes_left {
+                log.dropped = log.dropped.saturating_add(1);
+                return;
+            }
         }
-        let mut message = escape_untrusted(&String::from_utf8_lossy(kept), MAX_LINE_BYTES);
+        let (mut message, kept) = escape_line(text);
+        let skipped = skipped.saturating_add(text.len() - kept);
         if skipped > 0 {
             message.push_str(&format!("… ({skipped} bytes more)"));
         }
+        let mut log = self.log.lock();
         // Counted as it is kept: escaping makes a line longer.
-        if message.len() > log.bytes_left {
+        if log.lines_left == 0 || message.len() > log.bytes_left {
             log.dropped = log.dropped.saturating_add(1);
             return;
         }
@@ -153,6 +159,19 @@ impl LogSink {
         let mut log = self.log.lock();
         (std::mem::take(&mut log.lines), log.dropped)
     }
+}
+
+/// The beginning of a line, made UTF-8 and escaped, at most `MAX_LINE_BYTES` long before and after; and how many of
+/// its bytes that is.
+fn escape_line(text: &[u8]) -> (String, usize) {
+    let escape = |bytes: &[u8]| escape_untrusted(&String::from_utf8_lossy(bytes), MAX_LINE_BYTES);
+    let kept = text.get(..MAX_LINE_BYTES).unwrap_or(text);
+    let message = escape(kept);
+    if message.len() <= MAX_LINE_BYTES {
+        return (message, kept.len());
+    }
+    let kept = kept.get(..MAX_LINE_BYTES / LONGEST_ESCAPE_BYTES).unwrap_or(kept);
+    (escape(kept), kept.len())
 }
 
 impl LogStdio {
