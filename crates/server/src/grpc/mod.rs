@@ -1,13 +1,18 @@
 //! The gRPC door: the service of `proto/`, with health checks and reflection.
 
+mod authentication;
 mod events;
 mod messages;
+mod refusals;
 mod service;
 pub(crate) mod status;
 
 use mentat_proto::v1::wasm_runtime_server::WasmRuntimeServer;
-use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::service::{LayerExt, Routes};
+use tower::util::MapResponseLayer;
 
+use self::authentication::Authentication;
 use self::service::Service;
 use crate::door::DoorState;
 
@@ -20,6 +25,8 @@ pub(crate) async fn routes(state: &DoorState) -> Result<Routes, tonic_reflection
     let service = WasmRuntimeServer::new(Service::new(state.clone()))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(usize::MAX);
+    let service = MapResponseLayer::new(refusals::explain).named_layer(service);
+    let service = InterceptedService::new(service, Authentication::new(state.clone()));
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<WasmRuntimeServer<Service>>().await;
     let builder = || {

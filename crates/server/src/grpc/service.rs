@@ -12,10 +12,12 @@ use mentat_proto::v1::wasm_runtime_server::WasmRuntime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, ExecutionId};
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::authentication::caller;
 use super::events::{self, Told};
 use super::messages;
+use super::refusals;
 use super::status::{execution_status, status};
 use crate::dispatch::{Executed, LoadRequest};
 use crate::door::DoorState;
@@ -35,12 +37,6 @@ type EventStream = Pin<Box<dyn Stream<Item = Result<v1::ExecuteAgentEvent, Statu
 impl Service {
     pub(crate) fn new(state: DoorState) -> Self {
         Self { state }
-    }
-
-    /// Whose call it is; the first thing that every method asks.
-    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        self.state.authenticator.authenticate(header).map_err(|error| status(&error))
     }
 
     /// Loads on the tracked tasks, so that a client that goes away does not leave half a load behind.
@@ -65,7 +61,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::LoadAgentRequest>,
     ) -> Result<Response<v1::LoadAgentResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let request = load_request(&request.agent_id, request.manifest, request.wasm_bytes, request.replace)
             .map_err(|error| status(&error))?;
@@ -76,7 +72,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<Streaming<v1::LoadAgentStreamRequest>>,
     ) -> Result<Response<v1::LoadAgentResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let mut parts = request.into_inner();
         let (header, module) =
             receive_module(&mut parts, self.state.max_module.0, self.state.idle_timeout).await?;
@@ -89,7 +85,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::ExecuteAgentRequest>,
     ) -> Result<Response<v1::ExecuteAgentResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let include_logs = request.include_logs;
         let request = messages::execute_request(request).map_err(|error| status(&error))?;
@@ -102,16 +98,19 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::ExecuteAgentRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let mut request = messages::execute_request(request.into_inner()).map_err(|error| status(&error))?;
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         request.events = Some(sender);
         let dispatcher = Arc::clone(&self.state.dispatcher);
         let execution = async move { dispatcher.execute(&caller, request).await };
-        let events = events::tell(receiver, execution).map(|told| {
+        let events = events::tell(&self.state.tasks, receiver, execution).map(|told| {
             let event = match told {
                 Told::Log(line) => v1::execute_agent_event::Event::Log(messages::log_line(line)),
-                Told::End(executed) => v1::execute_agent_event::Event::Response(response(*executed, false)?),
+                Told::End(ended) => {
+                    let executed = ended.map_err(|error| status(&error))?;
+                    v1::execute_agent_event::Event::Response(response(*executed, false)?)
+                }
             };
             Ok(v1::ExecuteAgentEvent { event: Some(event) })
         });
@@ -122,7 +121,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::IsLoadedRequest>,
     ) -> Result<Response<v1::IsLoadedResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let (id, version) = named(&request.agent_id, &request.version)?;
         let loaded = self.state.dispatcher.is_loaded(&caller, &id, version.as_ref());
@@ -130,7 +129,7 @@ impl WasmRuntime for Service {
     }
 
     async fn get_agent(&self, request: Request<v1::GetAgentRequest>) -> Result<Response<v1::Agent>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let (id, version) = named(&request.agent_id, &request.version)?;
         let found = self.state.dispatcher.get_agent(&caller, &id, version.as_ref()).await;
@@ -142,7 +141,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = usize::try_from(request.page_size).unwrap_or(usize::MAX);
         let page = self.state.dispatcher.list_agents(&caller, size, &request.page_token);
@@ -156,7 +155,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::UnloadAgentRequest>,
     ) -> Result<Response<v1::UnloadAgentResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let (id, version) = named(&request.agent_id, &request.version)?;
         let removed = self.state.dispatcher.unload(&caller, &id, version.as_ref()).await;
@@ -169,7 +168,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::ActivateVersionRequest>,
     ) -> Result<Response<v1::ActivateVersionResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let (id, version) = named(&request.agent_id, &request.version)?;
         let Some(version) = version else {
@@ -186,7 +185,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::CancelExecutionRequest>,
     ) -> Result<Response<v1::Execution>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let id = execution_id(&request.into_inner().execution_id)?;
         let record = self.state.dispatcher.cancel(&caller, id).map_err(|error| status(&error))?;
         Ok(Response::new(messages::execution(record)))
@@ -196,7 +195,7 @@ impl WasmRuntime for Service {
         &self,
         request: Request<v1::GetExecutionRequest>,
     ) -> Result<Response<v1::Execution>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let id = execution_id(&request.into_inner().execution_id)?;
         let record = self.state.dispatcher.get_execution(&caller, id).map_err(|error| status(&error))?;
         Ok(Response::new(messages::execution(record)))
@@ -226,6 +225,7 @@ async fn receive_module(
     use v1::load_agent_stream_request::Part;
     let wrong = |message: String| status(&Error::InvalidRequest { message });
     let mut next = async || match tokio::time::timeout(idle_timeout, parts.message()).await {
+        Ok(Err(refused)) if refused.code() == Code::OutOfRange => Err(refusals::over_limit(&refused)),
         Ok(message) => message,
         Err(_elapsed) => {
             Err(wrong(format!("no more of the module came for {} ms", idle_timeout.as_millis())))
