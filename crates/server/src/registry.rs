@@ -16,6 +16,8 @@ use parking_lot::RwLock;
 
 use crate::store::{AgentStore, StoredAgent};
 
+pub use crate::store::OnConflict;
+
 /// All agents of all tenants.
 #[derive(Debug)]
 pub struct Registry {
@@ -38,15 +40,6 @@ pub struct LoadedAgent {
     pub origin: CodeOrigin,
     /// Its own places, where its manifest sets `resources.max_concurrent`.
     pub places: Option<Pool>,
-}
-
-/// What to do when a version is loaded already with other content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnConflict {
-    /// Refuse: a version means one content.
-    Refuse,
-    /// Put the new content in its place.
-    Replace,
 }
 
 type AgentKey = (Arc<str>, AgentId, AgentVersion);
@@ -80,29 +73,24 @@ impl Registry {
                 ),
             });
         }
+        let bytes = module_bytes.clone();
+        // A large module takes its time, which is not a request thread's.
+        let module = tokio::task::spawn_blocking(move || ModuleDigest::of(&bytes))
+            .await
+            .map_err(|error| Error::internal("reading the module", error))?;
         let stored = StoredAgent {
             tenant: Arc::clone(&caller.tenant),
             id: manifest.id.clone(),
             version: manifest.version.clone(),
             manifest: manifest_text,
-            module: ModuleDigest::of(&module_bytes),
+            module,
             loaded_at: SystemTime::now(),
         };
-        if let Some(known) = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?
-            && on_conflict == OnConflict::Refuse
-            && (known.module != stored.module || known.manifest != stored.manifest)
-        {
-            return Err(Error::InvalidRequest {
-                message: format!(
-                    "version {} of `{}` is loaded with other content; raise `version`, unload it first, or ask \
-                     for it to be replaced (`replace`, `mentat load --replace`)",
-                    stored.version, stored.id
-                ),
-            });
-        }
+        // Told before the work of compiling; what counts is the same check when it is stored.
+        self.store.check_conflict(&stored, on_conflict)?;
         let agent = Arc::new(self.make_ready(stored.clone(), manifest, module_bytes.clone()).await?);
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.put(&stored, &module_bytes))
+        tokio::task::spawn_blocking(move || store.put(&stored, &module_bytes, on_conflict))
             .await
             .map_err(|error| Error::internal("storing the agent", error))??;
         self.loaded.write().insert(key(&agent.stored), Arc::clone(&agent));

@@ -44,6 +44,15 @@ pub struct StoredAgent {
     pub loaded_at: SystemTime,
 }
 
+/// What to do when a version is loaded already with other content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Refuse: a version means one content.
+    Refuse,
+    /// Put the new content in its place.
+    Replace,
+}
+
 /// The agents of all tenants.
 #[derive(Debug)]
 pub struct AgentStore {
@@ -107,9 +116,10 @@ impl AgentStore {
     /// Stores an agent and makes it the active version of its id.
     ///
     /// # Errors
-    /// `INTERNAL` when the disk refuses.
-    pub fn put(&self, agent: &StoredAgent, module: &[u8]) -> Result<(), Error> {
+    /// `INVALID_REQUEST` as [`AgentStore::check_conflict`]; `INTERNAL` when the disk refuses.
+    pub fn put(&self, agent: &StoredAgent, module: &[u8], on_conflict: OnConflict) -> Result<(), Error> {
         let _writing = self.writing.lock();
+        self.check_conflict(agent, on_conflict)?;
         self.write_module(&agent.module, module).map_err(storing)?;
         let replaced = self.index.read().agents.get(&key(agent)).map(|old| old.module);
         self.commit(|agents, active| {
@@ -132,6 +142,29 @@ impl AgentStore {
             self.remove_unused(&[old]);
         }
         Ok(())
+    }
+
+    /// Whether the agent may be stored: a version means one content, unless it is said to be replaced.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the version is stored with other content.
+    pub fn check_conflict(&self, agent: &StoredAgent, on_conflict: OnConflict) -> Result<(), Error> {
+        let index = self.index.read();
+        match index.agents.get(&key(agent)) {
+            Some(known)
+                if on_conflict == OnConflict::Refuse
+                    && (known.module != agent.module || known.manifest != agent.manifest) =>
+            {
+                Err(Error::InvalidRequest {
+                    message: format!(
+                        "version {} of `{}` is loaded with other content; raise `version`, unload it first, or ask \
+                         for it to be replaced (`replace`, `mentat load --replace`)",
+                        agent.version, agent.id
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The agent: the version asked for, else the active one.

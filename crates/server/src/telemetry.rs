@@ -214,7 +214,10 @@ fn outcome_label(outcome: &Outcome) -> &'static str {
 /// Sends the process's logs to stderr: JSON where that is no terminal, unless the configuration says
 /// otherwise. The first call counts.
 pub fn init_logging(config: &LogConfig) {
-    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Wasmtime's WASI warns of calls that guests make; a guest could fill the log with them.
+    let quiet = "wasmtime_wasi=error,wasmtime_wasi_http=error";
+    let filter = EnvFilter::try_new(format!("{quiet},{}", config.level))
+        .unwrap_or_else(|_| EnvFilter::new(format!("{quiet},info")));
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Text => false,

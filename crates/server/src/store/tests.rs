@@ -31,9 +31,9 @@ fn version(text: &str) -> AgentVersion {
 fn what_was_put_is_there_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path()).unwrap();
-    store.put(&agent("a", "1.0.0", b"one"), b"one").unwrap();
-    store.put(&agent("a", "1.10.0", b"two"), b"two").unwrap();
-    store.put(&agent("a", "1.9.0", b"two"), b"two").unwrap();
+    store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Replace).unwrap();
+    store.put(&agent("a", "1.10.0", b"two"), b"two", OnConflict::Replace).unwrap();
+    store.put(&agent("a", "1.9.0", b"two"), b"two", OnConflict::Replace).unwrap();
     drop(store);
     let store = AgentStore::open(directory.path()).unwrap();
     assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.9.0")));
@@ -49,7 +49,7 @@ fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path()).unwrap();
     for text in ["1.0.0", "1.10.0", "1.9.0"] {
-        store.put(&agent("a", text, b"m"), b"m").unwrap();
+        store.put(&agent("a", text, b"m"), b"m", OnConflict::Replace).unwrap();
     }
     store.remove(&tenant(), &id("a"), Some(&version("1.9.0"))).unwrap();
     assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.10.0")));
@@ -62,10 +62,23 @@ fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
 }
 
 #[test]
+fn a_version_is_stored_with_one_content_unless_it_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path()).unwrap();
+    store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Refuse).unwrap();
+    store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Refuse).unwrap();
+    let refused = store.put(&agent("a", "1.0.0", b"two"), b"two", OnConflict::Refuse);
+    assert!(matches!(refused, Err(Error::InvalidRequest { .. })));
+    assert!(store.module(&ModuleDigest::of(b"two")).is_err(), "nothing of it is kept");
+    store.put(&agent("a", "1.0.0", b"two"), b"two", OnConflict::Replace).unwrap();
+    assert!(store.module(&ModuleDigest::of(b"one")).is_err(), "the replaced module is gone");
+}
+
+#[test]
 fn tenants_do_not_see_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path()).unwrap();
-    store.put(&agent("a", "1.0.0", b"m"), b"m").unwrap();
+    store.put(&agent("a", "1.0.0", b"m"), b"m", OnConflict::Replace).unwrap();
     let other: Arc<str> = "other".into();
     assert!(store.get(&other, &id("a"), None).unwrap().is_none());
     assert!(store.list(&other, None, 10).unwrap().is_empty());
@@ -76,7 +89,7 @@ fn tenants_do_not_see_each_other() {
 fn what_a_killed_process_left_is_swept_and_a_changed_module_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path()).unwrap();
-    store.put(&agent("a", "1.0.0", b"m"), b"m").unwrap();
+    store.put(&agent("a", "1.0.0", b"m"), b"m", OnConflict::Replace).unwrap();
     drop(store);
     let modules = directory.path().join("modules");
     fs::write(modules.join(".tmpAbC"), b"half").unwrap();
@@ -126,7 +139,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Put(id, version, module) => {
-                    store.put(&agent(&format!("a{id}"), &format!("{version}.0.0"), &[module]), &[module]).unwrap();
+                    store.put(&agent(&format!("a{id}"), &format!("{version}.0.0"), &[module]), &[module], OnConflict::Replace).unwrap();
                     model.insert((id, version), module);
                     active.insert(id, version);
                 }
