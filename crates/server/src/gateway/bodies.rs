@@ -57,6 +57,11 @@ pub(super) struct ExecuteBody {
     pub(super) include_logs: bool,
 }
 
+/// Bytes as they are.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(super) struct RawBody(#[allow(dead_code, reason = "only its schema is used")] Vec<u8>);
+
 /// Limits that narrow an execution's budget; what is more than the agent's own changes nothing.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

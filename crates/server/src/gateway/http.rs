@@ -3,23 +3,24 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
-use serde::de::DeserializeOwned;
 
 use super::bodies::{
     ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecutedBody, ExecutionBody, IsLoadedBody, LoadBody,
-    LoadedBody, PageQuery, UnloadedBody, VersionQuery, agent_id, version,
+    LoadedBody, PageQuery, RawBody, UnloadedBody, VersionQuery, agent_id, version,
 };
+use super::form::LoadForm;
 use super::openapi;
 use super::reply::{ErrorBody, Reply};
+use super::requests::{Kind, caller, kind, name, parse_json, query, read, unsupported};
+use super::site;
 use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
 use crate::door::DoorState;
 use crate::registry::LoadedAgent;
@@ -50,6 +51,7 @@ pub(crate) fn router(state: DoorState) -> Router {
             let message = format!("`{}` is not offered at `{}`", request.method(), path_of(&request));
             Reply::transport(StatusCode::METHOD_NOT_ALLOWED, message)
         })
+        .layer(axum::middleware::from_fn(site::guard))
         .with_state(state)
 }
 
@@ -57,69 +59,9 @@ fn path_of(request: &Request) -> String {
     mentat_manifest::escape_untrusted(request.uri().path(), 200)
 }
 
-/// Whose call it is; the first thing that every handler of agents and executions asks.
-fn caller(state: &DoorState, headers: &HeaderMap) -> Result<Caller, Reply> {
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    Ok(state.authenticator.authenticate(header)?)
-}
-
-/// Reads a body; one over the limit is refused by its declared length, before it is read, and a client that stops
-/// sending is not waited for.
-async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
-    let limit = state.max_message.0;
-    let too_large = || {
-        let message = format!("the body is over this server's limit of {}", state.max_message);
-        Reply::transport(StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
-    let declared =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let mut pieces = body.into_data_stream();
-    let mut read = BytesMut::new();
-    loop {
-        let piece = match tokio::time::timeout(state.idle_timeout, pieces.next()).await {
-            Ok(Some(Ok(piece))) => piece,
-            Ok(None) => return Ok(read.freeze()),
-            // The connection is gone; nobody hears this.
-            Ok(Some(Err(_))) => return Err(Error::Cancelled.into()),
-            Err(_elapsed) => {
-                let message = format!("no more of the body came for {} ms", state.idle_timeout.as_millis());
-                return Err(Reply::transport(StatusCode::REQUEST_TIMEOUT, message));
-            }
-        };
-        if read.len() as u64 + piece.len() as u64 > limit {
-            return Err(too_large());
-        }
-        read.extend_from_slice(&piece);
-    }
-}
-
-fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::InvalidRequest {
-        message: mentat_manifest::escape_untrusted(
-            &format!("the body at `{}`: {}", error.path(), error.inner()),
-            400,
-        ),
-    })
-}
-
-fn query<T>(query: Result<Query<T>, axum::extract::rejection::QueryRejection>) -> Result<T, Error> {
-    query.map(|Query(query)| query).map_err(|error| Error::InvalidRequest {
-        message: mentat_manifest::escape_untrusted(&error.body_text(), 300),
-    })
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json")
-}
-
 /// Loads an agent and makes it the active version of its id.
-#[utoipa::path(post, path = "/v1/agents", tag = "agents", request_body = LoadBody,
+#[utoipa::path(post, path = "/v1/agents", tag = "agents",
+    request_body(content((LoadBody = "application/json"), (LoadForm = "multipart/form-data"))),
     responses((status = 200, body = LoadedBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn load_agent(
     State(state): State<DoorState>,
@@ -127,8 +69,13 @@ pub(super) async fn load_agent(
     body: Body,
 ) -> Result<Json<LoadedBody>, Reply> {
     let caller = caller(&state, &headers)?;
-    let bytes = read(&state, &headers, body).await?;
-    let request = parse_json::<LoadBody>(&bytes)?.into_request()?;
+    let request = match kind(&headers) {
+        Kind::Json => parse_json::<LoadBody>(&read(&state, &headers, body).await?)?.into_request()?,
+        Kind::Form(said) => {
+            LoadForm::parse(said, read(&state, &headers, body).await?).await?.into_request()?
+        }
+        Kind::Other => return Err(unsupported("`application/json` or `multipart/form-data`")),
+    };
     let agent = load(&state, caller, request).await?;
     Ok(Json(LoadedBody::new(&agent)))
 }
@@ -143,23 +90,24 @@ async fn load(state: &DoorState, caller: Caller, request: LoadRequest) -> Result
 /// Executes an agent.
 ///
 /// A JSON body is a request as described here. A body of any other content type is the input itself; the reply's
-/// body is then the output itself, and headers carry `mentat-execution-id`, `mentat-exit-code`, `mentat-fuel` and
-/// `mentat-peak-memory-bytes`.
+/// body is then the output itself, and headers carry `mentat-execution-id`, `mentat-version`, `mentat-exit-code`, `mentat-fuel`
+/// and `mentat-peak-memory-bytes`.
 #[utoipa::path(post, path = "/v1/agents/{id}/execute", tag = "agents",
-    params(("id" = String, Path, description = "The agent"), VersionQuery), request_body = ExecuteBody,
-    responses((status = 200, body = ExecutedBody), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+    params(("id" = String, Path, description = "The agent"), VersionQuery),
+    request_body(content((ExecuteBody = "application/json"), (RawBody = "application/octet-stream"))),
+    responses((status = 200, content((ExecutedBody = "application/json"), (RawBody = "application/octet-stream"))), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn execute_agent(
     State(state): State<DoorState>,
-    Path(id): Path<String>,
-    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    id: Result<Path<String>, PathRejection>,
+    asked: Result<Query<VersionQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Reply> {
     let caller = caller(&state, &headers)?;
-    let id = agent_id(&id)?;
+    let id = agent_id(&name(id)?)?;
     let asked = query(asked)?;
     let bytes = read(&state, &headers, body).await?;
-    if is_json(&headers) {
+    if kind(&headers) == Kind::Json {
         let body: ExecuteBody = parse_json(&bytes)?;
         let include_logs = body.include_logs;
         let mut request = body.into_request(id)?;
@@ -186,7 +134,7 @@ pub(super) async fn execute_agent(
 }
 
 fn raw_reply(executed: Executed) -> Result<Response, Reply> {
-    let Executed { execution_id, version: _, outcome } = executed;
+    let Executed { execution_id, version, outcome } = executed;
     let usage = outcome.usage;
     let answer = outcome.result.map_err(|error| Reply::of_execution(error, execution_id))?;
     let mut response = Response::new(Body::from(answer.output));
@@ -201,6 +149,9 @@ fn raw_reply(executed: Executed) -> Result<Response, Reply> {
     if let Ok(id) = HeaderValue::try_from(execution_id.to_string()) {
         headers.insert(HeaderName::from_static("mentat-execution-id"), id);
     }
+    if let Some(Ok(version)) = version.map(|version| HeaderValue::try_from(version.to_string())) {
+        headers.insert(HeaderName::from_static("mentat-version"), version);
+    }
     Ok(response)
 }
 
@@ -209,7 +160,7 @@ fn raw_reply(executed: Executed) -> Result<Response, Reply> {
     responses((status = 200, body = AgentsBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn list_agents(
     State(state): State<DoorState>,
-    asked: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+    asked: Result<Query<PageQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<AgentsBody>, Reply> {
     let caller = caller(&state, &headers)?;
@@ -227,12 +178,12 @@ pub(super) async fn list_agents(
     responses((status = 200, body = AgentBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_agent(
     State(state): State<DoorState>,
-    Path(id): Path<String>,
-    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    id: Result<Path<String>, PathRejection>,
+    asked: Result<Query<VersionQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<AgentBody>, Reply> {
     let caller = caller(&state, &headers)?;
-    let (id, version) = (agent_id(&id)?, version(query(asked)?.version.as_deref())?);
+    let (id, version) = (agent_id(&name(id)?)?, version(query(asked)?.version.as_deref())?);
     let (agent, active) = state.dispatcher.get_agent(&caller, &id, version.as_ref()).await?;
     Ok(Json(AgentBody::new(&agent, active)))
 }
@@ -243,12 +194,12 @@ pub(super) async fn get_agent(
     responses((status = 200, body = IsLoadedBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn is_loaded(
     State(state): State<DoorState>,
-    Path(id): Path<String>,
-    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    id: Result<Path<String>, PathRejection>,
+    asked: Result<Query<VersionQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<IsLoadedBody>, Reply> {
     let caller = caller(&state, &headers)?;
-    let (id, version) = (agent_id(&id)?, version(query(asked)?.version.as_deref())?);
+    let (id, version) = (agent_id(&name(id)?)?, version(query(asked)?.version.as_deref())?);
     Ok(Json(IsLoadedBody { loaded: state.dispatcher.is_loaded(&caller, &id, version.as_ref())? }))
 }
 
@@ -258,12 +209,12 @@ pub(super) async fn is_loaded(
     responses((status = 200, body = UnloadedBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn unload_agent(
     State(state): State<DoorState>,
-    Path(id): Path<String>,
-    asked: Result<Query<VersionQuery>, axum::extract::rejection::QueryRejection>,
+    id: Result<Path<String>, PathRejection>,
+    asked: Result<Query<VersionQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<UnloadedBody>, Reply> {
     let caller = caller(&state, &headers)?;
-    let (id, version) = (agent_id(&id)?, version(query(asked)?.version.as_deref())?);
+    let (id, version) = (agent_id(&name(id)?)?, version(query(asked)?.version.as_deref())?);
     let removed = state.dispatcher.unload(&caller, &id, version.as_ref()).await?;
     Ok(Json(UnloadedBody { versions: removed.iter().map(|agent| agent.version.to_string()).collect() }))
 }
@@ -274,12 +225,15 @@ pub(super) async fn unload_agent(
     responses((status = 200, body = AgentBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn activate_version(
     State(state): State<DoorState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<AgentBody>, Reply> {
     let caller = caller(&state, &headers)?;
-    let id = agent_id(&id)?;
+    let id = agent_id(&name(id)?)?;
+    if kind(&headers) != Kind::Json {
+        return Err(unsupported("`application/json`"));
+    }
     let body: ActivateBody = parse_json(&read(&state, &headers, body).await?)?;
     let Some(version) = version(Some(&body.version))? else {
         return Err(Error::InvalidRequest { message: "say which `version` is to be active".into() }.into());
@@ -294,11 +248,11 @@ pub(super) async fn activate_version(
     responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_execution(
     State(state): State<DoorState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Json<ExecutionBody>, Reply> {
     let caller = caller(&state, &headers)?;
-    Ok(Json(ExecutionBody::new(state.dispatcher.get_execution(&caller, id.parse()?)?)))
+    Ok(Json(ExecutionBody::new(state.dispatcher.get_execution(&caller, name(id)?.parse()?)?)))
 }
 
 /// Ends an execution; one that has ended is left as it is.
@@ -307,11 +261,11 @@ pub(super) async fn get_execution(
     responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn cancel_execution(
     State(state): State<DoorState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Json<ExecutionBody>, Reply> {
     let caller = caller(&state, &headers)?;
-    Ok(Json(ExecutionBody::new(state.dispatcher.cancel(&caller, id.parse()?)?)))
+    Ok(Json(ExecutionBody::new(state.dispatcher.cancel(&caller, name(id)?.parse()?)?)))
 }
 
 /// Answers as long as the process can; there is nothing that the service waits for before it is ready, since it

@@ -2,8 +2,11 @@
 //! document made from the handlers themselves.
 
 mod bodies;
+mod form;
 mod http;
 mod openapi;
 mod reply;
+mod requests;
+mod site;
 
 pub(crate) use http::router;

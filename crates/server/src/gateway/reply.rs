@@ -64,13 +64,11 @@ impl From<Error> for Reply {
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let retry_after = self.error.retry_after();
-        // What is JSON already is not quoted again.
-        let value = |text: String| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
         let body = ErrorBody {
             error: ErrorFacts {
                 reason: self.error.reason().as_str(),
                 message: self.error.to_string(),
-                details: self.error.details().into_iter().map(|(key, text)| (key, value(text))).collect(),
+                details: self.error.details().into_iter().map(|(key, text)| (key, fact(key, text))).collect(),
                 execution_id: self.execution_id.map(|id| id.to_string()),
             },
         };
@@ -83,6 +81,17 @@ impl IntoResponse for Reply {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// A fact as JSON. Its key tells its type, never its text: an agent called `1e3` is no number, and a guest does not
+/// choose what its caller parses.
+fn fact(key: &str, text: String) -> serde_json::Value {
+    let is_number = key.starts_with("limit_") || key.ends_with("_ms");
+    if is_number || matches!(key, "problems" | "backtrace") {
+        serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))
+    } else {
+        serde_json::Value::String(text)
     }
 }
 
@@ -112,6 +121,10 @@ pub(crate) fn status(reason: Reason) -> StatusCode {
 mod tests {
     use std::time::Duration;
 
+    use mentat_manifest::Fuel;
+    use mentat_runtime::error::TrapFrame;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -120,6 +133,23 @@ mod tests {
         let response = Reply::from(error).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn the_type_of_a_fact_does_not_depend_on_its_text() {
+        let facts = async |error: Error| {
+            let body = axum::body::to_bytes(Reply::from(error).into_response().into_body(), 10_000).await;
+            serde_json::from_slice::<serde_json::Value>(&body.unwrap()).unwrap()["error"]["details"].clone()
+        };
+        let frame = TrapFrame { function: "f".into(), location: None, module_offset: Some(7) };
+        let trap = Error::Trap { message: "[1]".into(), backtrace: vec![frame] };
+        let trap = facts(trap).await;
+        assert_eq!((&trap["trap"], &trap["backtrace"][0]["module_offset"]), (&json!("[1]"), &json!(7)));
+        assert_eq!(facts(Error::AgentNotFound { agent: "1e3".into() }).await["agent"], "1e3");
+        assert_eq!(facts(Error::Timeout { limit: Duration::from_secs(1) }).await["limit_ms"], 1000);
+        assert_eq!(facts(Error::FuelExhausted { limit: Fuel(u64::MAX) }).await["limit_fuel"], u64::MAX);
+        let overloaded = Error::Overloaded { message: "full".into(), retry_after: Duration::from_secs(1) };
+        assert_eq!(facts(overloaded).await["retry_after_ms"], 1000);
     }
 
     #[test]
@@ -141,8 +171,12 @@ mod tests {
             ));
         }
         page.push_str(
-            "\nOn HTTP, what the protocol itself refuses (an unknown path, a method that is not offered, a body \
-             that stops coming or is over the limit) has the status that HTTP has for it (404, 405, 408, 413) and the reason `INVALID_REQUEST`.\n",
+            "\nOn HTTP, what the protocol itself refuses (an unknown path, a method that is not offered, a body that \
+             stops coming, is over the limit or of a type that is not taken) has the status that HTTP has for it (404, \
+             405, 408, 413, 415) and the reason `INVALID_REQUEST`. A message over the limit on gRPC has the code \
+             OutOfRange and the same reason.\n\nOn gRPC, message and details travel in headers, of which clients take \
+             8 KiB. What is longer is cut there, and says so: a text ends in `…`; of a list stand the first elements, \
+             and `…_left_out` counts the rest (`problems_left_out`). HTTP has the whole.\n",
         );
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
         if std::env::var_os("UPDATE_EXPECT").is_some() {

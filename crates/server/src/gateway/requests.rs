@@ -1,0 +1,177 @@
+//! What a request carries, read within its limits: whose it is, its names, its query, its body. Whatever cannot be
+//! read is refused in the common form.
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use mentat_manifest::escape_untrusted;
+use mentat_runtime::error::Error;
+use mentat_runtime::model::Caller;
+use serde::de::DeserializeOwned;
+
+use super::form::FORM;
+use super::reply::Reply;
+use crate::door::DoorState;
+
+const JSON: &str = "application/json";
+
+/// Whose call it is; the first thing that every handler of agents and executions asks.
+///
+/// # Errors
+/// `UNAUTHENTICATED`.
+pub(super) fn caller(state: &DoorState, headers: &HeaderMap) -> Result<Caller, Reply> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    Ok(state.authenticator.authenticate(header)?)
+}
+
+/// Reads a body; one over the limit is refused by its declared length, before it is read, and a client that stops
+/// sending is not waited for.
+///
+/// # Errors
+/// `INVALID_REQUEST` with the status that HTTP has for it.
+pub(super) async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
+    let limit = state.max_message.0;
+    let too_large = || {
+        let message = format!("the body is over this server's limit of {}", state.max_message);
+        Reply::transport(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut pieces = body.into_data_stream();
+    let mut read = BytesMut::new();
+    loop {
+        let piece = match tokio::time::timeout(state.idle_timeout, pieces.next()).await {
+            Ok(Some(Ok(piece))) => piece,
+            Ok(None) => return Ok(read.freeze()),
+            // The connection is gone; nobody hears this.
+            Ok(Some(Err(_))) => return Err(Error::Cancelled.into()),
+            Err(_elapsed) => {
+                let message = format!("no more of the body came for {} ms", state.idle_timeout.as_millis());
+                return Err(Reply::transport(StatusCode::REQUEST_TIMEOUT, message));
+            }
+        };
+        if read.len() as u64 + piece.len() as u64 > limit {
+            return Err(too_large());
+        }
+        read.extend_from_slice(&piece);
+    }
+}
+
+/// Reads a JSON body.
+///
+/// # Errors
+/// `INVALID_REQUEST` that names the key.
+pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let place = match error.path().to_string().as_str() {
+            // The whole of it; or text that is no JSON, which has no keys.
+            "." | "?" => String::new(),
+            key => format!(" at `{key}`"),
+        };
+        wrong(&format!("the body{place}: {}", error.inner()))
+    })
+}
+
+/// What a query asks for.
+///
+/// # Errors
+/// `INVALID_REQUEST` that names the key.
+pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Error> {
+    query.map(|Query(query)| query).map_err(|error| wrong(&error.body_text()))
+}
+
+/// The name in a path.
+///
+/// # Errors
+/// `INVALID_REQUEST` for a name that is not UTF-8.
+pub(super) fn name(path: Result<Path<String>, PathRejection>) -> Result<String, Error> {
+    path.map(|Path(name)| name).map_err(|error| wrong(&error.body_text()))
+}
+
+/// What a body is said to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind<'a> {
+    /// JSON.
+    Json,
+    /// A form with files; the text holds what separates its fields.
+    Form(&'a str),
+    /// Anything else, or not said.
+    Other,
+}
+
+/// What the body is said to be.
+pub(super) fn kind(headers: &HeaderMap) -> Kind<'_> {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match said.split(';').next().unwrap_or_default().trim() {
+        kind if kind.eq_ignore_ascii_case(JSON) => Kind::Json,
+        kind if kind.eq_ignore_ascii_case(FORM) => Kind::Form(said),
+        _ => Kind::Other,
+    }
+}
+
+/// The refusal of a body of a kind that is not taken here.
+pub(super) fn unsupported(taken: &str) -> Reply {
+    let message = format!("the body must be {taken}; say so in `Content-Type`");
+    Reply::transport(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+}
+
+fn wrong(message: &str) -> Error {
+    Error::InvalidRequest { message: escape_untrusted(message, 400) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::bodies::ExecuteBody;
+
+    fn refusal(text: &str) -> String {
+        parse_json::<ExecuteBody>(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_told_with_its_key() {
+        assert!(
+            refusal(r#"{"limits": {"fuel": -1}}"#).starts_with("the body at `limits.fuel`: invalid value")
+        );
+        assert!(refusal("\"text\"").starts_with("the body: invalid type"));
+        assert!(refusal("{").starts_with("the body: EOF"));
+        assert!(refusal(r#"{"inptu": ""}"#).contains("unknown field `inptu`"));
+    }
+
+    #[test]
+    fn kinds_are_told_by_the_media_type_alone() {
+        let kind_of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            match kind(&headers) {
+                Kind::Json => "json",
+                Kind::Form(_) => "form",
+                Kind::Other => "other",
+            }
+        };
+        assert_eq!(kind_of("Application/JSON; charset=utf-8"), "json");
+        assert_eq!(kind_of("multipart/form-data; boundary=x"), "form");
+        assert_eq!((kind_of("application/jsonl"), kind_of("text/plain")), ("other", "other"));
+        assert_eq!(kind(&HeaderMap::new()), Kind::Other);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_no_text_is_refused_in_the_common_form() {
+        use tower::ServiceExt;
+        let handler = async |path: Result<Path<String>, PathRejection>| Ok::<_, Reply>(name(path)?);
+        let router = axum::Router::new().route("/{id}", axum::routing::get(handler));
+        let request = axum::extract::Request::get("/%FF").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["reason"], "INVALID_REQUEST");
+    }
+}
