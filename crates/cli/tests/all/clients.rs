@@ -156,3 +156,59 @@ fn base64(bytes: &[u8]) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_execution_whose_reader_stops_reading_ends_on_time() {
+    let server = Server::start();
+    // Logs far more than the connection holds, so that an unread stream fills up.
+    let chatty = r#"(module
+      (import "mentat" "log" (func $log (param i32 i32 i32)))
+      (memory (export "memory") 1)
+      (func (export "process") (result i32)
+        (memory.fill (i32.const 0) (i32.const 120) (i32.const 16000))
+        (loop (call $log (i32.const 2) (i32.const 0) (i32.const 16000)) (br 0))
+        (i32.const 0)))"#;
+    let limits = "  timeout_ms: 1000\n  fuel: 1000000000000\n  metering: epoch\n";
+    server.load_as(&manifest_with("a.chatty", "1.0.0", limits), chatty).await.unwrap();
+    let mut client = server.client().await;
+    let unread = client.execute_agent_stream(execute("a.chatty", "")).await.unwrap();
+    eventually("the execution", async || server.metric("wasm_instances_total{status=\"active\"}") > 0.0)
+        .await;
+    eventually("its end", async || server.metric("wasm_instances_total{status=\"active\"}") == 0.0).await;
+    drop(unread);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_loaded_by_a_form_and_not_from_another_sites_page() {
+    let server = Server::start();
+    let manifest = crate::guests::manifest("a.form", "1.0.0");
+    let mut body = Vec::new();
+    for (name, content) in [("manifest", manifest.as_bytes()), ("module", &crate::guests::assemble(ECHO)[..])]
+    {
+        body.extend(
+            format!("--edge\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"x\"\r\n\r\n")
+                .bytes(),
+        );
+        body.extend(content);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--edge--\r\n");
+    let post = |origin: Option<&str>| {
+        let mut request = ureq::post(format!("{}/v1/agents", server.http))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .content_type("multipart/form-data; boundary=edge");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        let mut response = request.send(&body[..]).unwrap();
+        (response.status().as_u16(), response.body_mut().read_json::<Value>().unwrap())
+    };
+    let (code, refused) = post(Some("http://elsewhere.example"));
+    assert_eq!((code, refused["error"]["reason"].as_str()), (403, Some("POLICY_DENIED")));
+    let (code, loaded) = post(None);
+    assert_eq!((code, loaded["agent_id"].as_str()), (200, Some("a.form")), "{loaded}");
+    let answer = server.client().await.execute_agent(execute("a.form", "x")).await.unwrap().into_inner();
+    assert_eq!(answer.output, "x");
+}
