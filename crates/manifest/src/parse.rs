@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::capability::Capability;
 use crate::escape::escape_untrusted;
@@ -77,8 +78,16 @@ impl Manifest {
         let one = |problem| ManifestError { problems: vec![problem] };
         let document = tree::read(text).map_err(one)?;
         let json = document.to_json(Extensions::LeaveOut);
+        if !json.is_object() {
+            let message = "a manifest is a mapping of keys, such as `id: my.agent`".into();
+            return Err(one(Problem::at(document.place, String::new(), message)));
+        }
         let mut manifest: Self =
-            serde_path_to_error::deserialize(json).map_err(|error| one(structural(&document, &error)))?;
+            serde_path_to_error::deserialize(&json).map_err(|error| one(structural(&document, &error)))?;
+        if let Some(path) = list_for_mapping(&json, &serde_json::to_value(&manifest).unwrap_or_default()) {
+            let message = "must be a mapping of keys, not a list".into();
+            return Err(one(Problem::at(document.place_of(&path), escape_untrusted(&path, 200), message)));
+        }
         let mut check = Check { document: &document, problems: Vec::new() };
         check.manifest(&mut manifest);
         if check.problems.is_empty() {
@@ -102,9 +111,48 @@ fn structural(document: &Node, error: &serde_path_to_error::Error<serde_json::Er
             path = if parent.is_empty() { field.to_owned() } else { format!("{parent}.{field}") };
             explain_unknown(field, &known)
         }
-        None => message,
+        None => in_plain_words(&message),
     };
     Problem::at(document.place_of(&path), escape_untrusted(&path, 200), escape_untrusted(&message, 500))
+}
+
+/// Serde's sentence without its words for Rust's types.
+fn in_plain_words(message: &str) -> String {
+    let mut message = message.to_owned();
+    for (rust, plain) in [
+        ("floating point", "number"),
+        ("expected u64", "expected a whole number of 0 or more"),
+        ("expected u32", "expected a whole number of 0 or more"),
+        ("expected a sequence", "expected a list"),
+        ("expected struct", "expected a mapping of keys, a"),
+        ("expected a map", "expected a mapping of keys"),
+    ] {
+        message = message.replace(rust, plain);
+    }
+    let is_number =
+        message.starts_with("invalid type: number") || message.starts_with("invalid type: integer");
+    if is_number && message.ends_with("expected a string") {
+        message.push_str("; put it in quotes");
+    }
+    message
+}
+
+/// Where the document has a list and the manifest a mapping; serde would fill in its keys by their order.
+fn list_for_mapping(document: &Value, manifest: &Value) -> Option<String> {
+    let step =
+        |key: &str, path: String| if path.is_empty() { key.to_owned() } else { format!("{key}.{path}") };
+    match (document, manifest) {
+        (Value::Array(_), Value::Object(_)) => Some(String::new()),
+        (Value::Object(document), Value::Object(manifest)) => document
+            .iter()
+            .find_map(|(key, value)| list_for_mapping(value, manifest.get(key)?).map(|path| step(key, path))),
+        (Value::Array(document), Value::Array(manifest)) => {
+            document.iter().zip(manifest).enumerate().find_map(|(index, (document, manifest))| {
+                list_for_mapping(document, manifest).map(|path| step(&index.to_string(), path))
+            })
+        }
+        _ => None,
+    }
 }
 
 /// `a.b[0].c` as `a.b.0.c`.
@@ -265,4 +313,89 @@ fn is_variable_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|character: char| character.is_ascii_digit())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEAD: &str = "id: a.b\nversion: 1.0.0\nruntime: wasm\n";
+
+    fn problems(text: &str) -> String {
+        match Manifest::parse(text) {
+            Ok(manifest) => panic!("accepted: {manifest:?}"),
+            Err(error) => error.problems().iter().map(|problem| format!("{problem}\n")).collect(),
+        }
+    }
+
+    #[test]
+    fn each_problem_is_told_with_its_line_and_key() {
+        for (text, says) in [
+            ("", "line 1:1: a manifest is a mapping of keys"),
+            ("- id\n", "a mapping of keys"),
+            ("id: a.b\nid: c.d\n", "line 2:1: key `id` is given twice"),
+            ("id: a.b\n---\nid: c.d\n", "one YAML document"),
+            (
+                "id: a.b\nversion: 1.0\n",
+                "line 2:1: `version`: invalid type: number `1.0`, expected a string; put it in quotes",
+            ),
+            ("id: a.b\nmetadata:\n  x: &x [1]\n", "anchors"),
+            (&format!("id: a.b\nmetadata: {}{}\n", "[".repeat(100), "]".repeat(100)), "line 2"),
+            (
+                &format!("{HEAD}wasm:\n  memry: 3\n"),
+                "line 5:3: `wasm.memry`: unknown key `memry`; did you mean `memory`?",
+            ),
+            (
+                &format!("{HEAD}wasm: {{ fuel: many }}\n"),
+                "`wasm.fuel`: invalid type: string \"many\", expected a whole number",
+            ),
+            (
+                &format!("{HEAD}wasm: {{ memory: [1, 2] }}\n"),
+                "`wasm.memory`: must be a mapping of keys, not a list",
+            ),
+            (&format!("{HEAD}inputs: [[a, string]]\n"), "`inputs.0`: must be a mapping"),
+            (&format!("{HEAD}wasm:\n\tfuel: 3\n"), "tabs"),
+            ("id: a/b\nversion: 1.0.0\n", "`id`: agent id `a/b`"),
+            ("id: a.b\nversion: 1.0.0\n", "needs an `image`"),
+        ] {
+            let told = problems(text);
+            assert!(told.contains(says), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn all_problems_of_values_are_told_at_once_in_order() {
+        let told = problems(&format!(
+            "{HEAD}module: ../up.wasm\nwasm:\n  memory: {{ initial: 9, maximum: 3 }}\n  timeout_ms: 0\n  capabilities: \
+             [\"env:1\"]\ninputs: [{{ name: a, type: string }}, {{ name: a, type: json }}]\n"
+        ));
+        let lines: Vec<&str> = told.lines().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(lines, ["line 4", "line 6", "line 7", "line 8", "line 9"], "{told}");
+    }
+
+    #[test]
+    fn keys_of_ones_own_are_left_alone() {
+        let text = format!(
+            "{HEAD}x-team: search\nmetadata: {{ anything: [1] }}\nui: {{ remoteEntry: y, other: 1 }}\n"
+        );
+        Manifest::parse(&text).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(text in "\\PC{0,200}") {
+            let _ = Manifest::parse(&text);
+        }
+
+        #[test]
+        fn any_value_of_a_key_is_read_or_refused_without_a_panic(
+            key in "id|version|runtime|wasm|inputs|env|resources|x-a|metadata",
+            value in "[\\[\\]{}a-z0-9:,\"' &*!|>-]{0,40}",
+        ) {
+            let _ = Manifest::parse(&format!("{HEAD}{key}: {value}\n"));
+            let _ = Manifest::parse(&format!("{key}: {value}\n"));
+        }
+    }
 }

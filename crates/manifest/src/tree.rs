@@ -45,19 +45,34 @@ pub(crate) fn read(text: &str) -> Result<Node, Problem> {
     }
     let spanned: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
         let error = error.without_snippet();
-        let place = error.location().map_or(Place { line: 1, column: 1 }, |location| Place {
-            line: location.line(),
-            column: location.column(),
-        });
-        let message = error.to_string();
-        let message = message.lines().next().unwrap_or_default();
-        Problem::at(
-            place,
-            String::new(),
-            format!("the manifest is not YAML that can be read: {}", escape_untrusted(message, 300)),
-        )
+        let place = error.location().map_or(Place { line: 1, column: 1 }, |location| place(&location));
+        Problem::at(place, String::new(), explain(error))
     })?;
     Ok(node(spanned))
+}
+
+/// The reader's error in words for a manifest's author.
+fn explain(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    match error {
+        Error::DuplicateMappingKey { key, .. } => match key {
+            Some(key) => format!("key `{}` is given twice; keep one of them", escape_untrusted(key, 64)),
+            None => "a key is given twice; keep one of them".into(),
+        },
+        Error::MultipleDocuments { .. } => {
+            "a manifest is one YAML document; nothing may follow a `---`".into()
+        }
+        Error::Budget { .. } => format!(
+            "the manifest is nested deeper than {MAX_DEPTH} levels, has more than {MAX_NODES} values, or uses anchors, \
+             which manifests may not"
+        ),
+        other => {
+            let text = other.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let message = line.split(" at line ").next().unwrap_or(line);
+            format!("the manifest is not YAML that can be read: {}", escape_untrusted(message, 300))
+        }
+    }
 }
 
 fn options() -> Options {
