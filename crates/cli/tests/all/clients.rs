@@ -212,3 +212,18 @@ async fn an_agent_is_loaded_by_a_form_and_not_from_another_sites_page() {
     let answer = server.client().await.execute_agent(execute("a.form", "x")).await.unwrap().into_inner();
     assert_eq!(answer.output, "x");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_pool_everything_works_as_well() {
+    let server = Server::with(&["engine.allocator=on_demand"]);
+    server.load("a.echo", ECHO).await;
+    let limits = "  memory: { maximum: 8 }\n";
+    server.load_as(&manifest_with("a.hoard", "1.0.0", limits), crate::guests::HOARD).await.unwrap();
+    let mut client = server.client().await;
+    for number in 0..20 {
+        let answer = client.execute_agent(execute("a.echo", number.to_string())).await.unwrap().into_inner();
+        assert_eq!(answer.output, number.to_string());
+        let status = client.execute_agent(execute("a.hoard", "")).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    }
+}
