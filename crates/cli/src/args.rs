@@ -333,6 +333,17 @@ pub(crate) struct ServerArguments {
     /// File whose first line is the API key; it may also be given in `MENTAT_API_KEY`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) api_key_file: Option<PathBuf>,
+    /// Roots that the server's certificate is checked against, in PEM; the system's where not given
+    #[arg(long, value_name = "FILE", env = "MENTAT_CA", hide_env_values = true, value_hint = ValueHint::FilePath)]
+    pub(crate) ca: Option<PathBuf>,
+    /// Own certificate, in PEM, for a server that knows its clients by theirs
+    #[arg(long, value_name = "FILE", env = "MENTAT_CLIENT_CERT", hide_env_values = true, requires = "client_key",
+        value_hint = ValueHint::FilePath)]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Private key of the own certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "MENTAT_CLIENT_KEY", hide_env_values = true, requires = "client_cert",
+        value_hint = ValueHint::FilePath)]
+    pub(crate) client_key: Option<PathBuf>,
 }
 
 /// How the result is written.

@@ -1,5 +1,7 @@
 //! The client's side of the wire: connects to a server, speaks its calls, and turns its answers and
-//! errors into the command line's own. The only file here that knows gRPC.
+//! errors into the command line's own. Nothing else here knows gRPC.
+
+mod connection;
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -17,24 +19,19 @@ use mentat_proto::v1::{
 use mentat_runtime::error::Reason;
 use mentat_runtime::model::ExecutionId;
 use serde::Serialize;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use self::connection::{Connection, Credential};
 use crate::args::ServerArguments;
-use crate::environment;
-use crate::files;
 use crate::output::Failure;
 use crate::progress;
 use crate::report::{LogReport, UsageReport};
 use crate::source::ManifestFile;
 use crate::values::AgentReference;
 
-/// A server that takes longer to accept a connection counts as away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of one answer at most: the largest output that the default ceiling allows, and its log.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
 /// Modules over this size are sent in pieces.
@@ -42,8 +39,6 @@ const STREAMED_ABOVE_BYTES: usize = 2 << 20;
 const PIECE_BYTES: usize = 1 << 20;
 /// Agents asked for at a time.
 const PAGE_SIZE: u32 = 1000;
-/// Bytes of a file with an API key at most.
-const MAX_KEY_FILE: mentat_manifest::ByteCount = mentat_manifest::ByteCount(4 << 10);
 /// Whose reason codes we know, in `google.rpc.ErrorInfo`.
 const ERROR_DOMAIN: &str = "mentat.runtime";
 
@@ -87,30 +82,14 @@ pub(crate) struct ExecutedReport {
     pub(crate) logs_dropped: u64,
 }
 
-/// Adds the API key to each call.
-#[derive(Clone)]
-struct Credential(Option<MetadataValue<Ascii>>);
-
 impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when no server answers; `INVALID_REQUEST` for an address that is none, or a key
-    /// that cannot be read.
+    /// `UNAVAILABLE` when no server answers; `INVALID_REQUEST` for an address that is none, or a key or
+    /// certificate that cannot be read.
     pub(crate) async fn connect(arguments: &ServerArguments) -> Result<Self, Failure> {
-        let address = with_scheme(&arguments.server)?;
-        let credential = Credential::read(arguments)?;
-        let endpoint = Endpoint::from_shared(address.clone()).map_err(|_| {
-            Failure::invalid(format!("`{address}` is no server's address; write it as `http://HOST:PORT`"))
-        })?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).http2_adaptive_window(true);
-        let channel = endpoint.connect().await.map_err(|error| {
-            Failure::unavailable(format!(
-                "no server answers at `{address}` ({}); start one with `mentat serve`, or name another with \
-                 --server or MENTAT_SERVER",
-                innermost(&error)
-            ))
-        })?;
+        let Connection { channel, credential, address } = connection::open(arguments).await?;
         let calls = WasmRuntimeClient::with_interceptor(channel, credential)
             .max_decoding_message_size(MAX_ANSWER_BYTES);
         Ok(Self { calls, address })
@@ -231,40 +210,6 @@ impl Client {
     }
 }
 
-impl Credential {
-    /// From the file that was named, or `MENTAT_API_KEY`. The key is never part of a message.
-    fn read(arguments: &ServerArguments) -> Result<Self, Failure> {
-        let key = match &arguments.api_key_file {
-            None => environment::api_key(),
-            Some(path) => {
-                let bytes = files::read(path, "API key file", MAX_KEY_FILE)?;
-                let text = String::from_utf8_lossy(&bytes);
-                let line = text.lines().next().unwrap_or_default().trim();
-                if line.is_empty() {
-                    let message = format!("the first line of API key file `{}` is empty", path.display());
-                    return Err(Failure::invalid(message));
-                }
-                Some(line.to_owned())
-            }
-        };
-        let Some(key) = key else { return Ok(Self(None)) };
-        let mut value: MetadataValue<Ascii> = format!("Bearer {key}")
-            .parse()
-            .map_err(|_| Failure::invalid("the API key has characters that no header can carry"))?;
-        value.set_sensitive(true);
-        Ok(Self(Some(value)))
-    }
-}
-
-impl Interceptor for Credential {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
-        }
-        Ok(request)
-    }
-}
-
 /// The header, then the module in pieces, with a bar that fills as they are taken.
 fn upload(
     header: LoadAgentHeader,
@@ -320,16 +265,6 @@ fn failure(status: &Status, address: &str) -> Failure {
         Code::Ok | Code::Unknown | Code::Aborted | Code::Internal | Code::DataLoss => Reason::Internal,
     };
     Failure::answered(reason, text, [])
-}
-
-fn with_scheme(address: &str) -> Result<String, Failure> {
-    match address.split_once("://") {
-        None => Ok(format!("http://{address}")),
-        Some(("http", _)) => Ok(address.to_owned()),
-        Some((scheme, _)) => Err(Failure::invalid(format!(
-            "`{address}` has the scheme `{scheme}`; servers speak plain gRPC, written `http://HOST:PORT`"
-        ))),
-    }
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
@@ -464,13 +399,6 @@ mod tests {
         let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let body = serde_json::to_value(failure(&Status::from_error(broken.into()), "a").body()).unwrap();
         assert_eq!(body["reason"], "UNAVAILABLE");
-    }
-
-    #[test]
-    fn an_address_may_be_given_without_its_scheme() {
-        assert_eq!(with_scheme("127.0.0.1:1").unwrap(), "http://127.0.0.1:1");
-        assert_eq!(with_scheme("http://a:1").unwrap(), "http://a:1");
-        assert!(with_scheme("https://a:1").is_err());
     }
 
     #[test]

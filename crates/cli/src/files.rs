@@ -7,20 +7,41 @@ use std::path::Path;
 
 use bytes::Bytes;
 use mentat_manifest::ByteCount;
+use rustix::fs::{Mode, OFlags};
 
 use crate::output::Failure;
 use crate::values::Input;
 
-/// Reads a file whole.
+/// Reads a file whole that the user named; it may be a pipe, which is waited for.
 ///
 /// # Errors
 /// When it cannot be read, or has more than `limit` bytes; the file is named, and `what` says what it
 /// was to be.
 pub(crate) fn read(path: &Path, what: &str, limit: ByteCount) -> Result<Bytes, Failure> {
+    read_opened(File::open(path), path, what, limit)
+}
+
+/// Reads a file whole that an agent brought along. A pipe in its place would keep us waiting for ever, so it is
+/// refused as what it is.
+///
+/// # Errors
+/// As [`read`], and when it is no ordinary file.
+pub(crate) fn read_regular(path: &Path, what: &str, limit: ByteCount) -> Result<Bytes, Failure> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from);
+    if let Ok(file) = &file
+        && file.metadata().is_ok_and(|file| !file.is_file() && !file.is_dir())
+    {
+        return Err(Failure::invalid(format!("{what} `{}` is no ordinary file", path.display())));
+    }
+    read_opened(file, path, what, limit)
+}
+
+fn read_opened(file: io::Result<File>, path: &Path, what: &str, limit: ByteCount) -> Result<Bytes, Failure> {
     let failed = |error: io::Error| {
         Failure::invalid(format!("{what} `{}` cannot be read: {}", path.display(), reason(&error)))
     };
-    let file = File::open(path).map_err(failed)?;
+    let file = file.map_err(failed)?;
     let bytes = read_bounded(file, limit).map_err(failed)?;
     bytes.ok_or_else(|| {
         Failure::invalid(format!("{what} `{}` has more than {limit}, the limit", path.display()))
@@ -73,6 +94,16 @@ mod tests {
         assert_eq!(read_bounded(&b"1234"[..], ByteCount(4)).unwrap().unwrap(), "1234");
         assert_eq!(read_bounded(&b"12345"[..], ByteCount(4)).unwrap(), None);
         assert_eq!(read_bounded(io::repeat(0), ByteCount(1 << 10)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("agent.wasm");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from_raw_mode(0o600)).unwrap();
+        let refused = read_regular(&pipe, "module", ByteCount(10)).unwrap_err();
+        let body = serde_json::to_value(refused.body()).unwrap();
+        assert!(body["message"].as_str().unwrap().ends_with("agent.wasm` is no ordinary file"), "{body}");
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl ManifestFile {
     /// # Errors
     /// When it cannot be read; `INVALID_MANIFEST` with every problem and its place.
     pub(crate) fn read(path: PathBuf) -> Result<Self, Failure> {
-        let bytes = files::read(&path, "manifest", MAX_MANIFEST)?;
+        let bytes = files::read_regular(&path, "manifest", MAX_MANIFEST)?;
         let text = String::from_utf8(bytes.into()).map_err(|error| {
             Failure::invalid(format!(
                 "manifest `{}` is not UTF-8: byte {} belongs to no character",
@@ -143,7 +143,7 @@ impl AgentSource {
 /// # Errors
 /// When it cannot be read or is larger than any that compiles.
 pub(crate) fn read_module(path: &Path) -> Result<Bytes, Failure> {
-    files::read(path, "module", CompileConfig::default().max_module)
+    files::read_regular(path, "module", CompileConfig::default().max_module)
 }
 
 #[cfg(test)]

@@ -342,6 +342,7 @@ mod tests {
                 "line 2:1: `version`: invalid type: number `1.0`, expected a string; put it in quotes",
             ),
             ("id: a.b\nmetadata:\n  x: &x [1]\n", "anchors"),
+            ("<<: {id: a.b}\n", "merge keys"),
             (&format!("id: a.b\nmetadata: {}{}\n", "[".repeat(100), "]".repeat(100)), "line 2"),
             (
                 &format!("{HEAD}wasm:\n  memry: 3\n"),

@@ -63,7 +63,7 @@ fn explain(error: &serde_saphyr::Error) -> String {
             "a manifest is one YAML document; nothing may follow a `---`".into()
         }
         Error::Budget { .. } => format!(
-            "the manifest is nested deeper than {MAX_DEPTH} levels, has more than {MAX_NODES} values, or uses anchors, \
+            "the manifest is nested deeper than {MAX_DEPTH} levels, has more than {MAX_NODES} values, or uses anchors or merge keys, \
              which manifests may not"
         ),
         other => {
@@ -84,6 +84,7 @@ fn options() -> Options {
     // Manifests are short; sharing parts of them only hides what they say.
     budget.max_aliases = 0;
     budget.max_anchors = 0;
+    budget.max_merge_keys = 0;
     options.budget = Some(budget);
     options.duplicate_keys = DuplicateKeyPolicy::Error;
     options.strict_booleans = true;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use mentat_manifest::{ByteCount, Fuel};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -39,6 +40,8 @@ pub struct Invocation {
     /// Where live events go while the guest runs; `None` when nobody listens. A full channel
     /// loses the event, never the guest's time.
     pub events: Option<mpsc::Sender<Event>>,
+    /// Ends the execution when cancelled.
+    pub cancel: CancellationToken,
 }
 
 /// Something an execution says while it runs.
@@ -162,7 +165,21 @@ impl Invocation {
     /// An invocation of the local caller, with nobody listening.
     #[must_use]
     pub fn new(input: impl Into<Bytes>) -> Self {
-        Self { execution_id: ExecutionId::new(), input: input.into(), caller: Caller::local(), events: None }
+        Self {
+            execution_id: ExecutionId::new(),
+            input: input.into(),
+            caller: Caller::local(),
+            events: None,
+            cancel: CancellationToken::new(),
+        }
+    }
+}
+
+impl Outcome {
+    /// An execution that ended before it began.
+    #[must_use]
+    pub fn failed(error: Error) -> Self {
+        Self { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
     }
 }
 

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use mentat_runtime::error::Error;
 use mentat_runtime::{Compiler, Runtime};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, GuestThreads};
 use crate::door::DoorState;
 use crate::registry::Registry;
 use crate::store::AgentStore;
 use crate::telemetry::Metrics;
+use crate::transport::{Listener, Protocol, Traffic, TransportLimits, acceptor};
 use crate::{gateway, grpc};
 
 /// A service that listens.
@@ -29,9 +29,15 @@ pub struct App {
     grace: Duration,
     /// Cancelled when no more calls are to be taken.
     closing: CancellationToken,
-    /// The doors, and the work that outlives connections.
+    /// The doors, their connections, and the executions.
     tasks: TaskTracker,
+    /// Ends the guests' threads with the service.
+    _guests: GuestRuntime,
 }
+
+/// What the guests' threads belong to.
+#[derive(Debug)]
+struct GuestRuntime(Option<tokio::runtime::Runtime>);
 
 impl App {
     /// Builds the service and opens its doors; when this answers, calls are taken.
@@ -40,31 +46,43 @@ impl App {
     /// `INVALID_REQUEST` for a configuration that does not fit this machine, a data directory in use, an address that
     /// cannot be listened at; `INTERNAL` for a disk that refuses.
     pub async fn start(config: &ServerConfig, compiler: Compiler) -> Result<Self, Error> {
-        let store = Arc::new(AgentStore::open(&config.server.data_dir)?);
+        let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         let runtime = Arc::new(Runtime::new(config.runtime_config(), compiler)?);
         let metrics = Arc::new(Metrics::new());
         let registry = Registry::new(store, Arc::clone(&runtime), config.rules());
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
-        let dispatcher = Dispatcher::new(runtime, registry, config.rules(), Arc::clone(&metrics), remembered);
         let tasks = TaskTracker::new();
+        let (guests, handle) = GuestRuntime::start(config.server.guest_threads)?;
+        let threads = GuestThreads { handle, tasks: tasks.clone() };
+        let dispatcher =
+            Dispatcher::new(runtime, registry, config.rules(), Arc::clone(&metrics), threads, remembered);
+        let limits = transport_limits(config);
         let state = DoorState {
             dispatcher: Arc::new(dispatcher),
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             metrics,
+            traffic: Arc::clone(&limits.traffic),
             max_message: config.server.max_message,
             max_module: config.compile.max_module,
-            idle_timeout: Duration::from_millis(config.server.idle_timeout_ms),
+            names: config.host_names(),
             tasks: tasks.clone(),
         };
         let closing = CancellationToken::new();
-        let grpc_listener = listen("server.grpc_listen", config.server.grpc_listen).await?;
-        let http_listener = listen("server.http_listen", config.server.http_listen).await?;
-        let (grpc, http) = (address(&grpc_listener)?, address(&http_listener)?);
-        open_grpc(&state, grpc_listener, &closing).await?;
-        open_http(state, http_listener, &closing);
+        let (grpc_address, http_address) = (config.server.grpc_listen, config.server.http_listen);
+        let grpc_door = Listener::bind("server.grpc_listen", grpc_address, Protocol::Http2).await?;
+        let http_door = Listener::bind("server.http_listen", http_address, Protocol::Any).await?;
+        let (grpc, http) = (grpc_door.address(), http_door.address());
+        let tls = acceptor(&config.tls, Protocol::Http2)?;
+        let routes = grpc::routes(&state)
+            .await
+            .map_err(|error| Error::internal("building the gRPC service", error))?;
+        tasks.spawn(grpc_door.serve(routes, tls, limits.clone(), tasks.clone(), closing.clone()));
+        let tls = acceptor(&config.tls, Protocol::Any)?;
+        let router = gateway::router(state);
+        tasks.spawn(http_door.serve(router, tls, limits, tasks.clone(), closing.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
-        tracing::info!(%grpc, %http, "listening");
-        Ok(Self { grpc, http, grace, closing, tasks })
+        tracing::info!(%grpc, %http, encrypted = config.tls.is_given(), "listening");
+        Ok(Self { grpc, http, grace, closing, tasks, _guests: guests })
     }
 
     /// Where gRPC is served; tells the port where the configuration said 0.
@@ -91,45 +109,39 @@ impl App {
     }
 }
 
-async fn open_grpc(
-    state: &DoorState,
-    listener: TcpListener,
-    closing: &CancellationToken,
-) -> Result<(), Error> {
-    let routes =
-        grpc::routes(state).await.map_err(|error| Error::internal("building the gRPC service", error))?;
-    let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), closing.clone().cancelled_owned());
-    state.tasks.spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the gRPC door failed");
+impl GuestRuntime {
+    /// Starts the threads; 0 is as many as there are cores.
+    fn start(threads: u32) -> Result<(Self, Handle), Error> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if let Ok(threads @ 1..) = usize::try_from(threads) {
+            builder.worker_threads(threads);
         }
-    });
-    Ok(())
+        let runtime = builder
+            .thread_name("mentat-guest")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::internal("starting the guests' threads", error))?;
+        let handle = runtime.handle().clone();
+        Ok((Self(Some(runtime)), handle))
+    }
 }
 
-fn open_http(state: DoorState, listener: TcpListener, closing: &CancellationToken) {
-    let tasks = state.tasks.clone();
-    let server = axum::serve(listener, gateway::router(state))
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
-    tasks.spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the HTTP door failed");
+impl Drop for GuestRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // What still runs ends at its next tick; nobody can wait for it here.
+            runtime.shutdown_background();
         }
-    });
+    }
 }
 
-async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|error| Error::InvalidRequest {
-        message: format!(
-            "cannot listen at {address} (`{key}`): {error}; choose another address, or port 0 for any"
-        ),
-    })
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
-    listener.local_addr().map_err(|error| Error::internal("asking for the listening address", error))
+fn transport_limits(config: &ServerConfig) -> TransportLimits {
+    // A timeout of nothing would end connections before they begin.
+    let timeout = |milliseconds: u64| Duration::from_millis(milliseconds.max(1));
+    TransportLimits {
+        header_timeout: timeout(config.server.header_timeout_ms),
+        idle_timeout: timeout(config.server.idle_timeout_ms),
+        max_connections: usize::try_from(config.server.max_connections.max(1)).unwrap_or(usize::MAX),
+        traffic: Traffic::new(config.server.max_in_flight),
+    }
 }

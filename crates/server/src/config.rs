@@ -3,21 +3,36 @@
 //! process's environment.
 
 mod keys;
+mod sections;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mentat_manifest::{ByteCount, Fuel, Limits, escape_untrusted};
+use mentat_manifest::{Limits, escape_untrusted};
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CompileConfig, EngineConfig, PoolConfig, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::door::HostNames;
+use crate::store::Quota;
+
 pub use keys::{KEYS, Key, variable_name};
+pub use sections::{
+    ApiKey, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig, LimitsConfig,
+    ListenConfig, LogConfig, LogFormat, RegistryConfig, TlsConfig,
+};
 
 /// Variables that begin with `MENTAT_` and belong to clients or to the command line.
-const OTHER_VARIABLES: [&str; 4] = ["MENTAT_SERVER", "MENTAT_API_KEY", "MENTAT_CONFIG", "MENTAT_CACHE_DIR"];
+const OTHER_VARIABLES: &[&str] = &[
+    "MENTAT_SERVER",
+    "MENTAT_API_KEY",
+    "MENTAT_CA",
+    "MENTAT_CLIENT_CERT",
+    "MENTAT_CLIENT_KEY",
+    "MENTAT_CONFIG",
+    "MENTAT_CACHE_DIR",
+];
 /// The file that is read when none is named, where it exists.
 const DEFAULT_FILE: &str = "mentat.toml";
 
@@ -27,8 +42,12 @@ const DEFAULT_FILE: &str = "mentat.toml";
 pub struct ServerConfig {
     /// Addresses and the data directory.
     pub server: ListenConfig,
+    /// Encryption, and who is known by a certificate.
+    pub tls: TlsConfig,
     /// Who may call.
     pub auth: AuthConfig,
+    /// What a tenant may store.
+    pub registry: RegistryConfig,
     /// Budgets of agents.
     pub limits: LimitsConfig,
     /// The engines and their pools.
@@ -41,126 +60,6 @@ pub struct ServerConfig {
     pub executions: ExecutionsConfig,
     /// The service's own logs.
     pub log: LogConfig,
-}
-
-/// Addresses and the data directory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ListenConfig {
-    /// Where gRPC is served.
-    pub grpc_listen: SocketAddr,
-    /// Where HTTP is served.
-    pub http_listen: SocketAddr,
-    /// Whether an address that is not loopback may be served without credentials.
-    pub insecure: bool,
-    /// Where agents and compiled code are kept.
-    pub data_dir: PathBuf,
-    /// Bytes of one request at most.
-    pub max_message: ByteCount,
-    /// Milliseconds that a client which is sending may be silent.
-    pub idle_timeout_ms: u64,
-    /// Milliseconds that running executions are given at shutdown.
-    pub shutdown_grace_ms: u64,
-}
-
-/// Who may call.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuthConfig {
-    /// The keys that are accepted; everybody is let in where there is none.
-    pub api_keys: Vec<ApiKey>,
-}
-
-/// One accepted key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApiKey {
-    /// What logs call its holder.
-    pub name: String,
-    /// Whom its calls are billed and isolated under.
-    #[serde(default = "default_tenant")]
-    pub tenant: String,
-    /// SHA-256 of the key, in hexadecimal; the key itself is nowhere in the configuration.
-    pub sha256: String,
-}
-
-/// Budgets of agents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// What an agent gets that asks for nothing.
-    pub defaults: BudgetConfig,
-    /// What no manifest can exceed.
-    pub ceiling: CeilingConfig,
-    /// Bytes of an execution's input at most.
-    pub max_input: ByteCount,
-}
-
-/// The default budget of an execution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BudgetConfig {
-    /// Sum of linear memories, in bytes.
-    pub memory: ByteCount,
-    /// Operations.
-    pub fuel: Fuel,
-    /// Wall clock, in milliseconds.
-    pub timeout_ms: u64,
-    /// Bytes of output.
-    pub output: ByteCount,
-    /// Bytes of log.
-    pub log: ByteCount,
-    /// Lines of log.
-    pub log_lines: u32,
-}
-
-/// The largest budget of an execution; the keys are those of the defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CeilingConfig {
-    /// Sum of linear memories, in bytes.
-    pub memory: ByteCount,
-    /// Operations.
-    pub fuel: Fuel,
-    /// Wall clock, in milliseconds.
-    pub timeout_ms: u64,
-    /// Bytes of output.
-    pub output: ByteCount,
-    /// Bytes of log.
-    pub log: ByteCount,
-    /// Lines of log.
-    pub log_lines: u32,
-}
-
-/// What is remembered of executions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ExecutionsConfig {
-    /// Finished executions that can still be asked for.
-    pub remembered: u32,
-}
-
-/// The service's own logs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,mentat_runtime=debug`.
-    pub level: String,
-    /// In which form.
-    pub format: LogFormat,
-}
-
-/// The form of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    #[default]
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// Where the configuration comes from, besides the defaults.
@@ -223,10 +122,10 @@ impl ServerConfig {
         for (name, address) in
             [("server.grpc_listen", self.server.grpc_listen), ("server.http_listen", self.server.http_listen)]
         {
-            if !address.ip().is_loopback() && self.auth.api_keys.is_empty() && !self.server.insecure {
+            if !address.ip().is_loopback() && !self.auth.wants_credentials() && !self.server.insecure {
                 return Err(ConfigError(format!(
                     "`{name}` is {address}, which others can reach, and there are no credentials; add \
-                     `[[auth.api_keys]]`, listen on 127.0.0.1, or say `--insecure`"
+                     `[[auth.api_keys]]` or `[[auth.clients]]`, listen on 127.0.0.1, or say `--insecure`"
                 )));
             }
         }
@@ -239,11 +138,39 @@ impl ServerConfig {
                 )));
             }
         }
+        self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(
                 "`limits.ceiling.memory` of {} is over `engine.max_memory` of {}",
                 self.limits.ceiling.memory, self.engine.max_memory
             )));
+        }
+        Ok(())
+    }
+
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let wrong = |text: &str| Err(ConfigError(text.into()));
+        let given = |path: &Path| !path.as_os_str().is_empty();
+        let TlsConfig { certificate, key, client_ca } = &self.tls;
+        if given(certificate) != given(key) {
+            return wrong("`tls.certificate` and `tls.key` go together; give both, or neither");
+        }
+        if given(client_ca) && !given(certificate) {
+            return wrong(
+                "`tls.client_ca` needs a certificate of the server's own: `tls.certificate` and `tls.key`",
+            );
+        }
+        if given(client_ca) == self.auth.clients.is_empty() {
+            return wrong(
+                "`tls.client_ca` and `[[auth.clients]]` go together: the first says whose certificates are believed, \
+                 the second which of them may call",
+            );
+        }
+        if let Some(client) = self.auth.clients.iter().find(|client| client.san.trim().is_empty()) {
+            let name = escape_untrusted(&client.name, 64);
+            return wrong(&format!(
+                "`san` of the client `{name}` is empty; give the DNS name or URI of its certificate"
+            ));
         }
         Ok(())
     }
@@ -256,6 +183,25 @@ impl ServerConfig {
             pool: self.pool.clone(),
             compile: self.compile.clone(),
             artifacts: Some(self.server.data_dir.join("artifacts")),
+        }
+    }
+
+    /// What one tenant may store.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        Quota {
+            agents: usize::try_from(self.registry.agents_per_tenant).unwrap_or(usize::MAX),
+            bytes: self.registry.bytes_per_tenant.0,
+        }
+    }
+
+    /// The names that the HTTP door may be called by.
+    #[must_use]
+    pub fn host_names(&self) -> HostNames {
+        if self.auth.wants_credentials() || !self.server.http_listen.ip().is_loopback() {
+            HostNames::Any
+        } else {
+            HostNames::Local
         }
     }
 
@@ -285,79 +231,6 @@ impl ServerConfig {
             max_input: self.limits.max_input,
         }
     }
-}
-
-impl Default for ListenConfig {
-    fn default() -> Self {
-        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self {
-            grpc_listen: loopback(50051),
-            http_listen: loopback(8080),
-            insecure: false,
-            data_dir: default_data_dir(),
-            max_message: ByteCount(256 << 20),
-            idle_timeout_ms: 60_000,
-            shutdown_grace_ms: 10_000,
-        }
-    }
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self {
-            defaults: BudgetConfig::default(),
-            ceiling: CeilingConfig::default(),
-            max_input: Rules::default().max_input,
-        }
-    }
-}
-
-impl Default for BudgetConfig {
-    fn default() -> Self {
-        let limits = Limits::DEFAULT;
-        Self {
-            memory: limits.memory_bytes,
-            fuel: limits.fuel,
-            timeout_ms: milliseconds(limits.timeout),
-            output: limits.output_bytes,
-            log: limits.log_bytes,
-            log_lines: limits.log_lines,
-        }
-    }
-}
-
-impl Default for CeilingConfig {
-    fn default() -> Self {
-        let limits = Limits::CEILING;
-        Self {
-            memory: limits.memory_bytes,
-            fuel: limits.fuel,
-            timeout_ms: milliseconds(limits.timeout),
-            output: limits.output_bytes,
-            log: limits.log_bytes,
-            log_lines: limits.log_lines,
-        }
-    }
-}
-
-impl Default for ExecutionsConfig {
-    fn default() -> Self {
-        Self { remembered: 10_000 }
-    }
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Auto }
-    }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn default_tenant() -> String {
-    "default".into()
 }
 
 /// By the XDG base directory specification.
@@ -425,6 +298,8 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mentat_manifest::ByteCount;
+
     use super::*;
 
     fn load(
@@ -440,6 +315,21 @@ mod tests {
         };
         let sources = Sources { file: Some(file), flags: own(flags) };
         ServerConfig::from_layers(&sources, own(variables).into_iter())
+    }
+
+    #[test]
+    fn certificates_keys_and_clients_go_together() {
+        let refused = |text: &str| load(text, &[], &[]).unwrap_err().to_string();
+        assert!(refused("[tls]\ncertificate = \"c.pem\"\n").contains("go together"));
+        assert!(refused("[tls]\nclient_ca = \"ca.pem\"\n").contains("a certificate of the server's own"));
+        let own = "[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+        assert!(load(own, &[], &[]).unwrap().tls.is_given());
+        let clients = "[[auth.clients]]\nname = \"ci\"\nsan = \"ci.example\"\n";
+        assert!(refused(&format!("{own}{clients}")).contains("go together"));
+        let both = format!("{own}client_ca = \"ca.pem\"\n{clients}");
+        let open = [("server.http_listen", "0.0.0.0:0")];
+        assert_eq!(load(&both, &[], &open).unwrap().auth.clients[0].tenant, "default");
+        assert!(refused(&both.replace("ci.example", " ")).contains("`san` of the client `ci` is empty"));
     }
 
     #[test]

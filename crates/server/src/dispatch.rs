@@ -11,9 +11,12 @@ use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, LimitsRequest, Manifest};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
-use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome, Usage};
+use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::policy::Rules;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::registry::{LoadedAgent, OnConflict, Registry};
@@ -24,10 +27,21 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct Dispatcher {
     runtime: Arc<Runtime>,
-    registry: Registry,
+    registry: Arc<Registry>,
     rules: Rules,
     executions: Arc<Executions>,
     metrics: Arc<Metrics>,
+    guests: GuestThreads,
+}
+
+/// The threads that guests compute on. They are not those of the doors: one instruction of a guest, such as filling
+/// a gigabyte, can hold its thread for longer than a health check may take.
+#[derive(Clone, Debug)]
+pub struct GuestThreads {
+    /// Where executions are spawned.
+    pub handle: Handle,
+    /// Counts them, so that shutdown can wait for them.
+    pub tasks: TaskTracker,
 }
 
 /// A request to load an agent.
@@ -94,9 +108,11 @@ impl Dispatcher {
         registry: Registry,
         rules: Rules,
         metrics: Arc<Metrics>,
+        guests: GuestThreads,
         remembered: usize,
     ) -> Self {
-        Self { runtime, registry, rules, executions: Arc::new(Executions::new(remembered)), metrics }
+        let executions = Arc::new(Executions::new(remembered));
+        Self { runtime, registry: Arc::new(registry), rules, executions, metrics, guests }
     }
 
     /// Loads an agent and makes it the active version of its id.
@@ -113,6 +129,9 @@ impl Dispatcher {
             }
         }
         let loaded = self.registry.load(caller, request.manifest, request.module, request.on_conflict).await;
+        if let Err(Error::Overloaded { .. }) = &loaded {
+            self.metrics.compile_rejected();
+        }
         if let Ok(agent) = &loaded {
             self.metrics.module_loaded(agent.origin);
             tracing::info!(
@@ -124,28 +143,35 @@ impl Dispatcher {
     }
 
     /// Executes an agent. The outcome holds the error where there is one, since a failed execution
-    /// has an id, a cost and a log as well.
-    pub async fn execute(&self, caller: &Caller, request: ExecuteRequest) -> Executed {
+    /// has an id, a cost and a log as well. A caller that goes away, dropping this future, ends the execution; what it
+    /// cost until then is recorded.
+    pub async fn execute(self: &Arc<Self>, caller: &Caller, request: ExecuteRequest) -> Executed {
         let execution_id = request.execution_id.unwrap_or_default();
         let agent = match self.registry.get(caller, &request.agent_id, request.version.as_ref()).await {
             Ok(agent) => agent,
-            Err(error) => return Executed { execution_id, version: None, outcome: failed(error) },
+            Err(error) => return Executed { execution_id, version: None, outcome: Outcome::failed(error) },
         };
         let version = Some(agent.stored.version.clone());
         let running = match self.begin(caller, execution_id, &agent.stored) {
             Ok(running) => running,
-            Err(error) => return Executed { execution_id, version, outcome: failed(error) },
+            Err(error) => return Executed { execution_id, version, outcome: Outcome::failed(error) },
         };
-        let outcome = tokio::select! {
-            outcome = self.run(caller, &agent, execution_id, request) => outcome,
-            () = running.cancelled() => failed(Error::Cancelled),
+        let cancel = running.token();
+        let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let (this, caller) = (Arc::clone(self), caller.clone());
+        let execution = async move {
+            let outcome = this.run(caller, &agent, execution_id, request, cancel).await;
+            running.end(&outcome);
+            this.metrics.executed(&agent.stored.id, &outcome);
+            if let Err(error @ Error::Internal { .. }) = &outcome.result {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
+            }
+            outcome
         };
-        running.end(&outcome);
-        self.metrics.executed(&agent.stored.id, &outcome);
-        if let Err(error @ Error::Internal { .. }) = &outcome.result {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
-        }
+        let outcome = self.guests.tasks.spawn_on(execution, &self.guests.handle).await;
+        let outcome =
+            outcome.unwrap_or_else(|error| Outcome::failed(Error::internal("executing the agent", error)));
         Executed { execution_id, version, outcome }
     }
 
@@ -266,34 +292,41 @@ impl Dispatcher {
 
     async fn run(
         &self,
-        caller: &Caller,
+        caller: Caller,
         agent: &LoadedAgent,
         execution_id: ExecutionId,
         request: ExecuteRequest,
+        cancel: CancellationToken,
     ) -> Outcome {
         let limit = self.rules.max_input;
         if request.input.len() as u64 > limit.0 {
-            return failed(Error::InvalidRequest {
+            return Outcome::failed(Error::InvalidRequest {
                 message: format!("the input has {} bytes, the limit is {limit}", request.input.len()),
             });
         }
         let narrowing = match narrowing(agent, request.manifest.as_deref(), request.narrowing) {
             Ok(narrowing) => narrowing,
-            Err(error) => return failed(error),
+            Err(error) => return Outcome::failed(error),
         };
         let grant = match self.rules.decide(&agent.manifest, &narrowing) {
             Ok(grant) => grant,
-            Err(error) => return failed(error),
+            Err(error) => return Outcome::failed(error),
         };
         let _place = match &agent.places {
-            Some(places) => match places.admit().await {
-                Ok(place) => Some(place),
-                Err(error) => return failed(error),
-            },
+            Some(places) => {
+                let admitted = tokio::select! {
+                    admitted = places.admit(1) => admitted,
+                    () = cancel.cancelled() => Err(Error::Cancelled),
+                };
+                match admitted {
+                    Ok(place) => Some(place),
+                    Err(error) => return Outcome::failed(error),
+                }
+            }
             None => None,
         };
-        let invocation =
-            Invocation { execution_id, input: request.input, caller: caller.clone(), events: request.events };
+        let ExecuteRequest { input, events, .. } = request;
+        let invocation = Invocation { execution_id, input, caller, events, cancel };
         self.runtime.execute(&agent.module, &grant, invocation).await
     }
 }
@@ -317,10 +350,6 @@ fn narrowing(
         });
     }
     Ok([limits, manifest.limits_request()])
-}
-
-fn failed(error: Error) -> Outcome {
-    Outcome { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
 }
 
 fn page_start(token: &str) -> Result<(AgentId, AgentVersion), Error> {

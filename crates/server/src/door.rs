@@ -1,7 +1,6 @@
 //! What every door is given: the core, whom to let in, and how much to read. Built once by `app`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mentat_manifest::ByteCount;
 use tokio_util::task::TaskTracker;
@@ -9,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Authenticator;
 use crate::dispatch::Dispatcher;
 use crate::telemetry::Metrics;
+use crate::transport::Traffic;
 
 /// What every door is given; cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,12 +19,24 @@ pub struct DoorState {
     pub authenticator: Arc<Authenticator>,
     /// The service's metrics.
     pub metrics: Arc<Metrics>,
+    /// What is on its way, over all connections.
+    pub(crate) traffic: Arc<Traffic>,
     /// Bytes of one request at most.
     pub max_message: ByteCount,
     /// Bytes of a module at most.
     pub max_module: ByteCount,
-    /// How long a client that is sending may be silent.
-    pub idle_timeout: Duration,
+    /// The names that a browser may know this server by.
+    pub names: HostNames,
     /// Work that must not end with the connection that asked for it; shutdown waits for it.
     pub tasks: TaskTracker,
+}
+
+/// By which names a server may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostNames {
+    /// By any; its callers have to say who they are, or the operator wants it open.
+    Any,
+    /// By those of this machine alone. A server that lets everybody in because only this machine reaches it would be
+    /// open to every web page whose name is made to mean this machine (DNS rebinding).
+    Local,
 }

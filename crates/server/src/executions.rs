@@ -75,7 +75,7 @@ struct Entry {
 }
 
 /// An execution's place in the table; it is marked as cancelled when dropped before its end, as
-/// happens when a client goes away.
+/// happens when the service ends before the execution does.
 #[derive(Debug)]
 pub struct Running {
     executions: Arc<Executions>,
@@ -152,9 +152,10 @@ impl Executions {
 }
 
 impl Running {
-    /// Resolves when someone cancels this execution.
-    pub async fn cancelled(&self) {
-        self.cancel.cancelled().await;
+    /// Cancelled when someone cancels this execution.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.cancel.clone()
     }
 
     /// Records how it ended.
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_whose_client_went_away_is_cancelled() {
+    fn an_execution_that_is_dropped_is_cancelled() {
         let executions = Arc::new(Executions::new(10));
         let record = record();
         let running = executions.begin(record.clone()).unwrap();

@@ -12,3 +12,4 @@ mod grpc;
 pub mod registry;
 pub mod store;
 pub mod telemetry;
+mod transport;

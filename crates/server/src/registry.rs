@@ -3,7 +3,7 @@
 //! memory can always be made again from it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CodeOrigin, Module, Pool, PoolConfig, Runtime};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::store::{AgentStore, StoredAgent};
 
@@ -25,6 +25,8 @@ pub struct Registry {
     runtime: Arc<Runtime>,
     rules: Rules,
     loaded: RwLock<HashMap<AgentKey, Arc<LoadedAgent>>>,
+    /// Whose turn it is to bring an agent into memory.
+    opening: Mutex<HashMap<AgentKey, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 /// An agent ready to execute.
@@ -48,17 +50,19 @@ impl Registry {
     /// A registry over a store.
     #[must_use]
     pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules) -> Self {
-        Self { store, runtime, rules, loaded: RwLock::default() }
+        runtime.forget_all_but(&store.modules());
+        Self { store, runtime, rules, loaded: RwLock::default(), opening: Mutex::default() }
     }
 
     /// Compiles, checks and stores an agent, and makes it the active version. When this answers, the
-    /// agent is durable.
+    /// agent is durable. A caller that goes away takes the compile with it; what was begun on the disk is finished.
     ///
     /// # Errors
     /// `INVALID_MANIFEST`, `INVALID_MODULE`; `INVALID_REQUEST` for a version that is loaded with other
-    /// content, or a budget over the operator's ceiling.
+    /// content, a budget over the operator's ceiling, or a tenant that has its quota; `OVERLOADED` when too many
+    /// compile.
     pub async fn load(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         manifest_text: String,
         module_bytes: Bytes,
@@ -87,14 +91,22 @@ impl Registry {
             loaded_at: SystemTime::now(),
         };
         // Told before the work of compiling; what counts is the same check when it is stored.
-        self.store.check_conflict(&stored, on_conflict)?;
-        let agent = Arc::new(self.make_ready(stored.clone(), manifest, module_bytes.clone()).await?);
-        let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.put(&stored, &module_bytes, on_conflict))
+        self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
+        let ready = self.make_ready(stored.clone(), manifest, module_bytes.clone()).await;
+        let this = Arc::clone(self);
+        let store = move || {
+            let replaced = this.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
+            let kept = ready.map(Arc::new).and_then(|agent| {
+                this.store.put(&stored, &module_bytes, on_conflict)?;
+                this.keep(&agent)?;
+                Ok(agent)
+            });
+            this.forget_unused(replaced.iter().map(|old| old.module).chain([module]));
+            kept
+        };
+        tokio::task::spawn_blocking(store)
             .await
-            .map_err(|error| Error::internal("storing the agent", error))??;
-        self.loaded.write().insert(key(&agent.stored), Arc::clone(&agent));
-        Ok(agent)
+            .map_err(|error| Error::internal("storing the agent", error))?
     }
 
     /// The agent, brought into memory if it is not there: its active version, or the one asked for.
@@ -115,20 +127,27 @@ impl Registry {
         if let Some(agent) = self.loaded.read().get(&key) {
             return Ok(Arc::clone(agent));
         }
-        let (tenant, id, version) = key;
-        let stored = self.describe(caller, &id, Some(&version))?;
-        let store = Arc::clone(&self.store);
-        let digest = stored.module;
-        let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
-            .await
-            .map_err(|error| Error::internal("reading the module", error))??;
-        let manifest = Manifest::parse(&stored.manifest)
-            .map_err(|error| Error::internal("reading a stored manifest", error))?;
-        let agent = Arc::new(self.make_ready(stored, manifest, bytes).await?);
-        // It may have been unloaded while it was made ready.
-        self.describe(caller, &id, Some(&version))?;
-        self.loaded.write().insert((tenant, id, version), Arc::clone(&agent));
-        Ok(agent)
+        // One reads the module, the others wait for it.
+        let turn = self.turn(&key);
+        let _turn = turn.lock().await;
+        // Again whenever the agent was replaced while it was made ready.
+        loop {
+            if let Some(agent) = self.loaded.read().get(&key) {
+                return Ok(Arc::clone(agent));
+            }
+            let stored = self.describe(caller, id, Some(&key.2))?;
+            let store = Arc::clone(&self.store);
+            let digest = stored.module;
+            let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
+                .await
+                .map_err(|error| Error::internal("reading the module", error))??;
+            let manifest = Manifest::parse(&stored.manifest)
+                .map_err(|error| Error::internal("reading a stored manifest", error))?;
+            let agent = Arc::new(self.make_ready(stored, manifest, bytes).await?);
+            if self.keep(&agent)? {
+                return Ok(agent);
+            }
+        }
     }
 
     /// What the store knows of an agent.
@@ -207,6 +226,8 @@ impl Registry {
         for agent in &removed {
             loaded.remove(&key(agent));
         }
+        drop(loaded);
+        self.forget_unused(removed.iter().map(|agent| agent.module));
         Ok(removed)
     }
 
@@ -228,6 +249,39 @@ impl Registry {
         activated.ok_or_else(|| not_found(id, Some(version)))
     }
 
+    /// Puts an agent into memory if it is what the store has by now; answers whether it is. Between the store and
+    /// here it may have been replaced or unloaded, and what is in memory must not outlive that.
+    fn keep(&self, agent: &Arc<LoadedAgent>) -> Result<bool, Error> {
+        let mut loaded = self.loaded.write();
+        let ours = &agent.stored;
+        let current = self.store.get(&ours.tenant, &ours.id, Some(&ours.version))?;
+        let same =
+            current.is_some_and(|known| known.module == ours.module && known.manifest == ours.manifest);
+        if same {
+            loaded.insert(key(ours), Arc::clone(agent));
+        }
+        Ok(same)
+    }
+
+    fn turn(&self, key: &AgentKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut opening = self.opening.lock();
+        if let Some(turn) = opening.get(key).and_then(Weak::upgrade) {
+            return turn;
+        }
+        opening.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        opening.insert(key.clone(), Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Compiled code goes with the last agent that has the module.
+    fn forget_unused(&self, modules: impl Iterator<Item = ModuleDigest>) {
+        let used = self.store.modules();
+        for module in modules.filter(|module| !used.contains(module)) {
+            self.runtime.forget(&module);
+        }
+    }
+
     async fn make_ready(
         &self,
         stored: StoredAgent,
@@ -237,7 +291,9 @@ impl Registry {
         let budget = self.rules.budget(Some(&manifest))?;
         let loaded = self.runtime.load(module_bytes, budget.metering).await?;
         loaded.module.fits(budget.memory_bytes)?;
-        let places = manifest.max_concurrent().map(|places| Pool::new(places, PoolConfig::default()));
+        let places = manifest
+            .max_concurrent()
+            .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));
         Ok(LoadedAgent { stored, manifest, module: loaded.module, origin: loaded.origin, places })
     }
 }
@@ -249,4 +305,87 @@ fn key(agent: &StoredAgent) -> AgentKey {
 fn not_found(id: &AgentId, version: Option<&AgentVersion>) -> Error {
     let agent = version.map_or_else(|| id.to_string(), |version| format!("{id}@{version}"));
     Error::AgentNotFound { agent }
+}
+
+#[cfg(test)]
+mod tests {
+    use mentat_runtime::{Compiler, EngineConfig, RuntimeConfig};
+
+    use super::*;
+    use crate::store::Quota;
+
+    const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\n";
+
+    fn registry(directory: &std::path::Path) -> Arc<Registry> {
+        let quota = Quota { agents: 10, bytes: 1 << 20 };
+        let store = Arc::new(AgentStore::open(directory, quota).unwrap());
+        let engine = EngineConfig { max_executions: 10, ..EngineConfig::default() };
+        let config = RuntimeConfig {
+            engine,
+            artifacts: Some(directory.join("artifacts")),
+            ..RuntimeConfig::default()
+        };
+        let runtime = Runtime::new(config, Compiler::InProcess).unwrap();
+        Arc::new(Registry::new(store, Arc::new(runtime), Rules::default()))
+    }
+
+    /// An agent that exits with a code.
+    fn module(code: u8) -> Bytes {
+        let text = format!(
+            r#"(module (memory (export "memory") 1) (func (export "process") (result i32) (i32.const {code})))"#
+        );
+        wat::parse_str(text).unwrap().into()
+    }
+
+    async fn load(registry: &Arc<Registry>, module: Bytes) -> Arc<LoadedAgent> {
+        registry.load(&Caller::local(), MANIFEST.into(), module, OnConflict::Replace).await.unwrap()
+    }
+
+    fn artifacts(directory: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(directory.join("artifacts")).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|ext| ext == "cwasm"))
+            .count()
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_was_replaced_while_it_was_made_ready_does_not_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = registry(directory.path());
+        let old = load(&registry, module(1)).await;
+        let new = load(&registry, module(2)).await;
+        // As if the old one had been read from the store before, and was linked only now.
+        assert!(!registry.keep(&old).unwrap());
+        let (caller, id) = (Caller::local(), new.stored.id.clone());
+        let found = registry.get(&caller, &id, None).await.unwrap();
+        assert_eq!(found.stored.module, new.stored.module);
+        registry.unload(&caller, &id, None).await.unwrap();
+        assert!(!registry.keep(&new).unwrap());
+        assert!(registry.get(&caller, &id, None).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn compiled_code_goes_with_the_last_agent_that_has_the_module() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = registry(directory.path());
+        let first = load(&registry, module(1)).await;
+        assert_eq!(artifacts(directory.path()), 1);
+        load(&registry, module(2)).await;
+        assert_eq!(artifacts(directory.path()), 1);
+        registry.unload(&Caller::local(), &first.stored.id, None).await.unwrap();
+        assert_eq!(artifacts(directory.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_for_an_agent_at_once_get_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = registry(directory.path());
+        let loaded = load(&registry, module(1)).await;
+        registry.loaded.write().clear();
+        let (caller, id) = (Caller::local(), loaded.stored.id.clone());
+        let found = futures::future::join_all((0..20).map(|_| registry.get(&caller, &id, None))).await;
+        let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+        assert!(found.iter().all(|agent| Arc::ptr_eq(agent, &found[0])));
+        assert!(registry.opening.lock().len() <= 1);
+    }
 }

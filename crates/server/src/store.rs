@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, ModuleDigest};
 use mentat_runtime::error::Error;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -53,10 +53,20 @@ pub enum OnConflict {
     Replace,
 }
 
+/// What one tenant may store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Versions of agents.
+    pub agents: usize,
+    /// Bytes of their modules; one that several versions share counts once.
+    pub bytes: u64,
+}
+
 /// The agents of all tenants.
 #[derive(Debug)]
 pub struct AgentStore {
     modules: PathBuf,
+    quota: Quota,
     database: Database,
     /// Held while the disk is changed, so that a module's file is never removed under a new record.
     writing: Mutex<()>,
@@ -86,7 +96,7 @@ impl AgentStore {
     /// # Errors
     /// `INVALID_REQUEST` when another server uses the directory, or a newer version wrote it; `INTERNAL`
     /// when it cannot be used.
-    pub fn open(directory: &Path) -> Result<Self, Error> {
+    pub fn open(directory: &Path, quota: Quota) -> Result<Self, Error> {
         let modules = directory.join("modules");
         let failed = |error: io::Error| opening(directory, error);
         fs::create_dir_all(&modules).map_err(failed)?;
@@ -108,7 +118,7 @@ impl AgentStore {
             },
             ReadError::Failed(error) => Error::internal(format!("reading `{}`", directory.display()), error),
         })?;
-        let store = Self { modules, database, writing: Mutex::default(), index: RwLock::new(index) };
+        let store = Self { modules, quota, database, writing: Mutex::default(), index: RwLock::new(index) };
         store.sweep().map_err(failed)?;
         Ok(store)
     }
@@ -116,10 +126,10 @@ impl AgentStore {
     /// Stores an agent and makes it the active version of its id.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` as [`AgentStore::check_conflict`]; `INTERNAL` when the disk refuses.
+    /// `INVALID_REQUEST` as [`AgentStore::check`]; `INTERNAL` when the disk refuses.
     pub fn put(&self, agent: &StoredAgent, module: &[u8], on_conflict: OnConflict) -> Result<(), Error> {
         let _writing = self.writing.lock();
-        self.check_conflict(agent, on_conflict)?;
+        self.check(agent, module.len() as u64, on_conflict)?;
         self.write_module(&agent.module, module).map_err(storing)?;
         let replaced = self.index.read().agents.get(&key(agent)).map(|old| old.module);
         self.commit(|agents, active| {
@@ -144,13 +154,31 @@ impl AgentStore {
         Ok(())
     }
 
-    /// Whether the agent may be stored: a version means one content, unless it is said to be replaced.
+    /// Whether the agent, whose module has this many bytes, may be stored: a version means one content, unless it is
+    /// said to be replaced, and a tenant has a quota.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the version is stored with other content.
-    pub fn check_conflict(&self, agent: &StoredAgent, on_conflict: OnConflict) -> Result<(), Error> {
+    /// `INVALID_REQUEST` when the version is stored with other content, or the tenant's quota is used up.
+    pub fn check(&self, agent: &StoredAgent, bytes: u64, on_conflict: OnConflict) -> Result<(), Error> {
         let index = self.index.read();
-        match index.agents.get(&key(agent)) {
+        let known = index.agents.get(&key(agent));
+        let ours = || index.agents.values().filter(|other| other.tenant == agent.tenant);
+        let used_up = |what: String| Error::InvalidRequest {
+            message: format!(
+                "with this one, the tenant would have more than {what}; unload agents, or have the operator raise `registry.*`"
+            ),
+        };
+        if known.is_none() && ours().count() >= self.quota.agents {
+            return Err(used_up(format!("{} versions of agents", self.quota.agents)));
+        }
+        let modules: HashSet<ModuleDigest> = ours().map(|other| other.module).collect();
+        if !modules.contains(&agent.module) {
+            let sizes = modules.iter().filter_map(|digest| fs::metadata(self.module_path(digest)).ok());
+            if sizes.map(|file| file.len()).sum::<u64>().saturating_add(bytes) > self.quota.bytes {
+                return Err(used_up(format!("{} of modules", ByteCount(self.quota.bytes))));
+            }
+        }
+        match known {
             Some(known)
                 if on_conflict == OnConflict::Refuse
                     && (known.module != agent.module || known.manifest != agent.manifest) =>
@@ -276,6 +304,12 @@ impl AgentStore {
         })?;
         self.index.write().active.insert((Arc::clone(tenant), id.clone()), version.clone());
         Ok(Some(agent))
+    }
+
+    /// The modules that agents name.
+    #[must_use]
+    pub fn modules(&self) -> HashSet<ModuleDigest> {
+        self.index.read().agents.values().map(|agent| agent.module).collect()
     }
 
     /// A module's bytes, checked against its digest.

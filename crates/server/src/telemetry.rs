@@ -43,7 +43,12 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("wasm_compile_duration_seconds", "Compiling a module and linking it", ""),
     ("wasm_module_cache_hits", "Loads whose compiled code was in memory or on disk", ""),
     ("wasm_module_cache_misses", "Loads whose code had to be compiled", ""),
-    ("admission_rejected", "Executions refused for want of a place", "reason"),
+    ("admission_rejected", "Executions and compiles refused for want of a place", "reason"),
+    (
+        "server_in_flight_bytes",
+        "Bytes of requests that are being worked on and of replies that are not yet sent",
+        "",
+    ),
 ];
 
 /// The service's metrics.
@@ -58,7 +63,19 @@ pub struct Metrics {
     cache_hits: Counter,
     cache_misses: Counter,
     rejected: Family<RejectionLabels, Counter>,
+    in_flight: Gauge,
     agents: RwLock<HashSet<Arc<str>>>,
+}
+
+/// What rises and falls, read when the metrics are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// Places for executions that are taken.
+    pub active: u32,
+    /// Places in all.
+    pub places: u32,
+    /// Bytes on their way.
+    pub in_flight_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +108,7 @@ impl Metrics {
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             rejected: Family::default(),
+            in_flight: Gauge::default(),
             agents: RwLock::default(),
         };
         for (name, help, _) in METRICS {
@@ -111,6 +129,7 @@ impl Metrics {
             "wasm_compile_duration_seconds" => registry.register(name, help, self.compile.clone()),
             "wasm_module_cache_hits" => registry.register(name, help, self.cache_hits.clone()),
             "wasm_module_cache_misses" => registry.register(name, help, self.cache_misses.clone()),
+            "server_in_flight_bytes" => registry.register(name, help, self.in_flight.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
             _ => {}
@@ -130,6 +149,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a load that was refused for want of a place to compile.
+    pub fn compile_rejected(&self) {
+        self.rejected.get_or_create(&RejectionLabels { reason: "compile_queue" }).inc();
+    }
+
     /// Counts an execution that came to an end.
     pub fn executed(&self, agent: &AgentId, outcome: &Outcome) {
         if let Err(Error::Overloaded { .. }) = outcome.result {
@@ -143,14 +167,15 @@ impl Metrics {
         self.execution.get_or_create(&labels).observe(usage.execution.as_secs_f64());
     }
 
-    /// The metrics in OpenMetrics text form, with `active` of `size` places taken.
+    /// The metrics in OpenMetrics text form, with what stands at a level now.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
-    pub fn render(&self, active: u32, size: u32) -> Result<String, fmt::Error> {
+    pub fn render(&self, levels: &Levels) -> Result<String, fmt::Error> {
         let place = |status| self.instances.get_or_create_owned(&InstanceLabels { status });
-        place("active").set(i64::from(active));
-        place("idle").set(i64::from(size.saturating_sub(active)));
+        place("active").set(i64::from(levels.active));
+        place("idle").set(i64::from(levels.places.saturating_sub(levels.active)));
+        self.in_flight.set(i64::try_from(levels.in_flight_bytes).unwrap_or(i64::MAX));
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
         Ok(rendered)
@@ -249,12 +274,13 @@ mod tests {
         metrics.executed(&"a.b".parse().unwrap(), &ran(0));
         let overloaded = Error::Overloaded { message: String::new(), retry_after: Duration::ZERO };
         metrics.executed(&"a.b".parse().unwrap(), &Outcome { result: Err(overloaded), ..ran(0) });
-        let text = metrics.render(3, 10).unwrap();
+        let text = metrics.render(&Levels { active: 3, places: 10, in_flight_bytes: 5 }).unwrap();
         for (name, help, _) in METRICS {
             assert!(text.contains(&format!("# HELP {name} {help}")), "{name} is missing in\n{text}");
         }
         assert!(text.contains("wasm_instances_total{status=\"active\"} 3"));
         assert!(text.contains("wasm_module_cache_hits_total 1"));
+        assert!(text.contains("server_in_flight_bytes 5"));
     }
 
     #[test]
@@ -263,7 +289,7 @@ mod tests {
         for number in 0..MAX_AGENT_LABELS + 5 {
             metrics.executed(&format!("agent-{number}").parse().unwrap(), &ran(3));
         }
-        let text = metrics.render(0, 1).unwrap();
+        let text = metrics.render(&Levels { active: 0, places: 1, in_flight_bytes: 0 }).unwrap();
         assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));
         assert!(!text.contains(&format!("agent-{}\"", MAX_AGENT_LABELS + 1)));
     }

@@ -10,8 +10,19 @@ const CONFIGURATION: &str = "docs/configuration.md";
 const CRATES: &[&str] = &["crates/manifest/src/", "crates/runtime/src/", "crates/server/src/"];
 
 /// Keys that are limits: sections, and single keys of others.
-const KEYS: &[&str] =
-    &["limits.", "engine.", "pool.", "compile.", "executions.", "server.max_", "server.shutdown_"];
+const KEYS: &[&str] = &[
+    "limits.",
+    "engine.",
+    "pool.",
+    "compile.",
+    "executions.",
+    "registry.",
+    "server.max_",
+    "server.header_",
+    "server.idle_",
+    "server.guest_",
+    "server.shutdown_",
+];
 /// Of those sections, what is a choice and no limit.
 const CHOICES: &[&str] = &["engine.allocator"];
 

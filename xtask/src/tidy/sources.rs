@@ -72,6 +72,9 @@ pub(super) fn unfinished(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
+/// What others have named and we must write as they do: `http_body::Body::Data`.
+const THEIR_NAMES: &[(&str, &str)] = &[("type", "Data")];
+
 /// Files, folders, modules and types that are named for nothing.
 pub(super) fn names(tree: &Tree) -> Vec<Problem> {
     let mut problems = BTreeSet::new();
@@ -90,7 +93,9 @@ pub(super) fn names(tree: &Tree) -> Vec<Problem> {
     for (path, text) in tree.rust() {
         for pair in tokens(text).windows(2) {
             let [keyword, name] = pair else { continue };
-            if !["struct", "enum", "trait", "type", "mod"].contains(&keyword.text) {
+            if !["struct", "enum", "trait", "type", "mod"].contains(&keyword.text)
+                || THEIR_NAMES.contains(&(keyword.text, name.text))
+            {
                 continue;
             }
             if let Some(word) = words(name.text).into_iter().find(|word| EMPTY_NAMES.contains(&word.as_str()))

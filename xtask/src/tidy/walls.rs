@@ -29,10 +29,12 @@ struct ForeignWord {
 
 const ENGINE: &[&str] = &["crates/runtime/src/runtime/", "crates/runtime/src/host/"];
 const GRPC: &[&str] =
-    &["crates/proto/", "crates/server/src/grpc/", "crates/server/src/app.rs", "crates/cli/src/client.rs"];
+    &["crates/proto/", "crates/server/src/grpc/", "crates/server/src/app.rs", "crates/cli/src/client"];
 const HTTP: &[&str] = &["crates/server/src/gateway/", "crates/server/src/app.rs"];
+const TRANSPORT: &[&str] = &["crates/server/src/transport/"];
 const ENGINE_REASON: &str = "Wasmtime is known in the rooms `runtime` and `host` alone";
 const GRPC_REASON: &str = "the wire is known at its doors alone: `grpc` and the command line's client";
+const TRANSPORT_REASON: &str = "connections and their encryption are known in the room `transport` alone";
 const HTTP_REASON: &str = "HTTP is known in the room `gateway` alone";
 
 const FOREIGN_WORDS: &[ForeignWord] = &[
@@ -48,6 +50,10 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
     ForeignWord { path: "axum", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "tower_http", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "utoipa", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
+    ForeignWord { path: "hyper", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord { path: "hyper_util", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord { path: "tokio_rustls", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord { path: "webpki", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
     ForeignWord {
         path: "std::env",
         within: &["crates/"],
@@ -103,7 +109,7 @@ const ROOMS: &[Room] = &[
     Room {
         files: &["crates/runtime/src/model.rs", "crates/runtime/src/error.rs"],
         sees: &["crate::model", "crate::error", "mentat_manifest"],
-        crates: Some(&["std", "bytes", "serde", "serde_json", "thiserror", "tokio", "uuid"]),
+        crates: Some(&["std", "bytes", "serde", "serde_json", "thiserror", "tokio", "tokio_util", "uuid"]),
         reason: "the nouns of an execution know neither the engine nor any transport",
     },
     Room {
@@ -146,9 +152,24 @@ const ROOMS: &[Room] = &[
             "crate::registry::OnConflict",
             "crate::store::StoredAgent",
             "mentat_runtime::CodeOrigin",
+            // Why a body does not come, and who is at the other end.
+            "crate::telemetry::Levels",
+            "crate::transport::BodyError",
+            "crate::transport::Peer",
         ],
         crates: None,
         reason: "a door decodes, calls the dispatcher, and encodes",
+    },
+    Room {
+        files: &["crates/server/src/transport/"],
+        sees: &[
+            "crate::transport",
+            "crate::config::TlsConfig",
+            "mentat_manifest::ByteCount",
+            "mentat_runtime::error",
+        ],
+        crates: None,
+        reason: "connections know nothing of what is asked on them",
     },
 ];
 

@@ -7,6 +7,7 @@ use mentat_runtime::error::{Error, Reason};
 use mentat_server::app::App;
 use mentat_server::config::{ServerConfig, Sources};
 use mentat_server::telemetry;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::ServeArguments;
@@ -24,11 +25,22 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
     telemetry::init_logging(&config.log);
     let program = environment::this_program()
         .map_err(|error| Failure::system("finding this program, which compiles modules", &error))?;
+    raise_open_files();
     let threads = super::threads()?;
     let ended = threads.block_on(serve(&config, Compiler::Child(program)));
     // Whatever is still busy after the grace that the configuration gives is cut off.
     threads.shutdown_background();
     ended
+}
+
+/// Takes all the files that the system lets this process open; many systems begin with a thousand, for programs of
+/// another age, and every connection is one.
+fn raise_open_files() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "cannot raise the number of open files");
+    }
 }
 
 async fn serve(config: &ServerConfig, compiler: Compiler) -> Result<ExitCode, Failure> {

@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use mentat_proto::v1::LoadAgentRequest;
+use mentat_proto::v1::wasm_runtime_client::WasmRuntimeClient;
 use tonic_types::StatusExt;
 
-use crate::guests::{ECHO, manifest};
-use crate::server::{Server, execute};
+use crate::guests::{ECHO, assemble, manifest};
+use crate::server::{Server, eventually, execute};
 
 /// A section: its id, its length, its content.
 fn section(module: &mut Vec<u8>, id: u8, content: &[u8]) {
@@ -139,4 +140,28 @@ async fn machine_code_is_refused() {
         let status = server.client().await.load_agent(request).await.unwrap_err();
         assert!(status.message().contains("machine code"), "{status:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loads_beyond_the_queue_of_compiles_are_refused_and_those_of_clients_that_left_make_room() {
+    let server = Server::with(&["compile.timeout_ms=60000", "compile.queue_length=0"]);
+    let load = |id: &str, module: Vec<u8>| {
+        let (url, manifest) = (server.grpc.clone(), manifest(id, "1.0.0"));
+        async move {
+            let mut client = WasmRuntimeClient::connect(url).await.unwrap();
+            let request =
+                LoadAgentRequest { manifest, wasm_bytes: module.into(), ..LoadAgentRequest::default() };
+            client.load_agent(request).await
+        }
+    };
+    let bomb = tokio::spawn(load("a.bomb", functions(900_000, &[0, 0x41, 0, 0x0b])));
+    eventually("the compile", async || server.children() > 0).await;
+    let status = load("a.echo", assemble(ECHO)).await.unwrap_err();
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "OVERLOADED", "{status:?}");
+    assert!(status.message().contains("places for compiles"), "{status:?}");
+    assert!(!bomb.is_finished(), "the bomb was compiled before anyone could be refused");
+    // Who goes away takes the compile along.
+    bomb.abort();
+    eventually("room", async || load("a.echo", assemble(ECHO)).await.is_ok()).await;
+    eventually("the end of the compile", async || server.children() == 0).await;
 }

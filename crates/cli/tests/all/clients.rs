@@ -5,12 +5,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mentat_proto::v1::execute_agent_event::Event;
-use mentat_proto::v1::{CancelExecutionRequest, ExecuteAgentRequest, ExecutionState, GetExecutionRequest};
+use mentat_proto::v1::{
+    self, CancelExecutionRequest, ExecuteAgentRequest, ExecutionState, GetExecutionRequest,
+};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 use tonic::Code;
+use tonic_types::StatusExt;
 
-use crate::guests::{ECHO, EXIT_3, LOOP, SLEEP, manifest_with};
+use crate::guests::{ECHO, EXIT_3, LOOP, LOOP_WITH_CALLS, SLEEP, manifest_with};
 use crate::program::text;
 use crate::server::{Server, eventually, execute};
 
@@ -86,6 +89,48 @@ async fn a_cancelled_execution_ends_at_once_also_inside_a_host_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_execution_cost_is_recorded_though_its_client_went_away() {
+    let server = Server::start();
+    server.load_as(&long_running(), LOOP_WITH_CALLS).await.unwrap();
+    let mut client = server.client().await;
+    let mut leaving = client.clone();
+    let request = ExecuteAgentRequest { execution_id: SLEEPER.into(), ..execute("a.long", "") };
+    let left = tokio::spawn(async move { leaving.execute_agent(request).await });
+    eventually("the loop", async || server.metric("wasm_instances_total{status=\"active\"}") > 0.0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    left.abort();
+    let mut record = v1::Execution::default();
+    eventually("the record", async || {
+        let asked = GetExecutionRequest { execution_id: SLEEPER.into() };
+        record = client.get_execution(asked).await.unwrap().into_inner();
+        record.state() == ExecutionState::Failed
+    })
+    .await;
+    let metrics = record.metrics.unwrap();
+    assert_eq!(record.error_reason, "CANCELLED");
+    assert!(metrics.execution_us > 0 && metrics.peak_memory_bytes == 65536, "{metrics:?}");
+    assert!(metrics.fuel_consumed > Some(1000), "{metrics:?}");
+    assert!(server.metric("wasm_fuel_consumed_total") > 1000.0);
+    let count = "wasm_execution_duration_seconds_count{agent_id=\"a.long\",outcome=\"cancelled\"}";
+    assert!((server.metric(count) - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_execution_gets_no_more_time_than_its_client_has() {
+    let server = Server::start();
+    server.load_as(&long_running(), LOOP).await.unwrap();
+    let mut request = tonic::Request::new(execute("a.long", ""));
+    request.set_timeout(Duration::from_millis(300));
+    // The client itself waits no longer than that for the answer to begin, which for a stream is at once.
+    let mut events = server.client().await.execute_agent_stream(request).await.unwrap().into_inner();
+    let status = events.next().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.metadata["limit_ms"].as_str()), ("TIMEOUT", "300"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_json_twin_does_what_grpc_does() {
     let server = Server::start();
     let base = format!("{}/v1", server.http);
@@ -112,6 +157,9 @@ async fn the_json_twin_does_what_grpc_does() {
     assert!(answer["metrics"]["fuel_consumed"].as_u64().unwrap() > 0);
     let binary = post("/agents/a.echo/execute", json!({ "input_base64": "/w==" }));
     assert_eq!((binary["output"].as_str(), binary["output_base64"].as_str()), (None, Some("/w==")));
+    // UTF-8, but not text.
+    let control = post("/agents/a.echo/execute", json!({ "input": "\u{1}" }));
+    assert_eq!((control["output"].as_str(), control["output_base64"].as_str()), (None, Some("AQ==")));
     let execution = get(&format!("/executions/{}", answer["execution_id"].as_str().unwrap()));
     assert_eq!(execution["state"], "finished");
     let removed: Value =

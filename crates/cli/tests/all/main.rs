@@ -17,7 +17,9 @@
 mod agents;
 mod bombs;
 mod clients;
+mod connections;
 mod durability;
+mod encryption;
 mod errors;
 mod guests;
 mod large;

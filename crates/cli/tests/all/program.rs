@@ -137,7 +137,7 @@ fn what_cannot_be_run_is_said_clearly() {
         (vec!["run", "/no/such/agent"], 2, "/no/such/agent"),
         (vec!["run"], 2, "Usage"),
         (vec!["execute", "a.b", "--server", "http://127.0.0.1:1"], 9, "mentat serve"),
-        (vec!["run", "/dev/null"], 2, "empty"),
+        (vec!["run", "/dev/null"], 2, "no ordinary file"),
     ] {
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {}", text(&output.stderr));

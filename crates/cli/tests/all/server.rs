@@ -109,6 +109,16 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// Processes that it has started and that run: compiles.
+    pub fn children(&self) -> usize {
+        let parent_of = |entry: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<u32>().ok())
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().map(Result::unwrap);
+        processes.filter_map(parent_of).filter(|parent| *parent == self.id()).count()
+    }
+
     pub async fn client(&self) -> WasmRuntimeClient<Channel> {
         let limit = 512 << 20;
         WasmRuntimeClient::connect(self.grpc.clone())

@@ -21,6 +21,8 @@ pub(crate) enum AbiError {
 
 /// Fuel charged for moving bytes across the boundary: one unit for this many.
 const BYTES_PER_FUEL: u64 = 64;
+/// Fuel charged for each call of the host: what a guest could compute in the time that the call takes.
+const FUEL_PER_CALL: u64 = 100;
 
 impl AbiError {
     /// The number the guest sees; the same numbers as in `docs/abi.md`.
@@ -100,14 +102,15 @@ pub(crate) fn copy_whole(
     let target = range(&*caller, memory, call, pointer, capacity)?;
     let source = source(caller.data());
     let length = i32::try_from(source.len())?;
+    let moved = if source.len() <= target.len() { source.len() } else { 0 };
+    charge(caller, moved)?;
     if source.len() <= target.len() {
-        charge(caller, source.len())?;
         memory.write(&mut *caller, target.start, &source)?;
     }
     Ok(length)
 }
 
-/// Takes fuel for moving `length` bytes, so that copying in a loop is metered like computing.
+/// Takes fuel for a call that moves `length` bytes, so that calling in a loop is metered like computing.
 ///
 /// # Errors
 /// The out-of-fuel trap.
@@ -116,7 +119,7 @@ pub(crate) fn charge(caller: &mut Caller<'_, HostContext>, length: usize) -> was
         // Metered by epochs: there is no fuel to take.
         return Ok(());
     };
-    let cost = length as u64 / BYTES_PER_FUEL;
+    let cost = FUEL_PER_CALL + length as u64 / BYTES_PER_FUEL;
     match fuel.checked_sub(cost) {
         Some(left) => caller.set_fuel(left),
         None => {

@@ -161,6 +161,7 @@ fn result_read(
 ) -> wasmtime::Result<i32> {
     let memory = abi::memory(&mut caller)?;
     abi::range(&caller, memory, "result_read", pointer, capacity)?;
+    abi::charge(&mut caller, 0)?;
     Ok(caller.data_mut().fail(AbiError::NoResult))
 }
 
@@ -178,6 +179,7 @@ fn unsupported(
     for (pointer, length) in ranges {
         abi::range(&caller, memory, call, *pointer, *length)?;
     }
+    abi::charge(&mut caller, 0)?;
     Ok(caller.data_mut().fail(AbiError::Unsupported))
 }
 

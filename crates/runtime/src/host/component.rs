@@ -7,6 +7,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 use self::bindings::mentat::agent::{capabilities, errors, log, media, metrics, streams};
 use super::abi::AbiError;
 use super::context::HostContext;
+use super::http;
 use crate::model::LogLevel;
 
 pub(crate) mod bindings {
@@ -63,7 +64,7 @@ pub(crate) const INTERFACES: &[&str] = &[
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    http::add_to_linker(&mut linker)?;
     bindings::Agent::add_to_linker::<_, HasSelf<HostContext>>(&mut linker, |context| context)?;
     Ok(linker)
 }

@@ -11,13 +11,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::abi::AbiError;
-use super::sandbox::DeniedHttp;
+use super::http::{self, DeniedHttp};
 use super::stdio::{LogSink, OutputSink};
 use crate::model::Event;
 use crate::runtime::limits::ExecutionLimiter;
 
 /// Live resources (streams, pollables, sockets, requests) of one component at most; each costs host memory.
-const MAX_RESOURCES: usize = 10_000;
+const MAX_RESOURCES: usize = 2_000;
 
 /// What the host functions of one execution see.
 pub(crate) struct HostContext {
@@ -82,7 +82,7 @@ impl Preview2 {
     pub(crate) fn new(context: WasiCtx) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        Self { context, table, http: WasiHttpCtx::new(), hooks: DeniedHttp }
+        Self { context, table, http: http::context(), hooks: DeniedHttp }
     }
 }
 

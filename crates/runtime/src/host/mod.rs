@@ -4,5 +4,6 @@ pub(crate) mod abi;
 pub(crate) mod api;
 pub(crate) mod component;
 pub(crate) mod context;
+pub(crate) mod http;
 pub(crate) mod sandbox;
 pub(crate) mod stdio;

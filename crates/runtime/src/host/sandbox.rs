@@ -3,7 +3,6 @@
 
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::context::HostContext;
 use super::stdio::{LogStdio, OutputStdio};
@@ -28,9 +27,6 @@ pub(crate) enum Stdio {
 /// The log streams whose last, unfinished lines must be logged when the guest has ended.
 #[derive(Debug, Default)]
 pub(crate) struct OpenLines(Vec<LogStdio>);
-
-/// Refuses every HTTP request a component makes.
-pub(crate) struct DeniedHttp;
 
 impl OpenLines {
     /// Logs what was left unfinished.
@@ -79,20 +75,4 @@ pub(crate) fn build(
         })?;
     }
     Ok((wasi, OpenLines(open)))
-}
-
-type SentRequest = wasmtime_wasi_http::Result<(
-    http::Response<WasiBody>,
-    Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
-)>;
-
-impl WasiHttpHooks for DeniedHttp {
-    fn send_request(
-        &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _errors: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
-    ) -> Box<dyn Future<Output = SentRequest> + Send> {
-        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
-    }
 }

@@ -90,6 +90,20 @@ impl ArtifactCache {
         Ok(file)
     }
 
+    /// Removes the artifacts of these modules; who has one open keeps it.
+    pub(crate) fn remove(&self, these: impl Fn(ModuleDigest) -> bool) {
+        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let digest =
+                name.to_str().and_then(|name| format!("sha256:{}", name.split_once('-')?.0).parse().ok());
+            if digest.is_some_and(&these) {
+                // What stays takes room and does no harm; the next start removes it.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     fn open_authentic(&self, path: &Path) -> io::Result<File> {
         let mut file = File::open(path)?;
         let mut expected = [0; TAG_BYTES];

@@ -32,6 +32,10 @@ pub struct CompileConfig {
     pub memory: ByteCount,
     /// Compiles at the same time; further ones wait.
     pub concurrency: u32,
+    /// Loads that may wait for a compile; one more is refused.
+    pub queue_length: u32,
+    /// Milliseconds that a load waits for its compile to begin, at most.
+    pub queue_timeout_ms: u64,
     /// Bytes of a module at most.
     pub max_module: ByteCount,
 }
@@ -71,6 +75,8 @@ impl Default for CompileConfig {
             cpu_seconds: 120,
             memory: ByteCount(4 << 30),
             concurrency: 1,
+            queue_length: 100,
+            queue_timeout_ms: 60_000,
             max_module: ByteCount(128 << 20),
         }
     }
@@ -204,6 +210,9 @@ fn confine(request: &CompileRequest) -> Result<(), Error> {
     rustix::process::setrlimit(Resource::As, both(request.memory.0))
         .map_err(|error| failed("memory", error))?;
     rustix::process::setrlimit(Resource::Core, both(0)).map_err(|error| failed("core dumps", error))?;
+    // Memory holds the artifact before the disk does, so this bounds what it takes there.
+    rustix::process::setrlimit(Resource::Fsize, both(request.memory.0))
+        .map_err(|error| failed("file size", error))?;
     // Not to outlive the service when that is killed.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| failed("its life", error))

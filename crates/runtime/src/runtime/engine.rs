@@ -54,11 +54,11 @@ pub(crate) const MAX_MEMORIES: u32 = 4;
 /// Tables of one core module at most.
 pub(crate) const MAX_TABLES: u32 = 16;
 /// Core instances inside one component at most; componentize-js and componentize-py make about ten.
-const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
+pub(crate) const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 /// Pool slots for core instances and tables, per execution: components have several of each.
-const SLOTS_PER_EXECUTION: u32 = 4;
+pub(crate) const SLOTS_PER_EXECUTION: u32 = 4;
 /// Pool slots for linear memories, per execution: most have one; each slot takes 4 GiB of address space.
-const MEMORIES_PER_EXECUTION: u32 = 2;
+pub(crate) const MEMORIES_PER_EXECUTION: u32 = 2;
 /// Room on the fibre's stack, beyond the guest's own, for host calls made from it.
 const HOST_STACK_BYTES: usize = 1 << 20;
 /// Bookkeeping of one instance at most (globals, function table of its imports and exports).

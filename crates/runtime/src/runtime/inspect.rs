@@ -103,6 +103,9 @@ pub struct ModuleInfo {
     pub memories: Vec<MemoryInfo>,
     /// Initial elements of each table.
     pub tables: Vec<u64>,
+    /// Core instances that one execution makes, at most; 1 for a core module.
+    #[serde(skip)]
+    pub core_instances: u32,
     /// Functions with bodies, those of inner modules included.
     pub functions: u64,
     /// Whether a start function runs at instantiation.

@@ -44,14 +44,20 @@ pub(crate) async fn run(
     let (result, open_lines) = match prepared {
         Err(error) => (Err(error), OpenLines::default()),
         Ok(open_lines) => {
-            let called = tokio::time::timeout(limits.timeout, call(&mut store, module, &mut clock)).await;
+            let called = tokio::select! {
+                called = tokio::time::timeout(limits.timeout, call(&mut store, module, &mut clock)) => Some(called),
+                () = invocation.cancel.cancelled() => None,
+            };
             let result = match called {
-                Err(_elapsed) => Err(Error::Timeout { limit: limits.timeout }),
-                Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(error)) => match trap::classify(&error, limits, store.data().limiter.refused()) {
-                    Ended::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
-                    Ended::Failed(error) => Err(error),
-                },
+                None => Err(Error::Cancelled),
+                Some(Err(_elapsed)) => Err(Error::Timeout { limit: limits.timeout }),
+                Some(Ok(Ok(answer))) => Ok(answer),
+                Some(Ok(Err(error))) => {
+                    match trap::classify(&error, limits, store.data().limiter.refused()) {
+                        Ended::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
+                        Ended::Failed(error) => Err(error),
+                    }
+                }
             };
             (result, open_lines)
         }

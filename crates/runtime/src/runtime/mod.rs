@@ -11,7 +11,7 @@ pub(crate) mod module;
 pub(crate) mod pool;
 pub(crate) mod trap;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mentat_manifest::{Metering, ModuleDigest, escape_untrusted};
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use self::cache::ArtifactCache;
 use self::compile::{CompileConfig, CompileRequest, Compiler};
@@ -30,7 +30,7 @@ use self::inspect::{ModuleInfo, invalid};
 use self::module::{Code, Module};
 use self::pool::{Pool, PoolConfig};
 use crate::error::{Error, ModuleProblemKind};
-use crate::model::{Invocation, Outcome, Usage};
+use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
 
 /// What a runtime is made of.
@@ -56,7 +56,7 @@ pub struct Runtime {
     artifacts: ArtifactCache,
     /// Keeps the private artifact directory alive.
     _private: Option<tempfile::TempDir>,
-    compiling: Semaphore,
+    compiling: Pool,
     modules: Mutex<HashMap<ModuleKey, Slot>>,
 }
 
@@ -107,9 +107,13 @@ impl Runtime {
                 (private.path().to_owned(), Some(private))
             }
         };
+        let compile_queue = PoolConfig {
+            queue_length: config.compile.queue_length,
+            queue_timeout_ms: config.compile.queue_timeout_ms,
+        };
         Ok(Self {
-            pool: Pool::new(config.engine.max_executions, config.pool.clone()),
-            compiling: Semaphore::new(usize::try_from(config.compile.concurrency.max(1)).unwrap_or(1)),
+            pool: Pool::new("executions", config.engine.max_executions, config.pool.clone()),
+            compiling: Pool::new("compiles", config.compile.concurrency.max(1), compile_queue),
             artifacts: ArtifactCache::open(&directory)?,
             modules: Mutex::default(),
             _private: private,
@@ -178,17 +182,30 @@ impl Runtime {
         loaded
     }
 
-    /// Executes a module once, waiting for a place when all are taken.
+    /// Executes a module once, waiting for a place when all are taken. Cancelling the invocation, or dropping this
+    /// future, ends it at once; the first tells what it cost until then.
     pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
-        match self.pool.admit().await {
+        let admitted = tokio::select! {
+            admitted = self.pool.admit(module.places()) => admitted,
+            () = invocation.cancel.cancelled() => Err(Error::Cancelled),
+        };
+        match admitted {
             Ok(permit) => {
                 let tables = self.config.engine.table_elements;
                 instance::run(module, tables, grant, invocation, permit).await
             }
-            Err(error) => {
-                Outcome { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
-            }
+            Err(error) => Outcome::failed(error),
         }
+    }
+
+    /// Forgets a module's compiled code on disk; executions that use it are not disturbed.
+    pub fn forget(&self, digest: &ModuleDigest) {
+        self.artifacts.remove(|name| name == *digest);
+    }
+
+    /// Forgets the compiled code on disk of all modules but these.
+    pub fn forget_all_but(&self, kept: &HashSet<ModuleDigest>) {
+        self.artifacts.remove(|digest| !kept.contains(&digest));
     }
 
     /// The module where it is in memory, else the cell in which it is loaded.
@@ -220,11 +237,7 @@ impl Runtime {
                 Err(error) => tracing::warn!(%error, "compiled artifact does not fit; compiling again"),
             }
         }
-        let _turn = self
-            .compiling
-            .acquire()
-            .await
-            .map_err(|error| Error::internal("waiting for a turn to compile", error))?;
+        let _turn = self.compiling.admit(1).await?;
         let started = Instant::now();
         let file = self.compile(engine, &info, bytes, metering).await?;
         let code = map_code(engine, file, info.component).map_err(|error| {

@@ -8,7 +8,9 @@ use mentat_manifest::{ByteCount, Metering, ModuleDigest, escape_untrusted};
 use wasmtime::InstancePre;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::engine::{EngineConfig, MAX_MEMORIES, MAX_TABLES, MeteredEngine};
+use super::engine::{
+    EngineConfig, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_EXECUTION, MeteredEngine, SLOTS_PER_EXECUTION,
+};
 use super::inspect::{ImportKind, ModuleInfo, Shape, Signature, invalid};
 use crate::error::{Error, ModuleProblem, ModuleProblemKind};
 use crate::host::component::INTERFACES;
@@ -23,6 +25,7 @@ pub struct Module {
     info: ModuleInfo,
     pub(super) engine: Arc<MeteredEngine>,
     pub(super) entry: Entry,
+    places: u32,
 }
 
 /// What is called, with all imports resolved.
@@ -64,6 +67,13 @@ impl Module {
     #[must_use]
     pub fn metering(&self) -> Metering {
         self.engine.metering
+    }
+
+    /// Places of the pool that one execution takes: one, or as many as its slots would serve, for a module of many
+    /// memories, tables or instances.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        self.places
     }
 
     /// Checks the module's memories against an agent's own budget.
@@ -114,7 +124,8 @@ impl Module {
                 }
             }
         };
-        Ok(Self { info, engine: Arc::clone(engine), entry })
+        let places = places(&info, code);
+        Ok(Self { info, engine: Arc::clone(engine), entry, places })
     }
 }
 
@@ -132,6 +143,18 @@ impl Signature {
             function.results().map(|kind| kind.to_string()),
         )
     }
+}
+
+/// What a module takes of the slots that executions share, counted in executions of the usual size.
+fn places(info: &ModuleInfo, code: &Code) -> u32 {
+    let needs = match code {
+        Code::Core(module) => Some(module.resources_required()),
+        Code::Component(component) => component.resources_required(),
+    };
+    let (memories, tables) =
+        needs.map_or((MAX_MEMORIES, MAX_TABLES), |needs| (needs.num_memories, needs.num_tables));
+    let slots = info.core_instances.max(tables).div_ceil(SLOTS_PER_EXECUTION);
+    slots.max(memories.div_ceil(MEMORIES_PER_EXECUTION)).max(1)
 }
 
 /// Checks what can be known without compiling, and lists everything that is wrong.

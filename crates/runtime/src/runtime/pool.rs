@@ -20,9 +20,10 @@ pub struct PoolConfig {
     pub queue_timeout_ms: u64,
 }
 
-/// Hands out the right to be one live execution.
+/// Hands out the right to be one live execution, or to do whatever else there are only so many places for.
 #[derive(Debug)]
 pub struct Pool {
+    places_for: &'static str,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     size: u32,
@@ -43,10 +44,11 @@ impl Default for PoolConfig {
 }
 
 impl Pool {
-    /// A pool of `size` permits.
+    /// A pool of `size` places; `places_for` names what they are for, in the refusals.
     #[must_use]
-    pub fn new(size: u32, config: PoolConfig) -> Self {
+    pub fn new(places_for: &'static str, size: u32, config: PoolConfig) -> Self {
         Self {
+            places_for,
             running: Arc::new(Semaphore::new(count(size))),
             waiting: Arc::new(Semaphore::new(count(config.queue_length))),
             size,
@@ -54,12 +56,13 @@ impl Pool {
         }
     }
 
-    /// Waits for a place.
+    /// Waits for `places`, in the order of asking; who wants more than there are gets all.
     ///
     /// # Errors
-    /// `OVERLOADED` when the queue is full, or no place came free within the queue's time.
-    pub async fn admit(&self) -> Result<Permit, Error> {
-        if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
+    /// `OVERLOADED` when the queue is full, or not enough came free within the queue's time.
+    pub async fn admit(&self, places: u32) -> Result<Permit, Error> {
+        let places = places.min(self.size);
+        if let Ok(running) = Arc::clone(&self.running).try_acquire_many_owned(places) {
             return Ok(Permit { queued: Duration::ZERO, _running: running });
         }
         let Ok(_place_in_queue) = self.waiting.try_acquire() else {
@@ -67,20 +70,20 @@ impl Pool {
         };
         let since = Instant::now();
         let patience = Duration::from_millis(self.config.queue_timeout_ms);
-        match tokio::time::timeout(patience, Arc::clone(&self.running).acquire_owned()).await {
+        match tokio::time::timeout(patience, Arc::clone(&self.running).acquire_many_owned(places)).await {
             Ok(Ok(running)) => Ok(Permit { queued: since.elapsed(), _running: running }),
             Ok(Err(_closed)) => Err(self.overloaded("the runtime is shutting down")),
             Err(_elapsed) => Err(self.overloaded("no place came free in time")),
         }
     }
 
-    /// Executions that hold a permit now.
+    /// Places that are taken now.
     #[must_use]
     pub fn active(&self) -> u32 {
         self.size.saturating_sub(u32::try_from(self.running.available_permits()).unwrap_or(u32::MAX))
     }
 
-    /// Permits in all.
+    /// Places in all.
     #[must_use]
     pub fn size(&self) -> u32 {
         self.size
@@ -88,7 +91,10 @@ impl Pool {
 
     fn overloaded(&self, why: &str) -> Error {
         Error::Overloaded {
-            message: format!("all {} places for executions are taken and {why}; try again later", self.size),
+            message: format!(
+                "the {} places for {} are taken and {why}; try again later",
+                self.size, self.places_for
+            ),
             retry_after: Duration::from_secs(1),
         }
     }
@@ -112,18 +118,29 @@ mod tests {
 
     #[tokio::test]
     async fn refuses_when_the_queue_is_full_and_admits_when_a_place_comes_free() {
-        let pool = Pool::new(1, PoolConfig { queue_length: 0, queue_timeout_ms: 1_000 });
-        let permit = pool.admit().await.unwrap();
+        let pool = Pool::new("executions", 1, PoolConfig { queue_length: 0, queue_timeout_ms: 1_000 });
+        let permit = pool.admit(1).await.unwrap();
         assert_eq!(pool.active(), 1);
-        assert!(matches!(pool.admit().await, Err(Error::Overloaded { .. })));
+        assert!(matches!(pool.admit(1).await, Err(Error::Overloaded { .. })));
         drop(permit);
-        pool.admit().await.unwrap();
+        pool.admit(1).await.unwrap();
     }
 
     #[tokio::test]
     async fn waits_no_longer_than_the_queue_allows() {
-        let pool = Pool::new(1, PoolConfig { queue_length: 8, queue_timeout_ms: 20 });
-        let _permit = pool.admit().await.unwrap();
-        assert!(matches!(pool.admit().await, Err(Error::Overloaded { .. })));
+        let pool = Pool::new("executions", 1, PoolConfig { queue_length: 8, queue_timeout_ms: 20 });
+        let _permit = pool.admit(1).await.unwrap();
+        assert!(matches!(pool.admit(1).await, Err(Error::Overloaded { .. })));
+    }
+
+    #[tokio::test]
+    async fn who_takes_more_places_leaves_fewer_and_nobody_waits_for_more_than_there_are() {
+        let pool = Pool::new("executions", 4, PoolConfig { queue_length: 0, queue_timeout_ms: 1_000 });
+        let large = pool.admit(3).await.unwrap();
+        let small = pool.admit(1).await.unwrap();
+        assert!(matches!(pool.admit(1).await, Err(Error::Overloaded { .. })));
+        drop((large, small));
+        let _whole = pool.admit(100).await.unwrap();
+        assert_eq!(pool.active(), 4);
     }
 }

@@ -17,3 +17,4 @@ mod compile;
 mod generated;
 mod guests;
 mod harness;
+mod places;

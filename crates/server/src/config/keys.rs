@@ -39,13 +39,41 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "server.idle_timeout_ms",
-        "Milliseconds that a client may be silent in the middle of a body or a streamed module.",
+        "Milliseconds that a client may be silent in the middle of a body, leave a reply unread, or keep a connection that it does not use.",
+    ),
+    key(
+        "server.header_timeout_ms",
+        "Milliseconds that a new connection may take until its first request, the TLS handshake included.",
+    ),
+    key("server.max_connections", "Connections of each door at most; further ones wait to be accepted."),
+    key(
+        "server.max_in_flight",
+        "Bytes of bodies that are being read and of replies that are not yet sent, over all connections; more is refused as overloaded.",
+    ),
+    key(
+        "server.guest_threads",
+        "Threads that guests compute on, apart from those that serve connections; 0 for as many as there are cores.",
     ),
     key("server.shutdown_grace_ms", "Milliseconds that running executions are given to finish at shutdown."),
     key(
-        "auth.api_keys",
-        "Accepted keys, each with `name`, `tenant` and the `sha256` of the key. None: everybody is let in.",
+        "tls.certificate",
+        "PEM file of the server's certificate and those between it and its root; empty: no TLS.",
     ),
+    key("tls.key", "PEM file of the certificate's private key."),
+    key(
+        "tls.client_ca",
+        "PEM file of the roots that clients' certificates are checked against; empty: none are asked for.",
+    ),
+    key(
+        "auth.api_keys",
+        "Accepted keys, each with `name`, `tenant` and the `sha256` of the key. Neither keys nor clients: everybody is let in.",
+    ),
+    key(
+        "auth.clients",
+        "Accepted client certificates, each with `name`, `tenant` and `san`, a DNS name or URI of the certificate.",
+    ),
+    key("registry.agents_per_tenant", "Versions of agents that one tenant may have loaded."),
+    key("registry.bytes_per_tenant", "Bytes of their modules; one that several versions share counts once."),
     key(
         "limits.defaults.memory",
         "Bytes of linear memory of an agent whose manifest says nothing: a language runtime and some documents.",
@@ -96,6 +124,8 @@ pub const KEYS: &[Key] = &[
     key("compile.cpu_seconds", "CPU time of one compile, in seconds, over all its threads."),
     key("compile.memory", "Address space of the compiling process, in bytes."),
     key("compile.concurrency", "Compiles at the same time; each uses every core."),
+    key("compile.queue_length", "Loads that may wait for a compile; one more is refused as overloaded."),
+    key("compile.queue_timeout_ms", "Milliseconds that a load waits for its compile to begin, at most."),
     key("compile.max_module", "Bytes of a module at most."),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(

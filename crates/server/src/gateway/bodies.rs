@@ -307,7 +307,8 @@ impl ExecutedBody {
         let Executed { execution_id, version, outcome } = executed;
         let answer = outcome.result?;
         let (output, output_base64) = match String::from_utf8(answer.output.into()) {
-            Ok(text) => (Some(text), None),
+            Ok(text) if is_plain(&text) => (Some(text), None),
+            Ok(text) => (None, Some(STANDARD.encode(text))),
             Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
         };
         Ok(Self {
@@ -321,6 +322,11 @@ impl ExecutedBody {
             logs_dropped: outcome.logs_dropped,
         })
     }
+}
+
+/// Text for people, as against bytes that happen to be UTF-8: JSON needs six bytes for each control character.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r'))
 }
 
 impl MetricsBody {

@@ -1,7 +1,5 @@
 //! The HTTP door's handlers: each decodes a request, asks the core, encodes the answer.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
@@ -10,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use mentat_runtime::error::Error;
-use mentat_runtime::model::Caller;
 
 use super::bodies::{
     ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecutedBody, ExecutionBody, IsLoadedBody, LoadBody,
@@ -19,11 +16,11 @@ use super::bodies::{
 use super::form::LoadForm;
 use super::openapi;
 use super::reply::{ErrorBody, Reply};
-use super::requests::{Kind, caller, kind, name, parse_json, query, read, unsupported};
+use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
 use super::site;
-use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
+use crate::dispatch::{ExecuteRequest, Executed};
 use crate::door::DoorState;
-use crate::registry::LoadedAgent;
+use crate::telemetry::Levels;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -51,7 +48,7 @@ pub(crate) fn router(state: DoorState) -> Router {
             let message = format!("`{}` is not offered at `{}`", request.method(), path_of(&request));
             Reply::transport(StatusCode::METHOD_NOT_ALLOWED, message)
         })
-        .layer(axum::middleware::from_fn(site::guard))
+        .layer(axum::middleware::from_fn_with_state(state.names, site::guard))
         .with_state(state)
 }
 
@@ -65,10 +62,10 @@ fn path_of(request: &Request) -> String {
     responses((status = 200, body = LoadedBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn load_agent(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<LoadedBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     let request = match kind(&headers) {
         Kind::Json => parse_json::<LoadBody>(&read(&state, &headers, body).await?)?.into_request()?,
         Kind::Form(said) => {
@@ -76,15 +73,8 @@ pub(super) async fn load_agent(
         }
         Kind::Other => return Err(unsupported("`application/json` or `multipart/form-data`")),
     };
-    let agent = load(&state, caller, request).await?;
+    let agent = state.dispatcher.load(&caller, request).await?;
     Ok(Json(LoadedBody::new(&agent)))
-}
-
-/// Loads on the tracked tasks, so that a client that goes away does not leave half a load behind.
-async fn load(state: &DoorState, caller: Caller, request: LoadRequest) -> Result<Arc<LoadedAgent>, Error> {
-    let dispatcher = Arc::clone(&state.dispatcher);
-    let load = async move { dispatcher.load(&caller, request).await };
-    state.tasks.spawn(load).await.unwrap_or_else(|error| Err(Error::internal("loading the agent", error)))
 }
 
 /// Executes an agent.
@@ -98,12 +88,12 @@ async fn load(state: &DoorState, caller: Caller, request: LoadRequest) -> Result
     responses((status = 200, content((ExecutedBody = "application/json"), (RawBody = "application/octet-stream"))), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn execute_agent(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
     asked: Result<Query<VersionQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Reply> {
-    let caller = caller(&state, &headers)?;
     let id = agent_id(&name(id)?)?;
     let asked = query(asked)?;
     let bytes = read(&state, &headers, body).await?;
@@ -160,10 +150,9 @@ fn raw_reply(executed: Executed) -> Result<Response, Reply> {
     responses((status = 200, body = AgentsBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn list_agents(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     asked: Result<Query<PageQuery>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<AgentsBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     let asked = query(asked)?;
     let token = asked.page_token.unwrap_or_default();
     let page = state.dispatcher.list_agents(&caller, asked.page_size.unwrap_or_default(), &token)?;
@@ -178,11 +167,10 @@ pub(super) async fn list_agents(
     responses((status = 200, body = AgentBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_agent(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
     asked: Result<Query<VersionQuery>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<AgentBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     let (id, version) = (agent_id(&name(id)?)?, version(query(asked)?.version.as_deref())?);
     let (agent, active) = state.dispatcher.get_agent(&caller, &id, version.as_ref()).await?;
     Ok(Json(AgentBody::new(&agent, active)))
@@ -194,11 +182,10 @@ pub(super) async fn get_agent(
     responses((status = 200, body = IsLoadedBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn is_loaded(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
     asked: Result<Query<VersionQuery>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<IsLoadedBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     let (id, version) = (agent_id(&name(id)?)?, version(query(asked)?.version.as_deref())?);
     Ok(Json(IsLoadedBody { loaded: state.dispatcher.is_loaded(&caller, &id, version.as_ref())? }))
 }
@@ -209,11 +196,10 @@ pub(super) async fn is_loaded(
     responses((status = 200, body = UnloadedBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn unload_agent(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
     asked: Result<Query<VersionQuery>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<UnloadedBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     let (id, version) = (agent_id(&name(id)?)?, version(query(asked)?.version.as_deref())?);
     let removed = state.dispatcher.unload(&caller, &id, version.as_ref()).await?;
     Ok(Json(UnloadedBody { versions: removed.iter().map(|agent| agent.version.to_string()).collect() }))
@@ -225,11 +211,11 @@ pub(super) async fn unload_agent(
     responses((status = 200, body = AgentBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn activate_version(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<AgentBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     let id = agent_id(&name(id)?)?;
     if kind(&headers) != Kind::Json {
         return Err(unsupported("`application/json`"));
@@ -248,10 +234,9 @@ pub(super) async fn activate_version(
     responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get_execution(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<ExecutionBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     Ok(Json(ExecutionBody::new(state.dispatcher.get_execution(&caller, name(id)?.parse()?)?)))
 }
 
@@ -261,10 +246,9 @@ pub(super) async fn get_execution(
     responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn cancel_execution(
     State(state): State<DoorState>,
+    Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<ExecutionBody>, Reply> {
-    let caller = caller(&state, &headers)?;
     Ok(Json(ExecutionBody::new(state.dispatcher.cancel(&caller, name(id)?.parse()?)?)))
 }
 
@@ -274,9 +258,11 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn metrics(State(state): State<DoorState>) -> Result<Response, Reply> {
-    let (active, size) = state.dispatcher.places();
+/// Names agents, so it asks for a credential as they do.
+async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Response, Reply> {
+    let (active, places) = state.dispatcher.places();
+    let levels = Levels { active, places, in_flight_bytes: state.traffic.bytes() };
     let text =
-        state.metrics.render(active, size).map_err(|error| Error::internal("writing the metrics", error))?;
+        state.metrics.render(&levels).map_err(|error| Error::internal("writing the metrics", error))?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

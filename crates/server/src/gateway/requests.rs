@@ -3,7 +3,8 @@
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query};
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -15,23 +16,27 @@ use serde::de::DeserializeOwned;
 use super::form::FORM;
 use super::reply::Reply;
 use crate::door::DoorState;
+use crate::transport::{BodyError, Peer};
 
 const JSON: &str = "application/json";
 
-/// Whose call it is; the first thing that every handler of agents and executions asks.
-///
-/// # Errors
-/// `UNAUTHENTICATED`.
-pub(super) fn caller(state: &DoorState, headers: &HeaderMap) -> Result<Caller, Reply> {
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    Ok(state.authenticator.authenticate(header)?)
+/// Whose call it is; what every handler of agents and executions asks for first, before a body is read.
+pub(super) struct Authenticated(pub(super) Caller);
+
+impl FromRequestParts<DoorState> for Authenticated {
+    type Rejection = Reply;
+
+    async fn from_request_parts(parts: &mut Parts, state: &DoorState) -> Result<Self, Reply> {
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let peer = parts.extensions.get::<Peer>();
+        Ok(Self(state.authenticator.authenticate(header, peer)?))
+    }
 }
 
-/// Reads a body; one over the limit is refused by its declared length, before it is read, and a client that stops
-/// sending is not waited for.
+/// Reads a body; one over the limit is refused by its declared length, before it is read.
 ///
 /// # Errors
-/// `INVALID_REQUEST` with the status that HTTP has for it.
+/// `INVALID_REQUEST` with the status that HTTP has for it; `OVERLOADED`.
 pub(super) async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
     let limit = state.max_message.0;
     let too_large = || {
@@ -45,21 +50,24 @@ pub(super) async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> 
     }
     let mut pieces = body.into_data_stream();
     let mut read = BytesMut::new();
-    loop {
-        let piece = match tokio::time::timeout(state.idle_timeout, pieces.next()).await {
-            Ok(Some(Ok(piece))) => piece,
-            Ok(None) => return Ok(read.freeze()),
-            // The connection is gone; nobody hears this.
-            Ok(Some(Err(_))) => return Err(Error::Cancelled.into()),
-            Err(_elapsed) => {
-                let message = format!("no more of the body came for {} ms", state.idle_timeout.as_millis());
-                return Err(Reply::transport(StatusCode::REQUEST_TIMEOUT, message));
-            }
-        };
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| refusal(&error))?;
         if read.len() as u64 + piece.len() as u64 > limit {
             return Err(too_large());
         }
         read.extend_from_slice(&piece);
+    }
+    Ok(read.freeze())
+}
+
+fn refusal(error: &axum::Error) -> Reply {
+    match BodyError::among(error) {
+        Some(silent @ BodyError::Silent(_)) => {
+            Reply::transport(StatusCode::REQUEST_TIMEOUT, silent.to_string())
+        }
+        Some(other) => other.to_error().into(),
+        // The connection is gone; nobody hears this.
+        None => Error::Cancelled.into(),
     }
 }
 
@@ -131,18 +139,18 @@ mod tests {
     use super::*;
     use crate::gateway::bodies::ExecuteBody;
 
-    fn refusal(text: &str) -> String {
+    fn wrong_with(text: &str) -> String {
         parse_json::<ExecuteBody>(text.as_bytes()).unwrap_err().to_string()
     }
 
     #[test]
     fn what_is_wrong_with_a_body_is_told_with_its_key() {
         assert!(
-            refusal(r#"{"limits": {"fuel": -1}}"#).starts_with("the body at `limits.fuel`: invalid value")
+            wrong_with(r#"{"limits": {"fuel": -1}}"#).starts_with("the body at `limits.fuel`: invalid value")
         );
-        assert!(refusal("\"text\"").starts_with("the body: invalid type"));
-        assert!(refusal("{").starts_with("the body: EOF"));
-        assert!(refusal(r#"{"inptu": ""}"#).contains("unknown field `inptu`"));
+        assert!(wrong_with("\"text\"").starts_with("the body: invalid type"));
+        assert!(wrong_with("{").starts_with("the body: EOF"));
+        assert!(wrong_with(r#"{"inptu": ""}"#).contains("unknown field `inptu`"));
     }
 
     #[test]

@@ -5,7 +5,10 @@
 //! the page's site in `Origin`; programs do not send it. A request with an `Authorization` header is let through,
 //! for a page can set that only where the service has allowed its site.
 
-use axum::extract::Request;
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,10 +16,11 @@ use mentat_manifest::escape_untrusted;
 use mentat_runtime::error::Error;
 
 use super::reply::Reply;
+use crate::door::HostNames;
 
 /// Stands before every handler.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match refusal(&request) {
+pub(super) async fn guard(State(names): State<HostNames>, request: Request, next: Next) -> Response {
+    let mut response = match foreign_name(names, &request).or_else(|| foreign_page(&request)) {
         Some(error) => Reply::from(error).into_response(),
         None => next.run(request).await,
     };
@@ -27,16 +31,47 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-fn refusal(request: &Request) -> Option<Error> {
+/// A page can have a name of its own mean the reader's machine, and so be of the same site as a service there
+/// (DNS rebinding); the name gives it away.
+fn foreign_name(names: HostNames, request: &Request) -> Option<Error> {
+    let called = here(request);
+    if names == HostNames::Any || called.is_empty() || is_local(called) {
+        return None;
+    }
+    Some(Error::PolicyDenied {
+        message: format!(
+            "this server is called `{}`, but lets in without a credential only who calls it `localhost` or by its \
+             loopback address; use that, or configure `auth`",
+            escape_untrusted(called, 200)
+        ),
+    })
+}
+
+fn is_local(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What the client calls this server: host, and port where it is not the usual one.
+fn here(request: &Request) -> &str {
+    match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => {
+            let host = request.headers().get(header::HOST);
+            host.map(|host| host.to_str().unwrap_or("?")).unwrap_or_default()
+        }
+    }
+}
+
+fn foreign_page(request: &Request) -> Option<Error> {
     let headers = request.headers();
     if request.method().is_safe() || headers.contains_key(header::AUTHORIZATION) {
         return None;
     }
     let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
-    let here = match request.uri().authority() {
-        Some(authority) => authority.as_str(),
-        None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
-    };
+    let here = here(request);
     let site = origin.split_once("://").map(|(_, site)| site);
     if site.is_some_and(|site| !site.is_empty() && site.eq_ignore_ascii_case(here)) {
         return None;
@@ -60,8 +95,13 @@ mod tests {
     use super::*;
 
     async fn status_of(method: &str, headers: &[(&str, &str)]) -> StatusCode {
-        let router = Router::new().route("/", any(|| async { "ok" })).layer(axum::middleware::from_fn(guard));
-        let mut request = Request::builder().method(method).uri("/").header("host", "127.0.0.1:8080");
+        status_at("127.0.0.1:8080", HostNames::Local, method, headers).await
+    }
+
+    async fn status_at(host: &str, names: HostNames, method: &str, headers: &[(&str, &str)]) -> StatusCode {
+        let guard = axum::middleware::from_fn_with_state(names, guard);
+        let router = Router::new().route("/", any(|| async { "ok" })).layer(guard);
+        let mut request = Request::builder().method(method).uri("/").header("host", host);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -78,6 +118,25 @@ mod tests {
         {
             assert_eq!(status_of("POST", &[("origin", origin)]).await, StatusCode::FORBIDDEN, "{origin}");
             assert_eq!(status_of("DELETE", &[("origin", origin)]).await, StatusCode::FORBIDDEN, "{origin}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_asks_nobody_answers_to_its_own_machines_names_only() {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.1.2.3:80", "[::1]:8080"] {
+            assert_eq!(status_at(host, HostNames::Local, "GET", &[]).await, StatusCode::OK, "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "[::2]", "a b"]
+        {
+            assert_eq!(status_at(host, HostNames::Local, "GET", &[]).await, StatusCode::FORBIDDEN, "{host}");
+            let page = [("origin", "http://evil.example")];
+            assert_eq!(
+                status_at(host, HostNames::Local, "POST", &page).await,
+                StatusCode::FORBIDDEN,
+                "{host}"
+            );
+            assert_eq!(status_at(host, HostNames::Any, "GET", &[]).await, StatusCode::OK, "{host}");
         }
     }
 

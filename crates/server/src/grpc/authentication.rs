@@ -7,6 +7,7 @@ use tonic::{Request, Status};
 
 use super::status::status;
 use crate::door::DoorState;
+use crate::transport::Peer;
 
 /// Lets calls in whose credential is known, and marks each with its caller.
 #[derive(Clone, Debug)]
@@ -23,7 +24,8 @@ impl Authentication {
 impl Interceptor for Authentication {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let caller = self.state.authenticator.authenticate(header).map_err(|error| status(&error))?;
+        let peer = request.extensions().get::<Peer>();
+        let caller = self.state.authenticator.authenticate(header, peer).map_err(|error| status(&error))?;
         request.extensions_mut().insert(caller);
         Ok(request)
     }

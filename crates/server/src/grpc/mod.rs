@@ -1,6 +1,7 @@
 //! The gRPC door: the service of `proto/`, with health checks and reflection.
 
 mod authentication;
+mod deadline;
 mod events;
 mod messages;
 mod refusals;
@@ -10,7 +11,7 @@ pub(crate) mod status;
 use mentat_proto::v1::wasm_runtime_server::WasmRuntimeServer;
 use tonic::service::interceptor::InterceptedService;
 use tonic::service::{LayerExt, Routes};
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use self::authentication::Authentication;
 use self::service::Service;
@@ -26,6 +27,7 @@ pub(crate) async fn routes(state: &DoorState) -> Result<Routes, tonic_reflection
         .max_decoding_message_size(limit)
         .max_encoding_message_size(usize::MAX);
     let service = MapResponseLayer::new(refusals::explain).named_layer(service);
+    let service = MapRequestLayer::new(refusals::explain_body).named_layer(service);
     let service = InterceptedService::new(service, Authentication::new(state.clone()));
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<WasmRuntimeServer<Service>>().await;

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -15,13 +14,14 @@ use tokio::sync::mpsc;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::authentication::caller;
+use super::deadline;
 use super::events::{self, Told};
 use super::messages;
 use super::refusals;
 use super::status::{execution_status, status};
 use crate::dispatch::{Executed, LoadRequest};
 use crate::door::DoorState;
-use crate::registry::{LoadedAgent, OnConflict};
+use crate::registry::OnConflict;
 
 /// Log lines that may wait for a slow reader of a stream; the rest is lost to it, not to the outcome.
 const EVENT_BUFFER: usize = 256;
@@ -39,16 +39,8 @@ impl Service {
         Self { state }
     }
 
-    /// Loads on the tracked tasks, so that a client that goes away does not leave half a load behind.
-    async fn load(&self, caller: Caller, request: LoadRequest) -> Result<v1::LoadAgentResponse, Status> {
-        let dispatcher = Arc::clone(&self.state.dispatcher);
-        let load = async move { dispatcher.load(&caller, request).await };
-        let loaded: Result<Arc<LoadedAgent>, Error> = self
-            .state
-            .tasks
-            .spawn(load)
-            .await
-            .unwrap_or_else(|error| Err(Error::internal("loading the agent", error)));
+    async fn load(&self, caller: &Caller, request: LoadRequest) -> Result<v1::LoadAgentResponse, Status> {
+        let loaded = self.state.dispatcher.load(caller, request).await;
         loaded.map(|agent| messages::load_response(&agent)).map_err(|error| status(&error))
     }
 }
@@ -65,7 +57,7 @@ impl WasmRuntime for Service {
         let request = request.into_inner();
         let request = load_request(&request.agent_id, request.manifest, request.wasm_bytes, request.replace)
             .map_err(|error| status(&error))?;
-        self.load(caller, request).await.map(Response::new)
+        self.load(&caller, request).await.map(Response::new)
     }
 
     async fn load_agent_stream(
@@ -74,11 +66,10 @@ impl WasmRuntime for Service {
     ) -> Result<Response<v1::LoadAgentResponse>, Status> {
         let caller = caller(&request)?;
         let mut parts = request.into_inner();
-        let (header, module) =
-            receive_module(&mut parts, self.state.max_module.0, self.state.idle_timeout).await?;
+        let (header, module) = receive_module(&mut parts, self.state.max_module.0).await?;
         let request = load_request(&header.agent_id, header.manifest, module, header.replace)
             .map_err(|error| status(&error))?;
-        self.load(caller, request).await.map(Response::new)
+        self.load(&caller, request).await.map(Response::new)
     }
 
     async fn execute_agent(
@@ -86,9 +77,11 @@ impl WasmRuntime for Service {
         request: Request<v1::ExecuteAgentRequest>,
     ) -> Result<Response<v1::ExecuteAgentResponse>, Status> {
         let caller = caller(&request)?;
+        let deadline = deadline::of(request.metadata());
         let request = request.into_inner();
         let include_logs = request.include_logs;
-        let request = messages::execute_request(request).map_err(|error| status(&error))?;
+        let mut request = messages::execute_request(request).map_err(|error| status(&error))?;
+        deadline::narrow(&mut request.narrowing, deadline);
         // Awaited here and not on a task: a client that goes away takes its execution with it.
         let executed = self.state.dispatcher.execute(&caller, request).await;
         response(executed, include_logs).map(Response::new)
@@ -99,7 +92,9 @@ impl WasmRuntime for Service {
         request: Request<v1::ExecuteAgentRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let caller = caller(&request)?;
+        let deadline = deadline::of(request.metadata());
         let mut request = messages::execute_request(request.into_inner()).map_err(|error| status(&error))?;
+        deadline::narrow(&mut request.narrowing, deadline);
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         request.events = Some(sender);
         let dispatcher = Arc::clone(&self.state.dispatcher);
@@ -220,16 +215,12 @@ fn load_request(
 async fn receive_module(
     parts: &mut Streaming<v1::LoadAgentStreamRequest>,
     limit: u64,
-    idle_timeout: Duration,
 ) -> Result<(v1::LoadAgentHeader, Bytes), Status> {
     use v1::load_agent_stream_request::Part;
     let wrong = |message: String| status(&Error::InvalidRequest { message });
-    let mut next = async || match tokio::time::timeout(idle_timeout, parts.message()).await {
-        Ok(Err(refused)) if refused.code() == Code::OutOfRange => Err(refusals::over_limit(&refused)),
-        Ok(message) => message,
-        Err(_elapsed) => {
-            Err(wrong(format!("no more of the module came for {} ms", idle_timeout.as_millis())))
-        }
+    let mut next = async || match parts.message().await {
+        Err(refused) if refused.code() == Code::OutOfRange => Err(refusals::over_limit(&refused)),
+        message => message,
     };
     let Some(Part::Header(header)) = next().await?.and_then(|message| message.part) else {
         return Err(wrong("the first message of a streamed load must be its `header`".into()));

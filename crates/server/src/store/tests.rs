@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const QUOTA: Quota = Quota { agents: 1_000, bytes: 1 << 30 };
+
 fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
     StoredAgent {
         tenant: "t".into(),
@@ -30,12 +32,12 @@ fn version(text: &str) -> AgentVersion {
 #[test]
 fn what_was_put_is_there_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
-    let store = AgentStore::open(directory.path()).unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Replace).unwrap();
     store.put(&agent("a", "1.10.0", b"two"), b"two", OnConflict::Replace).unwrap();
     store.put(&agent("a", "1.9.0", b"two"), b"two", OnConflict::Replace).unwrap();
     drop(store);
-    let store = AgentStore::open(directory.path()).unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.9.0")));
     assert_eq!(store.get(&tenant(), &id("a"), None).unwrap(), Some(agent("a", "1.9.0", b"two")));
     let listed = store.list(&tenant(), None, 10).unwrap();
@@ -47,7 +49,7 @@ fn what_was_put_is_there_after_reopening() {
 #[test]
 fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
     let directory = tempfile::tempdir().unwrap();
-    let store = AgentStore::open(directory.path()).unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     for text in ["1.0.0", "1.10.0", "1.9.0"] {
         store.put(&agent("a", text, b"m"), b"m", OnConflict::Replace).unwrap();
     }
@@ -64,7 +66,7 @@ fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
 #[test]
 fn a_version_is_stored_with_one_content_unless_it_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
-    let store = AgentStore::open(directory.path()).unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Refuse).unwrap();
     store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Refuse).unwrap();
     let refused = store.put(&agent("a", "1.0.0", b"two"), b"two", OnConflict::Refuse);
@@ -77,7 +79,7 @@ fn a_version_is_stored_with_one_content_unless_it_is_replaced() {
 #[test]
 fn tenants_do_not_see_each_other() {
     let directory = tempfile::tempdir().unwrap();
-    let store = AgentStore::open(directory.path()).unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     store.put(&agent("a", "1.0.0", b"m"), b"m", OnConflict::Replace).unwrap();
     let other: Arc<str> = "other".into();
     assert!(store.get(&other, &id("a"), None).unwrap().is_none());
@@ -88,13 +90,13 @@ fn tenants_do_not_see_each_other() {
 #[test]
 fn what_a_killed_process_left_is_swept_and_a_changed_module_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let store = AgentStore::open(directory.path()).unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     store.put(&agent("a", "1.0.0", b"m"), b"m", OnConflict::Replace).unwrap();
     drop(store);
     let modules = directory.path().join("modules");
     fs::write(modules.join(".tmpAbC"), b"half").unwrap();
     fs::write(modules.join(format!("sha256-{}.wasm", ModuleDigest::of(b"orphan").hex())), b"orphan").unwrap();
-    let store = AgentStore::open(directory.path()).unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     assert_eq!(fs::read_dir(&modules).unwrap().count(), 1);
     fs::write(store.module_path(&ModuleDigest::of(b"m")), b"changed").unwrap();
     assert!(store.module(&ModuleDigest::of(b"m")).is_err());
@@ -103,8 +105,8 @@ fn what_a_killed_process_left_is_swept_and_a_changed_module_is_refused() {
 #[test]
 fn two_servers_cannot_share_a_directory() {
     let directory = tempfile::tempdir().unwrap();
-    let _store = AgentStore::open(directory.path()).unwrap();
-    let error = AgentStore::open(directory.path()).unwrap_err();
+    let _store = AgentStore::open(directory.path(), QUOTA).unwrap();
+    let error = AgentStore::open(directory.path(), QUOTA).unwrap_err();
     assert!(matches!(error, Error::InvalidRequest { .. }), "{error:?}");
 }
 
@@ -131,7 +133,7 @@ proptest! {
     #[test]
     fn the_store_does_what_a_map_would(steps in steps()) {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = AgentStore::open(directory.path()).unwrap();
+        let mut store = AgentStore::open(directory.path(), QUOTA).unwrap();
         let mut model: BTreeMap<(u8, u8), u8> = BTreeMap::new();
         let mut active: BTreeMap<u8, u8> = BTreeMap::new();
         let name = |number: u8| id(&format!("a{number}"));
@@ -163,7 +165,7 @@ proptest! {
                 }
                 Step::Reopen => {
                     drop(store);
-                    store = AgentStore::open(directory.path()).unwrap();
+                    store = AgentStore::open(directory.path(), QUOTA).unwrap();
                 }
             }
             let listed = store.list(&tenant(), None, 100).unwrap();
@@ -177,4 +179,22 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_tenant_stores_no_more_than_its_quota() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path(), Quota { agents: 2, bytes: 10 }).unwrap();
+    let put = |id: &str, module: &[u8]| store.put(&agent(id, "1.0.0", module), module, OnConflict::Replace);
+    put("a", b"123456").unwrap();
+    let refused = put("b", b"654321").unwrap_err();
+    assert!(refused.to_string().contains("more than 10 bytes of modules"), "{refused}");
+    // A module that is there already takes no more room.
+    put("b", b"123456").unwrap();
+    let refused = put("c", b"1").unwrap_err();
+    assert!(refused.to_string().contains("more than 2 versions of agents"), "{refused}");
+    // What replaces an agent is no further one, and others have a quota of their own.
+    put("b", b"1").unwrap();
+    let other = StoredAgent { tenant: "other".into(), ..agent("c", "1.0.0", b"1234567890") };
+    store.put(&other, b"1234567890", OnConflict::Refuse).unwrap();
 }

@@ -3,12 +3,13 @@
 
 use mentat_manifest::{ByteCount, ModuleDigest, escape_untrusted};
 use wasmparser::{
-    ComponentExternalKind, ComponentTypeRef, CompositeInnerType, Encoding, ExternalKind, FuncType,
+    ComponentExternalKind, ComponentTypeRef, CompositeInnerType, Encoding, ExternalKind, FuncType, Instance,
     KnownCustom, Parser, Payload, TypeRef,
 };
 
 use super::{Export, Import, ImportKind, MAX_NAME_CHARS, MemoryInfo, ModuleInfo, Signature, invalid};
 use crate::error::{Error, ModuleProblemKind};
+use crate::runtime::engine::MAX_CORE_INSTANCES_PER_COMPONENT;
 
 /// Imports, and exports, of a module at most; WebAssembly's own limit is a hundred times more.
 const MAX_IMPORTS: usize = 10_000;
@@ -42,6 +43,7 @@ impl ModuleInfo {
             exports: Vec::new(),
             memories: Vec::new(),
             tables: Vec::new(),
+            core_instances: 1,
             functions: 0,
             start: false,
             language: None,
@@ -113,6 +115,11 @@ impl ModuleInfo {
                 }
             }
             Payload::StartSection { .. } => self.start = true,
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    self.count_instance(scan, &instance?);
+                }
+            }
             Payload::ComponentImportSection(section) if scan.depth == 0 => {
                 for import in section {
                     let import = import?;
@@ -203,6 +210,17 @@ impl ModuleInfo {
         };
         let export = Export { name: export.name.to_owned(), kind, signature };
         push_bounded(&mut self.exports, export, MAX_EXPORTS, "exports")
+    }
+
+    /// A nested component can be instantiated any number of times, so one that makes instances counts as the largest.
+    fn count_instance(&mut self, scan: &Scan, instance: &Instance<'_>) {
+        if !matches!(instance, Instance::Instantiate { .. }) {
+            return;
+        }
+        self.core_instances = match scan.depth {
+            0 => self.core_instances.saturating_add(1).min(MAX_CORE_INSTANCES_PER_COMPONENT),
+            _ => MAX_CORE_INSTANCES_PER_COMPONENT,
+        };
     }
 
     fn read_memory(&mut self, memory: wasmparser::MemoryType) {

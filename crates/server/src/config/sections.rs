@@ -1,0 +1,273 @@
+//! The sections of the configuration and their defaults. What each key is for stands in `keys`, for people.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mentat_manifest::{ByteCount, Fuel, Limits};
+use mentat_runtime::security::policy::Rules;
+use serde::{Deserialize, Serialize};
+
+/// Addresses and the data directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Where gRPC is served.
+    pub grpc_listen: SocketAddr,
+    /// Where HTTP is served.
+    pub http_listen: SocketAddr,
+    /// Whether an address that is not loopback may be served without credentials.
+    pub insecure: bool,
+    /// Where agents and compiled code are kept.
+    pub data_dir: PathBuf,
+    /// Bytes of one request at most.
+    pub max_message: ByteCount,
+    /// Milliseconds that a client which is sending may be silent.
+    pub idle_timeout_ms: u64,
+    /// Milliseconds that a new connection may take until its first request.
+    pub header_timeout_ms: u64,
+    /// Connections of each door at most.
+    pub max_connections: u32,
+    /// Bytes of requests that are being read and of replies that are being sent, at most.
+    pub max_in_flight: ByteCount,
+    /// Threads that guests compute on; 0 for as many as the machine has cores.
+    pub guest_threads: u32,
+    /// Milliseconds that running executions are given at shutdown.
+    pub shutdown_grace_ms: u64,
+}
+
+/// Encryption of both doors; paths of PEM files, empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The server's certificate, and those between it and its root.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The roots that clients' certificates are checked against.
+    pub client_ca: PathBuf,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// The keys that are accepted; everybody is let in where there is no credential at all.
+    pub api_keys: Vec<ApiKey>,
+    /// The certificates that are accepted.
+    pub clients: Vec<ClientCertificate>,
+}
+
+/// One accepted key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// What logs call its holder.
+    pub name: String,
+    /// Whom its calls are billed and isolated under.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// SHA-256 of the key, in hexadecimal; the key itself is nowhere in the configuration.
+    pub sha256: String,
+}
+
+impl TlsConfig {
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
+}
+
+impl AuthConfig {
+    /// Whether callers have to say who they are.
+    #[must_use]
+    pub fn wants_credentials(&self) -> bool {
+        !self.api_keys.is_empty() || !self.clients.is_empty()
+    }
+}
+
+/// A client known by its certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// What logs call it.
+    pub name: String,
+    /// Whom its calls are billed and isolated under.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// A DNS name or URI of its certificate's subject alternative names (RFC 5280, section 4.2.1.6).
+    pub san: String,
+}
+
+/// What one tenant may store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Versions of agents.
+    pub agents_per_tenant: u32,
+    /// Bytes of their modules.
+    pub bytes_per_tenant: ByteCount,
+}
+
+/// Budgets of agents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// What an agent gets that asks for nothing.
+    pub defaults: BudgetConfig,
+    /// What no manifest can exceed.
+    pub ceiling: CeilingConfig,
+    /// Bytes of an execution's input at most.
+    pub max_input: ByteCount,
+}
+
+/// The default budget of an execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BudgetConfig {
+    /// Sum of linear memories, in bytes.
+    pub memory: ByteCount,
+    /// Operations.
+    pub fuel: Fuel,
+    /// Wall clock, in milliseconds.
+    pub timeout_ms: u64,
+    /// Bytes of output.
+    pub output: ByteCount,
+    /// Bytes of log.
+    pub log: ByteCount,
+    /// Lines of log.
+    pub log_lines: u32,
+}
+
+/// The largest budget of an execution; the keys are those of the defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CeilingConfig {
+    /// Sum of linear memories, in bytes.
+    pub memory: ByteCount,
+    /// Operations.
+    pub fuel: Fuel,
+    /// Wall clock, in milliseconds.
+    pub timeout_ms: u64,
+    /// Bytes of output.
+    pub output: ByteCount,
+    /// Bytes of log.
+    pub log: ByteCount,
+    /// Lines of log.
+    pub log_lines: u32,
+}
+
+/// What is remembered of executions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExecutionsConfig {
+    /// Finished executions that can still be asked for.
+    pub remembered: u32,
+}
+
+/// The service's own logs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,mentat_runtime=debug`.
+    pub level: String,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            grpc_listen: loopback(50051),
+            http_listen: loopback(8080),
+            insecure: false,
+            data_dir: super::default_data_dir(),
+            max_message: ByteCount(256 << 20),
+            idle_timeout_ms: 60_000,
+            header_timeout_ms: 10_000,
+            max_connections: 1_000,
+            max_in_flight: ByteCount(2 << 30),
+            guest_threads: 0,
+            shutdown_grace_ms: 10_000,
+        }
+    }
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { agents_per_tenant: 1_000, bytes_per_tenant: ByteCount(16 << 30) }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            defaults: BudgetConfig::default(),
+            ceiling: CeilingConfig::default(),
+            max_input: Rules::default().max_input,
+        }
+    }
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        let limits = Limits::DEFAULT;
+        Self {
+            memory: limits.memory_bytes,
+            fuel: limits.fuel,
+            timeout_ms: milliseconds(limits.timeout),
+            output: limits.output_bytes,
+            log: limits.log_bytes,
+            log_lines: limits.log_lines,
+        }
+    }
+}
+
+impl Default for CeilingConfig {
+    fn default() -> Self {
+        let limits = Limits::CEILING;
+        Self {
+            memory: limits.memory_bytes,
+            fuel: limits.fuel,
+            timeout_ms: milliseconds(limits.timeout),
+            output: limits.output_bytes,
+            log: limits.log_bytes,
+            log_lines: limits.log_lines,
+        }
+    }
+}
+
+impl Default for ExecutionsConfig {
+    fn default() -> Self {
+        Self { remembered: 10_000 }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn default_tenant() -> String {
+    "default".into()
+}

@@ -1,0 +1,222 @@
+//! Bodies on their way. A request's is counted as it comes and not waited for when it stops coming; a reply's is handed
+//! over in slices, so that it is known when nobody takes it, and given up then.
+
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use mentat_runtime::error::Error;
+use parking_lot::Mutex;
+use tokio::time::Sleep;
+
+use super::connection::InFlight;
+use super::traffic::Charge;
+
+/// Bytes of a reply that are handed over at once; a reply that is no longer is not watched.
+const REPLY_SLICE_BYTES: usize = 64 << 10;
+
+/// Why a body does not come.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// There are too many bytes on their way already.
+    #[error("this server is reading and sending as much as it can hold; try again later")]
+    Busy,
+    /// The client has stopped sending.
+    #[error("no more of the body came for {} ms", .0.as_millis())]
+    Silent(Duration),
+    /// The connection is gone, or broke the protocol.
+    #[error("the connection ended in the middle of the body")]
+    Gone(#[source] hyper::Error),
+}
+
+impl BodyError {
+    /// The reason among the causes of what a framework makes of it.
+    pub(crate) fn among<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            cause = error.source();
+        }
+        None
+    }
+
+    /// What the client is told.
+    pub(crate) fn to_error(&self) -> Error {
+        match self {
+            Self::Busy => {
+                Error::Overloaded { message: self.to_string(), retry_after: Duration::from_secs(1) }
+            }
+            Self::Silent(_) => Error::InvalidRequest { message: self.to_string() },
+            Self::Gone(_) => Error::Cancelled,
+        }
+    }
+}
+
+/// A request's body.
+pub(crate) struct RequestBody {
+    inner: Incoming,
+    charge: Arc<Charge>,
+    idle_timeout: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, charge: Arc<Charge>, idle_timeout: Duration) -> Self {
+        Self { inner, charge, idle_timeout, silence: None }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let idle_timeout = self.idle_timeout;
+        match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.silence = None;
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                let fits = self.charge.try_add(bytes);
+                Poll::Ready(Some(if fits { Ok(frame) } else { Err(BodyError::Busy) }))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Gone(error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
+                match silence.as_mut().poll(context) {
+                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Silent(idle_timeout)))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A reply's body. The transport asks for the next slice only when it could pass the last one on.
+pub(crate) struct ReplyBody<B> {
+    inner: B,
+    /// There once the reply proved to be long.
+    held: Option<Arc<Mutex<Held>>>,
+    /// The request's place among those of its connection, until the reply is sent.
+    request: InFlight,
+}
+
+/// The part of a long reply that is not yet sent.
+#[derive(Debug)]
+pub(super) struct Held {
+    rest: Bytes,
+    asked: Instant,
+    given_up: bool,
+    charge: Arc<Charge>,
+}
+
+impl Held {
+    /// Gives the reply up if nothing of it was taken for that long; answers whether it is given up.
+    pub(super) fn give_up_after(&mut self, patience: Duration) -> bool {
+        if !self.given_up && self.asked.elapsed() > patience {
+            self.charge.remove(self.rest.len());
+            self.rest = Bytes::new();
+            self.given_up = true;
+        }
+        self.given_up
+    }
+
+    fn slice(&mut self) -> Option<Bytes> {
+        self.asked = Instant::now();
+        let length = self.rest.len().min(REPLY_SLICE_BYTES);
+        Some(self.rest.split_to(length)).filter(|slice| !slice.is_empty())
+    }
+}
+
+impl<B> ReplyBody<B> {
+    pub(super) fn new(inner: B, request: InFlight) -> Self {
+        Self { inner, held: None, request }
+    }
+
+    /// Keeps a long piece, and answers its first slice.
+    fn hold(&mut self, piece: Bytes) -> Bytes {
+        self.request.charge().add(piece.len());
+        let held = self.held.get_or_insert_with(|| {
+            let charge = Arc::clone(self.request.charge());
+            let held = Held { rest: Bytes::new(), asked: Instant::now(), given_up: false, charge };
+            let held = Arc::new(Mutex::new(held));
+            self.request.watch(&held);
+            held
+        });
+        let mut held = held.lock();
+        held.rest = piece;
+        held.slice().unwrap_or_default()
+    }
+}
+
+impl<B> Body for ReplyBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(held) = &self.held {
+            let mut held = held.lock();
+            if held.given_up {
+                return Poll::Ready(Some(Err("the client did not take the reply".into())));
+            }
+            if let Some(slice) = held.slice() {
+                return Poll::Ready(Some(Ok(Frame::data(slice))));
+            }
+        }
+        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(Some(frame)) => frame.map_err(Into::into)?,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(piece) if piece.len() > REPLY_SLICE_BYTES => Frame::data(self.hold(piece)),
+            Ok(piece) => Frame::data(piece),
+            Err(trailers) => trailers,
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.unsent() == 0 && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (unsent, inner) = (self.unsent(), self.inner.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(unsent));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(unsent));
+        }
+        hint
+    }
+}
+
+impl<B> ReplyBody<B> {
+    fn unsent(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.lock().rest.len() as u64)
+    }
+}

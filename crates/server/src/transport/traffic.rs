@@ -1,0 +1,80 @@
+//! How many bytes of bodies are on their way: requests that are being read or worked on, replies that are being sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mentat_manifest::ByteCount;
+
+/// The bytes on their way, over all connections.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    limit: u64,
+    bytes: AtomicU64,
+}
+
+/// What one request has on its way; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    traffic: Arc<Traffic>,
+    bytes: AtomicU64,
+}
+
+impl Traffic {
+    pub(crate) fn new(limit: ByteCount) -> Arc<Self> {
+        Arc::new(Self { limit: limit.0, bytes: AtomicU64::new(0) })
+    }
+
+    /// Bytes on their way now.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Charge {
+    pub(super) fn new(traffic: &Arc<Traffic>) -> Self {
+        Self { traffic: Arc::clone(traffic), bytes: AtomicU64::new(0) }
+    }
+
+    /// Counts bytes that are about to be kept, unless they would be too many.
+    pub(super) fn try_add(&self, bytes: usize) -> bool {
+        let before = self.traffic.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        before.saturating_add(bytes as u64) <= self.traffic.limit
+    }
+
+    /// Counts bytes that are there already.
+    pub(super) fn add(&self, bytes: usize) {
+        self.try_add(bytes);
+    }
+
+    /// Counts bytes that are gone again.
+    pub(super) fn remove(&self, bytes: usize) {
+        self.traffic.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.traffic.bytes.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_is_on_its_way_and_gives_it_back() {
+        let traffic = Traffic::new(ByteCount(10));
+        let first = Charge::new(&traffic);
+        assert!(first.try_add(6));
+        let second = Charge::new(&traffic);
+        assert!(!second.try_add(6));
+        drop(second);
+        first.remove(2);
+        assert!(first.try_add(6));
+        drop(first);
+        assert_eq!(traffic.bytes(), 0);
+    }
+}
