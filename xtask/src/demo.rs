@@ -54,7 +54,7 @@ struct Row {
 /// # Errors
 /// The first step that fails, with what its program wrote. The server is stopped first.
 pub(crate) fn demo() -> anyhow::Result<()> {
-    let program = build_program()?;
+    let program = build_program(&["build", "--package", "mentat"])?;
     let names: Vec<String> = SHOWN.iter().map(|(agent, ..)| (*agent).to_owned()).collect();
     agents::build(&names)?;
     let server = announced("starting `mentat serve`", || Server::start(&program))?;
@@ -127,15 +127,18 @@ fn print_table(rows: &[Row]) {
 ///
 /// # Errors
 /// It does not build.
-pub(crate) fn build_program() -> anyhow::Result<PathBuf> {
+pub(crate) fn build_program(cargo_arguments: &[&str]) -> anyhow::Result<PathBuf> {
     announced("building `mentat` (some minutes, the first time)", || {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--locked", "--package", "mentat", "--message-format=json-render-diagnostics"]);
+        cargo.args(cargo_arguments).args(["--locked", "--message-format=json-render-diagnostics"]);
         let messages = run(cargo.current_dir(workspace()))?;
         let messages = String::from_utf8_lossy(&messages).into_owned();
         let mut programs = messages.lines().filter_map(|line| {
             let message: Value = serde_json::from_str(line).ok()?;
-            Some(PathBuf::from(message.get("executable")?.as_str()?))
+            let is_program = message["target"]["name"] == "mentat"
+                && message["target"]["kind"][0] == "bin"
+                && message["profile"]["test"] == false;
+            is_program.then(|| message["executable"].as_str().map(PathBuf::from))?
         });
         programs.next_back().context("cargo built no program")
     })

@@ -124,7 +124,9 @@ fn api_docs(_: &Toolchains) -> anyhow::Result<()> {
 }
 
 fn follow_documents(toolchains: &Toolchains) -> anyhow::Result<()> {
-    documents::follow(toolchains, &demo::build_program()?)
+    // As the tests have built it, with the same features of everything it is made of.
+    let program = demo::build_program(&["test", "--workspace", "--test", "all", "--no-run"])?;
+    documents::follow(toolchains, &program)
 }
 
 fn cargo(arguments: &[&str]) -> Command {
