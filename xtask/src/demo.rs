@@ -135,10 +135,11 @@ pub(crate) fn build_program(cargo_arguments: &[&str]) -> anyhow::Result<PathBuf>
         let messages = String::from_utf8_lossy(&messages).into_owned();
         let mut programs = messages.lines().filter_map(|line| {
             let message: Value = serde_json::from_str(line).ok()?;
-            let is_program = message["target"]["name"] == "mentat"
-                && message["target"]["kind"][0] == "bin"
-                && message["profile"]["test"] == false;
-            is_program.then(|| message["executable"].as_str().map(PathBuf::from))?
+            let is = |what: &str, expected: Value| message.pointer(what) == Some(&expected);
+            let is_program = is("/target/name", "mentat".into())
+                && is("/target/kind/0", "bin".into())
+                && is("/profile/test", false.into());
+            is_program.then(|| message.get("executable")?.as_str().map(PathBuf::from))?
         });
         programs.next_back().context("cargo built no program")
     })

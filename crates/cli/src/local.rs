@@ -6,11 +6,16 @@ use std::sync::Arc;
 use mentat_manifest::{ByteCount, Metering};
 use mentat_runtime::error::Error;
 use mentat_runtime::security::policy::Rules;
-use mentat_runtime::{Allocator, Compiler, EngineConfig, Runtime, RuntimeConfig};
+use mentat_runtime::{Allocator, CompileConfig, Compiler, EngineConfig, Runtime, RuntimeConfig};
 
 use crate::environment;
 use crate::output::{self, Failure};
 use crate::source::AgentSource;
+
+/// More patience than a service has for strangers: the user waits for their own module, sees that it is being compiled,
+/// and can end that. A C++ compiler as a module takes minutes on a small machine.
+const COMPILE_TIMEOUT_MS: u64 = 600_000;
+const COMPILE_CPU_SECONDS: u64 = 1_200;
 
 /// A runtime that executes, and keeps what it compiles in `cache`, or in the user's cache directory.
 ///
@@ -64,7 +69,12 @@ fn config(memory: ByteCount) -> RuntimeConfig {
         max_memory: memory,
         ..EngineConfig::default()
     };
-    RuntimeConfig { engine, ..RuntimeConfig::default() }
+    let compile = CompileConfig {
+        timeout_ms: COMPILE_TIMEOUT_MS,
+        cpu_seconds: COMPILE_CPU_SECONDS,
+        ..CompileConfig::default()
+    };
+    RuntimeConfig { engine, compile, ..RuntimeConfig::default() }
 }
 
 #[cfg(test)]

@@ -16,14 +16,6 @@ pub const ECHO: &str = r#"(module
 pub const LOOP: &str = r#"(module (memory (export "memory") 1)
   (func (export "process") (result i32) (loop (br 0)) (i32.const 0)))"#;
 
-/// Computes and calls the host without end.
-pub const LOOP_WITH_CALLS: &str = r#"(module
-  (import "mentat" "read_input" (func $read (param i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (func (export "process") (result i32)
-    (loop (drop (call $read (i32.const 0) (i32.const 0))) (br 0))
-    (i32.const 0)))"#;
-
 /// Traps in a function called `inner_function`.
 pub const TRAP: &str = r#"(module (memory (export "memory") 1)
   (func $inner_function unreachable)

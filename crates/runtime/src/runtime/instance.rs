@@ -22,6 +22,9 @@ use crate::security::policy::Grant;
 
 /// Host memory that one WASI call may take for copies and subscriptions, beyond input and output.
 const HOST_CALL_BYTES: usize = 8 << 20;
+/// Fuel after which a guest settles its account, about a millisecond of computing: what is told of one that was cut off
+/// is true to this much.
+const FUEL_SLICE: u64 = 1_000_000;
 /// What a component's `err` ends with; its text is the last log line.
 const EXIT_COMPONENT_ERROR: i32 = 1;
 
@@ -92,7 +95,9 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
     store.epoch_deadline_async_yield_and_update(1);
     store.set_epoch_deadline(1);
     if module.metering() == Metering::Fuel {
-        store.set_fuel(limits.fuel.0).map_err(|error| Error::internal("setting the fuel", error))?;
+        let failed = |error| Error::internal("setting the fuel", error);
+        store.set_fuel(limits.fuel.0).map_err(failed)?;
+        store.fuel_async_yield_interval(Some(FUEL_SLICE)).map_err(failed)?;
     }
     // A component's input and output are copied through the host, whole: what a guest can hold is let through,
     // so that output over its limit is told as that.
