@@ -155,6 +155,7 @@ const ROOMS: &[Room] = &[
             // Why a body does not come, and who is at the other end.
             "crate::telemetry::Levels",
             "crate::transport::BodyError",
+            "crate::transport::Charge",
             "crate::transport::Peer",
         ],
         crates: None,

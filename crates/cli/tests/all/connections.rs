@@ -6,11 +6,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use mentat_proto::v1::LoadAgentStreamRequest;
+use mentat_proto::v1::wasm_runtime_client::WasmRuntimeClient;
 use serde_json::Value;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::guests::{ECHO, manifest_with};
+use crate::guests::{ECHO, LOOP, manifest_with};
 use crate::server::{Server, eventually, execute};
 
 /// Longest wait for a server to act; the machine may be busy with other tests.
@@ -98,31 +99,73 @@ async fn more_bytes_than_the_server_holds_are_refused_until_there_is_room_again(
     eventually("room", async || post().is_ok_and(|response| response.status() == 200)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reply_that_nobody_reads_is_given_up() {
+/// Answers with 32 MiB that nobody had to send.
+const GENEROUS: &str = r#"(module
+  (import "mentat" "write_output" (func $write (param i32 i32) (result i32)))
+  (memory (export "memory") 512)
+  (func (export "process") (result i32)
+    (memory.fill (i32.const 0) (i32.const 120) (i32.const 33554432))
+    (call $write (i32.const 0) (i32.const 33554432))))"#;
+
+/// A server with room for one such answer and no more, that does not wait for long.
+async fn server_with_little_room() -> Server {
     let server = Server::with(&["server.max_in_flight=40MB", "server.idle_timeout_ms=500"]);
     let wasm = "  memory: { maximum: 100 }\n  fuel: 10000000000\n";
-    // Answers with 32 MiB that nobody had to send.
-    let generous = r#"(module
-      (import "mentat" "write_output" (func $write (param i32 i32) (result i32)))
-      (memory (export "memory") 512)
-      (func (export "process") (result i32)
-        (memory.fill (i32.const 0) (i32.const 120) (i32.const 33554432))
-        (call $write (i32.const 0) (i32.const 33554432))))"#;
-    server.load_as(&manifest_with("a.generous", "1.0.0", wasm), generous).await.unwrap();
+    server.load_as(&manifest_with("a.generous", "1.0.0", wasm), GENEROUS).await.unwrap();
     server.load_as(&manifest_with("a.echo", "1.0.0", wasm), ECHO).await.unwrap();
+    server
+}
+
+async fn there_comes_to_be_room(server: &Server) {
+    eventually("the answer", async || server.metric("server_in_flight_bytes") >= f64::from(32 << 20)).await;
+    eventually("room", async || server.metric("server_in_flight_bytes") < f64::from(1 << 20)).await;
+    let large = vec![b'x'; 16 << 20];
+    server.client().await.execute_agent(execute("a.echo", large)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_nobody_reads_is_given_up() {
+    let server = server_with_little_room().await;
     let mut unread = connect(&server.http);
     let head = "POST /v1/agents/a.generous/execute HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
     unread.write_all(head.as_bytes()).unwrap();
     let mut first = [0; 12];
     unread.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
-    // There is no room beside the reply, until it is given up.
-    let large = vec![b'x'; 16 << 20];
-    let mut client = server.client().await;
-    eventually("room", async || client.execute_agent(execute("a.echo", large.clone())).await.is_ok()).await;
+    there_comes_to_be_room(&server).await;
     let read = read_to_close(unread);
     assert!(read.len() < 32 << 20, "the whole reply came: {} bytes", read.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_for_which_a_grpc_client_makes_no_room_is_given_up() {
+    let server = server_with_little_room().await;
+    let endpoint = tonic::transport::Endpoint::from_shared(server.grpc.clone()).unwrap();
+    for window in [0, 1 << 16] {
+        // The window that stays at that: nobody reads what fills it.
+        let channel = endpoint.clone().initial_stream_window_size(window).connect().await.unwrap();
+        let mut client = WasmRuntimeClient::new(channel);
+        let unread = tokio::spawn(async move {
+            let answer = client.execute_agent_stream(execute("a.generous", "")).await;
+            std::future::pending::<()>().await;
+            drop(answer);
+        });
+        there_comes_to_be_room(&server).await;
+        unread.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_silent_for_long_is_not_given_up() {
+    let server = Server::with(&["server.header_timeout_ms=400", "server.idle_timeout_ms=400"]);
+    let limits = "  timeout_ms: 2500\n  fuel: 1000000000000\n";
+    server.load_as(&manifest_with("a.long", "1.0.0", limits), LOOP).await.unwrap();
+    let mut client = server.client().await;
+    let mut events = client.execute_agent_stream(execute("a.long", "")).await.unwrap().into_inner();
+    let status = events.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let status = client.execute_agent(execute("a.long", "")).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "server.header_timeout_ms",
-        "Milliseconds that a new connection may take until its first request, the TLS handshake included.",
+        "Milliseconds until a request's header must be there: on a new connection, the TLS handshake included, and on one of HTTP/1 that is kept.",
     ),
     key("server.max_connections", "Connections of each door at most; further ones wait to be accepted."),
     key(

@@ -22,6 +22,7 @@ use super::status::{execution_status, status};
 use crate::dispatch::{Executed, LoadRequest};
 use crate::door::DoorState;
 use crate::registry::OnConflict;
+use crate::transport::Charge;
 
 /// Log lines that may wait for a slow reader of a stream; the rest is lost to it, not to the outcome.
 const EVENT_BUFFER: usize = 256;
@@ -77,13 +78,14 @@ impl WasmRuntime for Service {
         request: Request<v1::ExecuteAgentRequest>,
     ) -> Result<Response<v1::ExecuteAgentResponse>, Status> {
         let caller = caller(&request)?;
-        let deadline = deadline::of(request.metadata());
+        let (charge, deadline) = (charge(&request), deadline::of(request.metadata()));
         let request = request.into_inner();
         let include_logs = request.include_logs;
         let mut request = messages::execute_request(request).map_err(|error| status(&error))?;
         deadline::narrow(&mut request.narrowing, deadline);
         // Awaited here and not on a task: a client that goes away takes its execution with it.
         let executed = self.state.dispatcher.execute(&caller, request).await;
+        count(charge.as_deref(), &executed);
         response(executed, include_logs).map(Response::new)
     }
 
@@ -92,13 +94,17 @@ impl WasmRuntime for Service {
         request: Request<v1::ExecuteAgentRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let caller = caller(&request)?;
-        let deadline = deadline::of(request.metadata());
+        let (charge, deadline) = (charge(&request), deadline::of(request.metadata()));
         let mut request = messages::execute_request(request.into_inner()).map_err(|error| status(&error))?;
         deadline::narrow(&mut request.narrowing, deadline);
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         request.events = Some(sender);
         let dispatcher = Arc::clone(&self.state.dispatcher);
-        let execution = async move { dispatcher.execute(&caller, request).await };
+        let execution = async move {
+            let executed = dispatcher.execute(&caller, request).await;
+            count(charge.as_deref(), &executed);
+            executed
+        };
         let events = events::tell(&self.state.tasks, receiver, execution).map(|told| {
             let event = match told {
                 Told::Log(line) => v1::execute_agent_event::Event::Log(messages::log_line(line)),
@@ -245,6 +251,18 @@ async fn receive_module(
         return Err(wrong(format!("{} bytes came, the header said {}", module.len(), header.total_bytes)));
     }
     Ok((header, module.freeze()))
+}
+
+/// Where the request's reply is counted among what is on its way.
+fn charge<T>(request: &Request<T>) -> Option<Arc<Charge>> {
+    request.extensions().get().cloned()
+}
+
+/// Counts an output from when it is there, and not from when the client begins to take it.
+fn count(charge: Option<&Charge>, executed: &Executed) {
+    if let (Some(charge), Ok(answer)) = (charge, &executed.outcome.result) {
+        charge.add(answer.output.len());
+    }
 }
 
 fn response(executed: Executed, include_logs: bool) -> Result<v1::ExecuteAgentResponse, Status> {

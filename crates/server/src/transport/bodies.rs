@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::connection::InFlight;
 use super::traffic::Charge;
 
-/// Bytes of a reply that are handed over at once; a reply that is no longer is not watched.
+/// Bytes of a reply that are handed over at once.
 const REPLY_SLICE_BYTES: usize = 64 << 10;
 
 /// Why a body does not come.
@@ -112,58 +112,54 @@ impl Body for RequestBody {
 
 /// A reply's body. The transport asks for the next slice only when it could pass the last one on.
 pub(crate) struct ReplyBody<B> {
-    inner: B,
-    /// There once the reply proved to be long.
-    held: Option<Arc<Mutex<Held>>>,
+    held: Arc<Mutex<Held<B>>>,
     /// The request's place among those of its connection, until the reply is sent.
-    request: InFlight,
+    _request: InFlight,
 }
 
-/// The part of a long reply that is not yet sent.
+/// The part of a reply that is not yet sent.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Held<B> {
+    /// Gone once the reply was given up.
+    inner: Option<B>,
     rest: Bytes,
-    asked: Instant,
-    given_up: bool,
+    /// Since when there was something for the client, and the transport did not come for it.
+    untaken: Option<Instant>,
     charge: Arc<Charge>,
 }
 
-impl Held {
-    /// Gives the reply up if nothing of it was taken for that long; answers whether it is given up.
-    pub(super) fn give_up_after(&mut self, patience: Duration) -> bool {
-        if !self.given_up && self.asked.elapsed() > patience {
-            self.charge.remove(self.rest.len());
-            self.rest = Bytes::new();
-            self.given_up = true;
-        }
-        self.given_up
-    }
+/// A reply that may be given up.
+pub(super) trait GiveUp: Send {
+    /// Gives the reply up if the client has left it for that long; answers whether it is given up.
+    fn give_up_after(&mut self, patience: Duration) -> bool;
+}
 
-    fn slice(&mut self) -> Option<Bytes> {
-        self.asked = Instant::now();
-        let length = self.rest.len().min(REPLY_SLICE_BYTES);
-        Some(self.rest.split_to(length)).filter(|slice| !slice.is_empty())
+impl<B: Send> GiveUp for Held<B> {
+    fn give_up_after(&mut self, patience: Duration) -> bool {
+        if self.inner.is_some() && self.untaken.is_some_and(|since| since.elapsed() > patience) {
+            self.inner = None;
+            self.rest = Bytes::new();
+            self.charge.remove_all();
+        }
+        self.inner.is_none()
     }
 }
 
-impl<B> ReplyBody<B> {
-    pub(super) fn new(inner: B, request: InFlight) -> Self {
-        Self { inner, held: None, request }
+impl<B> Held<B> {
+    fn slice(&mut self) -> Bytes {
+        self.rest.split_to(self.rest.len().min(REPLY_SLICE_BYTES))
     }
+}
 
-    /// Keeps a long piece, and answers its first slice.
-    fn hold(&mut self, piece: Bytes) -> Bytes {
-        self.request.charge().add(piece.len());
-        let held = self.held.get_or_insert_with(|| {
-            let charge = Arc::clone(self.request.charge());
-            let held = Held { rest: Bytes::new(), asked: Instant::now(), given_up: false, charge };
-            let held = Arc::new(Mutex::new(held));
-            self.request.watch(&held);
-            held
-        });
-        let mut held = held.lock();
-        held.rest = piece;
-        held.slice().unwrap_or_default()
+impl<B: Body + Send + 'static> ReplyBody<B> {
+    pub(super) fn new(inner: B, request: InFlight) -> Self {
+        let charge = Arc::clone(request.charge());
+        // What a door does not say the length of, it has counted by itself.
+        charge.add(usize::try_from(inner.size_hint().lower()).unwrap_or(usize::MAX));
+        let untaken = Some(Instant::now());
+        let held = Arc::new(Mutex::new(Held { inner: Some(inner), rest: Bytes::new(), untaken, charge }));
+        request.watch(&held);
+        Self { held, _request: request }
     }
 }
 
@@ -176,47 +172,47 @@ where
     type Error = Box<dyn StdError + Send + Sync>;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(held) = &self.held {
-            let mut held = held.lock();
-            if held.given_up {
-                return Poll::Ready(Some(Err("the client did not take the reply".into())));
-            }
-            if let Some(slice) = held.slice() {
-                return Poll::Ready(Some(Ok(Frame::data(slice))));
+        let mut guard = self.held.lock();
+        let held = &mut *guard;
+        let Some(inner) = &mut held.inner else {
+            return Poll::Ready(Some(Err("the client did not take the reply".into())));
+        };
+        if held.rest.is_empty() {
+            let frame = match Pin::new(inner).poll_frame(context) {
+                Poll::Ready(Some(frame)) => frame.map_err(Into::into)?,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    // Now it is for us to say something.
+                    held.untaken = None;
+                    return Poll::Pending;
+                }
+            };
+            match frame.into_data() {
+                Ok(piece) => held.rest = piece,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
-        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
-            Poll::Ready(Some(frame)) => frame.map_err(Into::into)?,
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => return Poll::Pending,
-        };
-        Poll::Ready(Some(Ok(match frame.into_data() {
-            Ok(piece) if piece.len() > REPLY_SLICE_BYTES => Frame::data(self.hold(piece)),
-            Ok(piece) => Frame::data(piece),
-            Err(trailers) => trailers,
-        })))
+        held.untaken = Some(Instant::now());
+        Poll::Ready(Some(Ok(Frame::data(held.slice()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.unsent() == 0 && self.inner.is_end_stream()
+        let held = self.held.lock();
+        held.rest.is_empty() && held.inner.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (unsent, inner) = (self.unsent(), self.inner.size_hint());
+        let held = self.held.lock();
+        let Some(inner) = &held.inner else { return SizeHint::new() };
+        let (unsent, inner) = (held.rest.len() as u64, inner.size_hint());
         let mut hint = SizeHint::new();
         hint.set_lower(inner.lower().saturating_add(unsent));
         if let Some(upper) = inner.upper() {
             hint.set_upper(upper.saturating_add(unsent));
         }
         hint
-    }
-}
-
-impl<B> ReplyBody<B> {
-    fn unsent(&self) -> u64 {
-        self.held.as_ref().map_or(0, |held| held.lock().rest.len() as u64)
     }
 }

@@ -1,10 +1,11 @@
 //! One connection, from its handshake to its end: requests go to the door's service, and a connection that is of no use
 //! is closed.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
 use super::TransportLimits;
-use super::bodies::{Held, ReplyBody, RequestBody};
+use super::bodies::{GiveUp, ReplyBody, RequestBody};
 use super::listener::Protocol;
 use super::tls::Peer;
 use super::traffic::Charge;
@@ -32,20 +33,21 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
 /// What is known of one connection while it lives.
-#[derive(Debug)]
 struct Activity {
     requests: AtomicUsize,
     served: AtomicBool,
     since: Mutex<Instant>,
     /// HTTP/1 cannot give up one reply without the connection.
     http1: AtomicBool,
-    replies: Mutex<Vec<Weak<Mutex<Held>>>>,
+    /// By the number of their request.
+    replies: Mutex<HashMap<u64, Arc<Mutex<dyn GiveUp>>>>,
+    next: AtomicU64,
 }
 
 /// A request between its arrival and the end of its reply.
-#[derive(Debug)]
 pub(super) struct InFlight {
     activity: Arc<Activity>,
+    number: u64,
     charge: Arc<Charge>,
 }
 
@@ -68,6 +70,7 @@ impl Activity {
             since: Mutex::new(Instant::now()),
             http1: AtomicBool::new(false),
             replies: Mutex::default(),
+            next: AtomicU64::new(0),
         }
     }
 
@@ -75,16 +78,15 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.served.store(true, Ordering::Relaxed);
         self.http1.store(version < Version::HTTP_2, Ordering::Relaxed);
-        InFlight { activity: Arc::clone(self), charge: Arc::new(charge) }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        InFlight { activity: Arc::clone(self), number, charge: Arc::new(charge) }
     }
 
     fn judge(&self, limits: &TransportLimits) -> Verdict {
         let mut given_up = false;
-        self.replies.lock().retain(|reply| {
-            let Some(reply) = reply.upgrade() else { return false };
+        for reply in self.replies.lock().values() {
             given_up |= reply.lock().give_up_after(limits.idle_timeout);
-            true
-        });
+        }
         if given_up && self.http1.load(Ordering::Relaxed) {
             return Verdict::Stuck;
         }
@@ -100,14 +102,16 @@ impl InFlight {
         &self.charge
     }
 
-    /// Has a long reply given up when nobody takes it.
-    pub(super) fn watch(&self, reply: &Arc<Mutex<Held>>) {
-        self.activity.replies.lock().push(Arc::downgrade(reply));
+    /// Has a reply given up when nobody takes it.
+    pub(super) fn watch<R: GiveUp + 'static>(&self, reply: &Arc<Mutex<R>>) {
+        let reply: Arc<Mutex<dyn GiveUp>> = Arc::clone(reply) as _;
+        self.activity.replies.lock().insert(self.number, reply);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.activity.replies.lock().remove(&self.number);
         *self.activity.since.lock() = Instant::now();
         self.activity.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -133,7 +137,9 @@ pub(super) async fn serve<S, B>(
         hyper::service::service_fn(move |request: Request<Incoming>| {
             let in_flight = activity.begin(request.version(), Charge::new(&limits.traffic));
             let charge = Arc::clone(in_flight.charge());
-            let mut request = request.map(|body| RequestBody::new(body, charge, limits.idle_timeout));
+            let mut request =
+                request.map(|body| RequestBody::new(body, Arc::clone(&charge), limits.idle_timeout));
+            request.extensions_mut().insert(charge);
             if let Some(peer) = &peer {
                 request.extensions_mut().insert(peer.clone());
             }

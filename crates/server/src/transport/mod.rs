@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) use bodies::BodyError;
 pub(crate) use listener::{Listener, Protocol};
 pub(crate) use tls::{Peer, acceptor};
-pub(crate) use traffic::Traffic;
+pub(crate) use traffic::{Charge, Traffic};
 
 /// What connections of both doors have in common.
 #[derive(Clone, Debug)]

@@ -12,9 +12,10 @@ pub(crate) struct Traffic {
     bytes: AtomicU64,
 }
 
-/// What one request has on its way; given back when dropped.
+/// What one request has on its way, its reply included; given back when dropped. Doors find it among the request's
+/// extensions, to count what the transport cannot see.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(crate) struct Charge {
     traffic: Arc<Traffic>,
     bytes: AtomicU64,
 }
@@ -43,20 +44,19 @@ impl Charge {
     }
 
     /// Counts bytes that are there already.
-    pub(super) fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         self.try_add(bytes);
     }
 
-    /// Counts bytes that are gone again.
-    pub(super) fn remove(&self, bytes: usize) {
-        self.traffic.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    /// Gives everything back.
+    pub(super) fn remove_all(&self) {
+        self.traffic.bytes.fetch_sub(self.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.traffic.bytes.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.remove_all();
     }
 }
 
@@ -72,8 +72,9 @@ mod tests {
         let second = Charge::new(&traffic);
         assert!(!second.try_add(6));
         drop(second);
-        first.remove(2);
-        assert!(first.try_add(6));
+        first.remove_all();
+        assert!(first.try_add(10));
+        first.add(5);
         drop(first);
         assert_eq!(traffic.bytes(), 0);
     }
