@@ -46,7 +46,7 @@ pub struct ServerConfig {
     pub tls: TlsConfig,
     /// Who may call.
     pub auth: AuthConfig,
-    /// What a tenant may store.
+    /// What is kept of agents.
     pub registry: RegistryConfig,
     /// Budgets of agents.
     pub limits: LimitsConfig,

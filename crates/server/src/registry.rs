@@ -3,6 +3,7 @@
 //! memory can always be made again from it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -24,6 +25,10 @@ pub struct Registry {
     store: Arc<AgentStore>,
     runtime: Arc<Runtime>,
     rules: Rules,
+    /// Agents that are kept in memory.
+    in_memory: usize,
+    /// Counts what is asked for, so that the least recently used is known.
+    clock: AtomicU64,
     loaded: RwLock<HashMap<AgentKey, Arc<LoadedAgent>>>,
     /// Whose turn it is to bring an agent into memory.
     opening: Mutex<HashMap<AgentKey, Weak<tokio::sync::Mutex<()>>>>,
@@ -42,16 +47,26 @@ pub struct LoadedAgent {
     pub origin: CodeOrigin,
     /// Its own places, where its manifest sets `resources.max_concurrent`.
     pub places: Option<Pool>,
+    /// When it was last asked for, on the registry's own clock.
+    used: AtomicU64,
 }
 
 type AgentKey = (Arc<str>, AgentId, AgentVersion);
 
 impl Registry {
-    /// A registry over a store.
+    /// A registry over a store, with at most `in_memory` agents in memory besides those that execute.
     #[must_use]
-    pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules) -> Self {
+    pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules, in_memory: usize) -> Self {
         runtime.forget_all_but(&store.modules());
-        Self { store, runtime, rules, loaded: RwLock::default(), opening: Mutex::default() }
+        Self {
+            store,
+            runtime,
+            rules,
+            in_memory,
+            clock: AtomicU64::new(0),
+            loaded: RwLock::default(),
+            opening: Mutex::default(),
+        }
     }
 
     /// Compiles, checks and stores an agent, and makes it the active version. When this answers, the
@@ -124,16 +139,16 @@ impl Registry {
             None => self.store.active(&caller.tenant, id).ok_or_else(|| not_found(id, None))?,
         };
         let key = (Arc::clone(&caller.tenant), id.clone(), version);
-        if let Some(agent) = self.loaded.read().get(&key) {
-            return Ok(Arc::clone(agent));
+        if let Some(agent) = self.in_memory(&key) {
+            return Ok(agent);
         }
         // One reads the module, the others wait for it.
         let turn = self.turn(&key);
         let _turn = turn.lock().await;
         // Again whenever the agent was replaced while it was made ready.
         loop {
-            if let Some(agent) = self.loaded.read().get(&key) {
-                return Ok(Arc::clone(agent));
+            if let Some(agent) = self.in_memory(&key) {
+                return Ok(agent);
             }
             let stored = self.describe(caller, id, Some(&key.2))?;
             let store = Arc::clone(&self.store);
@@ -259,8 +274,26 @@ impl Registry {
             current.is_some_and(|known| known.module == ours.module && known.manifest == ours.manifest);
         if same {
             loaded.insert(key(ours), Arc::clone(agent));
+            self.touch(agent);
+        }
+        while loaded.len() > self.in_memory {
+            // One that executes stays: its own places are counted in it.
+            let idle = loaded.iter().filter(|(_, agent)| Arc::strong_count(agent) == 1);
+            let oldest = idle.min_by_key(|(_, agent)| agent.used.load(Ordering::Relaxed));
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { break };
+            loaded.remove(&oldest);
         }
         Ok(same)
+    }
+
+    fn in_memory(&self, key: &AgentKey) -> Option<Arc<LoadedAgent>> {
+        let agent = self.loaded.read().get(key).cloned()?;
+        self.touch(&agent);
+        Some(agent)
+    }
+
+    fn touch(&self, agent: &LoadedAgent) {
+        agent.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     }
 
     fn turn(&self, key: &AgentKey) -> Arc<tokio::sync::Mutex<()>> {
@@ -294,7 +327,8 @@ impl Registry {
         let places = manifest
             .max_concurrent()
             .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));
-        Ok(LoadedAgent { stored, manifest, module: loaded.module, origin: loaded.origin, places })
+        let used = AtomicU64::new(0);
+        Ok(LoadedAgent { stored, manifest, module: loaded.module, origin: loaded.origin, places, used })
     }
 }
 
@@ -326,7 +360,7 @@ mod tests {
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::new(config, Compiler::InProcess).unwrap();
-        Arc::new(Registry::new(store, Arc::new(runtime), Rules::default()))
+        Arc::new(Registry::new(store, Arc::new(runtime), Rules::default(), 2))
     }
 
     /// An agent that exits with a code.
@@ -374,6 +408,30 @@ mod tests {
         assert_eq!(artifacts(directory.path()), 1);
         registry.unload(&Caller::local(), &first.stored.id, None).await.unwrap();
         assert_eq!(artifacts(directory.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_used_agent_leaves_memory_unless_it_executes() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = registry(directory.path());
+        let caller = Caller::local();
+        let load = async |id: &str| {
+            let manifest = MANIFEST.replace("a.b", id);
+            registry.load(&caller, manifest, module(1), OnConflict::Refuse).await.unwrap()
+        };
+        let executing = load("a").await;
+        drop(load("b").await);
+        drop(load("c").await);
+        let held = |registry: &Registry| {
+            let mut ids: Vec<String> = registry.loaded.read().keys().map(|key| key.1.to_string()).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(held(&registry), ["a", "c"]);
+        drop(executing);
+        registry.get(&caller, &"c".parse().unwrap(), None).await.unwrap();
+        registry.get(&caller, &"b".parse().unwrap(), None).await.unwrap();
+        assert_eq!(held(&registry), ["b", "c"]);
     }
 
     #[tokio::test]

@@ -75,6 +75,10 @@ pub const KEYS: &[Key] = &[
     key("registry.agents_per_tenant", "Versions of agents that one tenant may have loaded."),
     key("registry.bytes_per_tenant", "Bytes of their modules; one that several versions share counts once."),
     key(
+        "registry.in_memory",
+        "Agents, of all tenants, whose code is kept in memory; the least recently used leaves first, and comes back from disk.",
+    ),
+    key(
         "limits.defaults.memory",
         "Bytes of linear memory of an agent whose manifest says nothing: a language runtime and some documents.",
     ),

@@ -100,14 +100,16 @@ pub struct ClientCertificate {
     pub san: String,
 }
 
-/// What one tenant may store.
+/// What is kept of agents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistryConfig {
-    /// Versions of agents.
+    /// Versions of agents that one tenant may have.
     pub agents_per_tenant: u32,
     /// Bytes of their modules.
     pub bytes_per_tenant: ByteCount,
+    /// Agents of all tenants whose code is kept in memory.
+    pub in_memory: u32,
 }
 
 /// Budgets of agents.
@@ -210,7 +212,7 @@ impl Default for ListenConfig {
 
 impl Default for RegistryConfig {
     fn default() -> Self {
-        Self { agents_per_tenant: 1_000, bytes_per_tenant: ByteCount(16 << 30) }
+        Self { agents_per_tenant: 1_000, bytes_per_tenant: ByteCount(16 << 30), in_memory: 500 }
     }
 }
 
