@@ -49,8 +49,8 @@ impl App {
         let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         let runtime = Arc::new(Runtime::new(config.runtime_config(), compiler)?);
         let metrics = Arc::new(Metrics::new());
-        let in_memory = usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX);
-        let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), in_memory);
+        let max_in_memory = usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX);
+        let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), max_in_memory);
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let tasks = TaskTracker::new();
         let (guests, handle) = GuestRuntime::start(config.server.guest_threads)?;

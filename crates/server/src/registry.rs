@@ -26,7 +26,7 @@ pub struct Registry {
     runtime: Arc<Runtime>,
     rules: Rules,
     /// Agents that are kept in memory.
-    in_memory: usize,
+    max_in_memory: usize,
     /// Counts what is asked for, so that the least recently used is known.
     clock: AtomicU64,
     loaded: RwLock<HashMap<AgentKey, Arc<LoadedAgent>>>,
@@ -54,15 +54,15 @@ pub struct LoadedAgent {
 type AgentKey = (Arc<str>, AgentId, AgentVersion);
 
 impl Registry {
-    /// A registry over a store, with at most `in_memory` agents in memory besides those that execute.
+    /// A registry over a store, with at most `max_in_memory` agents in memory besides those that execute.
     #[must_use]
-    pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules, in_memory: usize) -> Self {
+    pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules, max_in_memory: usize) -> Self {
         runtime.forget_all_but(&store.modules());
         Self {
             store,
             runtime,
             rules,
-            in_memory,
+            max_in_memory,
             clock: AtomicU64::new(0),
             loaded: RwLock::default(),
             opening: Mutex::default(),
@@ -139,7 +139,7 @@ impl Registry {
             None => self.store.active(&caller.tenant, id).ok_or_else(|| not_found(id, None))?,
         };
         let key = (Arc::clone(&caller.tenant), id.clone(), version);
-        if let Some(agent) = self.in_memory(&key) {
+        if let Some(agent) = self.use_loaded(&key) {
             return Ok(agent);
         }
         // One reads the module, the others wait for it.
@@ -147,7 +147,7 @@ impl Registry {
         let _turn = turn.lock().await;
         // Again whenever the agent was replaced while it was made ready.
         loop {
-            if let Some(agent) = self.in_memory(&key) {
+            if let Some(agent) = self.use_loaded(&key) {
                 return Ok(agent);
             }
             let stored = self.describe(caller, id, Some(&key.2))?;
@@ -276,7 +276,7 @@ impl Registry {
             loaded.insert(key(ours), Arc::clone(agent));
             self.touch(agent);
         }
-        while loaded.len() > self.in_memory {
+        while loaded.len() > self.max_in_memory {
             // One that executes stays: its own places are counted in it.
             let idle = loaded.iter().filter(|(_, agent)| Arc::strong_count(agent) == 1);
             let oldest = idle.min_by_key(|(_, agent)| agent.used.load(Ordering::Relaxed));
@@ -286,7 +286,8 @@ impl Registry {
         Ok(same)
     }
 
-    fn in_memory(&self, key: &AgentKey) -> Option<Arc<LoadedAgent>> {
+    /// The agent if it is in memory, marked as used just now.
+    fn use_loaded(&self, key: &AgentKey) -> Option<Arc<LoadedAgent>> {
         let agent = self.loaded.read().get(key).cloned()?;
         self.touch(&agent);
         Some(agent)

@@ -212,7 +212,7 @@ impl Default for ListenConfig {
 
 impl Default for RegistryConfig {
     fn default() -> Self {
-        Self { agents_per_tenant: 1_000, bytes_per_tenant: ByteCount(16 << 30), in_memory: 500 }
+        Self { agents_per_tenant: 1_000, bytes_per_tenant: ByteCount(16 << 30), in_memory: 2_000 }
     }
 }
 
