@@ -12,8 +12,8 @@ pub fn run(bytes: &[u8]) {
             let explained = manifest.explain(&Limits::DEFAULT);
             assert!(!explained.is_empty(), "nothing to say of {manifest:?}");
             let rules = Rules::default();
-            if let Ok(grant) = rules.decide(&manifest, &[]) {
-                let (limits, ceiling) = (grant.limits(), Limits::CEILING);
+            if let Ok(limits) = rules.budget(Some(&manifest)) {
+                let ceiling = Limits::CEILING;
                 assert!(limits.memory_bytes <= ceiling.memory_bytes && limits.fuel <= ceiling.fuel);
                 assert!(limits.timeout <= ceiling.timeout && limits.output_bytes <= ceiling.output_bytes);
             }

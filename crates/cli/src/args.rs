@@ -7,10 +7,14 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest, Metering, parse_duration};
-use mentat_runtime::security::policy::Mount;
+use mentat_manifest::{
+    AgentId, AgentVersion, ByteCount, Capability, Fuel, LimitsRequest, Metering, parse_duration,
+};
+use mentat_runtime::security::offers::Mount;
 
-use crate::values::{AgentReference, Input, parse_agent_reference, parse_env, parse_input, parse_mount};
+use crate::values::{
+    AgentReference, Input, parse_agent_reference, parse_env, parse_input, parse_left, parse_mount,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -52,8 +56,8 @@ pub(crate) enum Verb {
 /// and nothing else does; its log goes to stderr while it runs. The exit code is the agent's own, or one
 /// of those listed by `mentat --help`.
 ///
-/// A bare module has no powers but those given here: `--mount` and `--env` work for modules that use
-/// WASI, arguments after `--` for WASI commands. Compiled code is kept, so that the second run starts
+/// Nothing is permitted but what is given here, whatever the manifest asks for: directories by `--mount`, variables by
+/// `--env`, everything else by `--allow`. Arguments after `--` are for WASI commands. Compiled code is kept, so that the second run starts
 /// at once.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
@@ -66,12 +70,16 @@ pub(crate) struct RunArguments {
     pub(crate) agent: PathBuf,
     #[command(flatten)]
     pub(crate) input: InputArgument,
-    /// Directory of this machine that the agent may open as GUEST; read-only unless `:rw` is added
-    #[arg(long = "mount", value_name = "HOST:GUEST[:ro|rw]", value_parser = parse_mount, value_hint = ValueHint::DirPath)]
+    /// Directory of this machine that the agent may open as GUEST: to look (`ro`, the default), to change without looking
+    /// (`wo`), or both (`rw`)
+    #[arg(long = "mount", value_name = "HOST:GUEST[:ro|wo|rw]", value_parser = parse_mount, value_hint = ValueHint::DirPath)]
     pub(crate) mounts: Vec<Mount>,
     /// Environment variable that the agent sees
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_env)]
     pub(crate) env: Vec<(String, String)>,
+    /// Capability that the agent may have, such as `network:https:api.example.com` or `filesystem:readwrite:/tmp`
+    #[arg(long = "allow", value_name = "CAPABILITY")]
+    pub(crate) allow: Vec<Capability>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
     /// Where compiled code is kept; `$XDG_CACHE_HOME/mentat` or `~/.cache/mentat` if not given
@@ -200,6 +208,9 @@ pub(crate) struct ExecuteArguments {
     pub(crate) input: InputArgument,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
+    /// Capability that is left to this execution; everything else is taken away. `none` leaves none at all
+    #[arg(long = "only", value_name = "CAPABILITY", value_parser = parse_left)]
+    pub(crate) only: Vec<Option<Capability>>,
     #[command(flatten)]
     pub(crate) server: ServerArguments,
     #[command(flatten)]
@@ -372,6 +383,13 @@ impl LimitArguments {
             timeout: self.timeout,
             ..LimitsRequest::default()
         }
+    }
+}
+
+impl ExecuteArguments {
+    /// The capabilities that are left, where some are taken away.
+    pub(crate) fn left(&self) -> Option<Vec<Capability>> {
+        (!self.only.is_empty()).then(|| self.only.iter().flatten().cloned().collect())
     }
 }
 

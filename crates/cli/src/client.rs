@@ -7,17 +7,18 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentVersion, LimitsRequest};
+use mentat_manifest::AgentVersion;
 use mentat_proto::v1::execute_agent_event::Event;
 use mentat_proto::v1::load_agent_stream_request::Part;
 use mentat_proto::v1::wasm_runtime_client::WasmRuntimeClient;
 use mentat_proto::v1::{
-    ActivateVersionRequest, Agent, CodeOrigin, ExecuteAgentRequest, ExecuteAgentResponse, ListAgentsRequest,
-    LoadAgentHeader, LoadAgentRequest, LoadAgentResponse, LoadAgentStreamRequest, LogLevel, LogLine,
-    SandboxConfig, UnloadAgentRequest,
+    ActivateVersionRequest, Agent, CapabilityList, CodeOrigin, ExecuteAgentRequest, ExecuteAgentResponse,
+    ListAgentsRequest, LoadAgentHeader, LoadAgentRequest, LoadAgentResponse, LoadAgentStreamRequest,
+    LogLevel, LogLine, SandboxConfig, UnloadAgentRequest,
 };
 use mentat_runtime::error::Reason;
 use mentat_runtime::model::ExecutionId;
+use mentat_runtime::security::authority::Narrowing;
 use serde::Serialize;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -130,14 +131,14 @@ impl Client {
         agent: &AgentReference,
         execution_id: ExecutionId,
         input: Bytes,
-        limits: &LimitsRequest,
+        narrowing: &Narrowing,
         mut on_log: impl FnMut(LogReport),
     ) -> Result<ExecutedReport, Failure> {
         let request = ExecuteAgentRequest {
             agent_id: agent.id.to_string(),
             version: version_or_empty(agent.version.as_ref()),
             input,
-            sandbox_config: Some(sandbox(limits)),
+            sandbox_config: Some(sandbox(narrowing)),
             execution_id: execution_id.to_string(),
             ..ExecuteAgentRequest::default()
         };
@@ -280,13 +281,18 @@ fn version_or_empty(version: Option<&AgentVersion>) -> String {
 }
 
 /// On the wire 0 takes nothing away; a limit of 0 is asked for as the least there is.
-fn sandbox(limits: &LimitsRequest) -> SandboxConfig {
+fn sandbox(narrowing: &Narrowing) -> SandboxConfig {
+    let limits = &narrowing.limits;
     let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     SandboxConfig {
         memory_bytes: limits.memory_bytes.map_or(0, |memory| memory.0.max(1)),
         fuel: limits.fuel.map_or(0, |fuel| fuel.0.max(1)),
         timeout_ms: limits.timeout.map_or(0, |timeout| milliseconds(timeout).max(1)),
         output_bytes: limits.output_bytes.map_or(0, |output| output.0.max(1)),
+        capabilities: narrowing
+            .capabilities
+            .as_ref()
+            .map(|left| CapabilityList { allow: left.iter().map(ToString::to_string).collect() }),
     }
 }
 

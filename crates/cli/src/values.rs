@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use mentat_manifest::{AgentId, AgentVersion};
-use mentat_runtime::security::policy::{Mount, MountAccess};
+use mentat_manifest::{AgentId, AgentVersion, Capability, FileAccess};
+use mentat_runtime::security::offers::Mount;
 
 /// Where an agent's input comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +48,13 @@ pub(crate) fn parse_input(text: &str) -> Result<Input, String> {
     }
 }
 
-/// `HOST:GUEST[:ro|rw]`, read from the right, so that HOST may contain colons.
+/// `HOST:GUEST[:ro|wo|rw]`, read from the right, so that HOST may contain colons.
 pub(crate) fn parse_mount(text: &str) -> Result<Mount, String> {
     let (rest, access) = match text.rsplit_once(':') {
-        Some((rest, "ro")) => (rest, MountAccess::ReadOnly),
-        Some((rest, "rw")) => (rest, MountAccess::ReadWrite),
-        _ => (text, MountAccess::ReadOnly),
+        Some((rest, "ro")) => (rest, FileAccess::Read),
+        Some((rest, "wo")) => (rest, FileAccess::Write),
+        Some((rest, "rw")) => (rest, FileAccess::ReadWrite),
+        _ => (text, FileAccess::Read),
     };
     let Some((host, guest)) = rest.rsplit_once(':') else {
         return Err("write HOST:GUEST, such as `./pages:/pages`, and `:rw` after it to allow changes".into());
@@ -64,17 +65,18 @@ pub(crate) fn parse_mount(text: &str) -> Result<Mount, String> {
     if !guest.starts_with('/') {
         return Err(format!(
             "the guest's path `{guest}` is not absolute; write it as `/{guest}`, or, if it is meant as the \
-             access, as `ro` or `rw`"
+             access, as `ro`, `wo` or `rw`"
         ));
     }
-    if guest.split('/').any(|part| part == "." || part == "..") || guest.contains('\0') {
-        return Err(format!("the guest's path `{guest}` must be plain, without `.` and `..`"));
+    Mount::new(host, guest, access).map_err(|error| error.to_string())
+}
+
+/// A capability that is left, or `none`.
+pub(crate) fn parse_left(text: &str) -> Result<Option<Capability>, String> {
+    match text {
+        "none" => Ok(None),
+        text => text.parse().map(Some).map_err(|error: mentat_manifest::CapabilityError| error.to_string()),
     }
-    let guest = match guest.trim_end_matches('/') {
-        "" => "/",
-        trimmed => trimmed,
-    };
-    Ok(Mount { host: host.into(), guest: guest.to_owned(), access })
 }
 
 /// `NAME=VALUE`.
@@ -102,23 +104,23 @@ pub(crate) fn parse_agent_reference(text: &str) -> Result<AgentReference, String
 mod tests {
     use super::*;
 
-    fn mount(host: &str, guest: &str, access: MountAccess) -> Mount {
-        Mount { host: host.into(), guest: guest.into(), access }
+    fn mount(host: &str, guest: &str, access: FileAccess) -> Mount {
+        Mount::new(host, guest, access).unwrap()
     }
 
     #[test]
     fn a_mount_is_read_only_unless_it_says_otherwise() {
-        assert_eq!(parse_mount("./a:/b").unwrap(), mount("./a", "/b", MountAccess::ReadOnly));
-        assert_eq!(parse_mount("./a:/b:ro").unwrap(), mount("./a", "/b", MountAccess::ReadOnly));
-        assert_eq!(parse_mount("./a:/b:rw").unwrap(), mount("./a", "/b", MountAccess::ReadWrite));
+        assert_eq!(parse_mount("./a:/b").unwrap(), mount("./a", "/b", FileAccess::Read));
+        assert_eq!(parse_mount("./a:/b:ro").unwrap(), mount("./a", "/b", FileAccess::Read));
+        assert_eq!(parse_mount("./a:/b:rw").unwrap(), mount("./a", "/b", FileAccess::ReadWrite));
     }
 
     #[test]
     fn a_mount_is_read_from_the_right() {
-        assert_eq!(parse_mount("a:b:c:/d:rw").unwrap(), mount("a:b:c", "/d", MountAccess::ReadWrite));
-        assert_eq!(parse_mount("/x:ro:/d").unwrap(), mount("/x:ro", "/d", MountAccess::ReadOnly));
-        assert_eq!(parse_mount("a:/d/").unwrap(), mount("a", "/d", MountAccess::ReadOnly));
-        assert_eq!(parse_mount("a:/").unwrap(), mount("a", "/", MountAccess::ReadOnly));
+        assert_eq!(parse_mount("a:b:c:/d:rw").unwrap(), mount("a:b:c", "/d", FileAccess::ReadWrite));
+        assert_eq!(parse_mount("/x:ro:/d").unwrap(), mount("/x:ro", "/d", FileAccess::Read));
+        assert_eq!(parse_mount("a:/d/").unwrap(), mount("a", "/d", FileAccess::Read));
+        assert_eq!(parse_mount("a:/").unwrap(), mount("a", "/", FileAccess::Read));
     }
 
     #[test]
@@ -128,8 +130,8 @@ mod tests {
             ("/data:rw", "HOST:GUEST"),
             (":/data", "missing"),
             ("a:data", "not absolute"),
-            ("a:/data:wo", "`ro` or `rw`"),
-            ("a:/data/../etc", "without `.` and `..`"),
+            ("a:/data:xo", "`ro`, `wo` or `rw`"),
+            ("a:/data/../etc", "must not hold `..`"),
         ] {
             let error = parse_mount(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");

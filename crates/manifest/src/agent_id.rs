@@ -76,6 +76,14 @@ impl fmt::Display for AgentId {
     }
 }
 
+impl AgentVersion {
+    /// Its major, minor and patch numbers.
+    #[must_use]
+    pub fn numbers(&self) -> (u64, u64, u64) {
+        (self.0.major, self.0.minor, self.0.patch)
+    }
+}
+
 impl FromStr for AgentVersion {
     type Err = NameError;
 

@@ -145,6 +145,18 @@ impl CapabilityKind {
     }
 }
 
+impl FileAccess {
+    /// The word between the colons.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::ReadWrite => "readwrite",
+        }
+    }
+}
+
 impl FromStr for Capability {
     type Err = CapabilityError;
 
@@ -361,12 +373,7 @@ impl fmt::Display for Capability {
         write!(formatter, "{}:", self.kind().as_str())?;
         match self {
             Self::Filesystem { access, path } => {
-                let access = match access {
-                    FileAccess::Read => "read",
-                    FileAccess::Write => "write",
-                    FileAccess::ReadWrite => "readwrite",
-                };
-                write!(formatter, "{access}:{path}")
+                write!(formatter, "{}:{path}", access.as_str())
             }
             Self::Network { protocol, host, port } => {
                 let protocol = match protocol {

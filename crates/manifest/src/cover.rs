@@ -94,12 +94,7 @@ impl Reach {
 
 impl Port {
     fn reach(self, protocol: Protocol) -> Reach {
-        match (self, protocol) {
-            (Self::Number(number), _) => Reach::One(number),
-            (Self::Unsaid, Protocol::Http) => Reach::One(80),
-            (Self::Unsaid, Protocol::Https) => Reach::One(443),
-            (Self::Unsaid | Self::Any, _) => Reach::Usual,
-        }
+        self.number(protocol).map_or(Reach::Usual, Reach::One)
     }
 
     /// Whether connections to this port of a host are meant, by a capability of that protocol.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::capability::Protocol;
 use crate::escape::escape_untrusted;
 
 /// Whom a network capability is about.
@@ -162,6 +163,17 @@ impl Host {
 }
 
 impl Port {
+    /// The one port that is meant, by a capability of that protocol, if it is one.
+    #[must_use]
+    pub fn number(self, protocol: Protocol) -> Option<u16> {
+        match (self, protocol) {
+            (Self::Number(number), _) => Some(number),
+            (Self::Unsaid, Protocol::Http) => Some(80),
+            (Self::Unsaid, Protocol::Https) => Some(443),
+            (Self::Unsaid | Self::Any, _) => None,
+        }
+    }
+
     /// In plain words, to follow a host.
     pub(crate) fn explain(self) -> String {
         match self {

@@ -71,9 +71,12 @@ pub struct Manifest {
     /// Anything the author likes to note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, serde_json::Value>>,
-    /// `wasm.capabilities`, parsed.
+    /// `wasm.capabilities` and the preopened directories, parsed.
     #[serde(skip)]
     pub(crate) requested: Vec<Capability>,
+    /// `wasm.wasi.preopens`, parsed.
+    #[serde(skip)]
+    pub(crate) opened: Vec<Capability>,
 }
 
 /// What executes an agent.
@@ -291,6 +294,17 @@ pub struct Signer {
     pub issuer: String,
 }
 
+impl Preopen {
+    /// As the grammar of capabilities has it.
+    pub(crate) fn access(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read",
+            Self::WriteOnly => "write",
+            Self::ReadWrite => "readwrite",
+        }
+    }
+}
+
 impl Manifest {
     /// What executes the agent: `runtime`, or where that is left out, whether there is a `wasm` part.
     #[must_use]
@@ -308,10 +322,40 @@ impl Manifest {
         self.module.as_deref().unwrap_or(DEFAULT_MODULE)
     }
 
-    /// The powers that the agent may ask for.
+    /// The powers that the agent may ask for: `wasm.capabilities`, and the directories of `wasm.wasi.preopens`.
     #[must_use]
     pub fn capabilities(&self) -> &[Capability] {
         &self.requested
+    }
+
+    /// The directories that are opened for the agent before it starts: those of `wasm.wasi.preopens`, else every one that
+    /// it may ask for.
+    pub fn preopens(&self) -> impl Iterator<Item = &Capability> {
+        let named =
+            self.wasm.as_ref().and_then(|wasm| wasm.wasi.as_ref()).map_or(0, |wasi| wasi.preopens.len());
+        let all = if named == 0 { self.requested.as_slice() } else { self.opened.as_slice() };
+        all.iter().filter(|capability| matches!(capability, Capability::Filesystem { .. }))
+    }
+
+    /// Variables whose values stand in the manifest, those of `wasm.wasi.env` last.
+    #[must_use]
+    pub fn constants(&self) -> Vec<(String, String)> {
+        let entry =
+            |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut constants: Vec<(String, String)> = match &self.env {
+            Some(Environment::List(entries)) => entries.iter().filter_map(entry).collect(),
+            Some(Environment::Map(map)) => {
+                let text = |value: &serde_json::Value| {
+                    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+                };
+                map.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+            }
+            None => Vec::new(),
+        };
+        if let Some(wasi) = self.wasm.as_ref().and_then(|wasm| wasm.wasi.as_ref()) {
+            constants.extend(wasi.env.iter().filter_map(entry));
+        }
+        constants
     }
 
     /// Executions of this agent at the same time, where the manifest bounds them.

@@ -226,8 +226,20 @@ impl Check<'_> {
                 self.problem("resources.timeout_seconds", "must be at least 1");
             }
         }
-        if let Some(Environment::List(entries)) = &manifest.env {
-            self.environment("env", entries);
+        match &manifest.env {
+            Some(Environment::List(entries)) => self.environment("env", entries),
+            Some(Environment::Map(map)) => {
+                let fits = |name: &str, value: &Value| {
+                    is_variable_name(name) && !value.as_str().is_some_and(|value| value.contains('\0'))
+                };
+                for (name, _) in map.iter().filter(|(name, value)| !fits(name, value)) {
+                    self.problem(
+                        "env",
+                        format!("`{name}` must be of letters, digits and `_`, its value without NUL"),
+                    );
+                }
+            }
+            None => {}
         }
         if let Some(wasm) = &manifest.wasm {
             if let Some(memory) = wasm.memory {
@@ -249,13 +261,14 @@ impl Check<'_> {
             if wasm.timeout_ms == Some(0) {
                 self.problem("wasm.timeout_ms", "must be at least 1");
             }
+            let mut opened = Vec::new();
             if let Some(wasi) = &wasm.wasi {
                 self.environment("wasm.wasi.env", &wasi.env);
-                for path in wasi.preopens.keys().filter(|path| !path.starts_with('/')) {
-                    self.problem(
-                        "wasm.wasi.preopens",
-                        format!("guest directory `{path}` must begin with `/`"),
-                    );
+                for (path, mode) in &wasi.preopens {
+                    match format!("filesystem:{}:{path}", mode.access()).parse::<Capability>() {
+                        Ok(capability) => opened.push(capability),
+                        Err(error) => self.problem("wasm.wasi.preopens", error.to_string()),
+                    }
                 }
             }
             let mut requested = Vec::new();
@@ -265,7 +278,13 @@ impl Check<'_> {
                     Err(error) => self.problem(&format!("wasm.capabilities.{index}"), error.to_string()),
                 }
             }
+            for capability in &opened {
+                if !requested.contains(capability) {
+                    requested.push(capability.clone());
+                }
+            }
             manifest.requested = requested;
+            manifest.opened = opened;
         }
     }
 
@@ -298,11 +317,11 @@ impl Check<'_> {
 
     fn environment(&mut self, path: &str, entries: &[String]) {
         for (index, entry) in entries.iter().enumerate() {
-            let named = entry.split_once('=').is_some_and(|(name, _)| is_variable_name(name));
-            if !named {
+            let fits = |(name, value): (&str, &str)| is_variable_name(name) && !value.contains('\0');
+            if !entry.split_once('=').is_some_and(fits) {
                 self.problem(
                     &format!("{path}.{index}"),
-                    "must be `NAME=VALUE`, the name of letters, digits and `_`",
+                    "must be `NAME=VALUE`, the name of letters, digits and `_`, the value without NUL",
                 );
             }
         }

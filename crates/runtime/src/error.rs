@@ -150,6 +150,12 @@ pub enum Error {
         /// What was refused and by which rule.
         message: String,
     },
+    /// The guest asked for a power that it may not have, and the operator ends such executions.
+    #[error("the agent was ended for asking for what it may not have: {message}")]
+    SecurityViolation {
+        /// What was denied and by which rule.
+        message: String,
+    },
     /// The guest used up its fuel.
     #[error(
         "the agent used up its fuel of {limit}; raise `wasm.fuel` in its manifest, or the caller's own limit"
@@ -355,6 +361,7 @@ impl Error {
             Self::ExecutionNotFound { .. } => Reason::ExecutionNotFound,
             Self::Unauthenticated { .. } => Reason::Unauthenticated,
             Self::PolicyDenied { .. } => Reason::PolicyDenied,
+            Self::SecurityViolation { .. } => Reason::SecurityViolation,
             Self::FuelExhausted { .. } => Reason::FuelExhausted,
             Self::MemoryLimit { .. } => Reason::MemoryLimit,
             Self::OutputTooLarge { .. } => Reason::OutputTooLarge,
@@ -405,6 +412,7 @@ impl Error {
             Self::InvalidRequest { .. }
             | Self::Unauthenticated { .. }
             | Self::PolicyDenied { .. }
+            | Self::SecurityViolation { .. }
             | Self::Cancelled
             | Self::Internal { .. } => Vec::new(),
         }

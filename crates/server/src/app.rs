@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mentat_runtime::error::Error;
+use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use crate::registry::Registry;
 use crate::store::AgentStore;
 use crate::telemetry::Metrics;
 use crate::transport::{Listener, Protocol, Traffic, TransportLimits, acceptor};
-use crate::{gateway, grpc};
+use crate::{gateway, grpc, policies};
 
 /// A service that listens.
 #[derive(Debug)]
@@ -55,8 +56,21 @@ impl App {
         let tasks = TaskTracker::new();
         let (guests, handle) = GuestRuntime::start(config.server.guest_threads)?;
         let threads = GuestThreads { handle, tasks: tasks.clone() };
-        let dispatcher =
-            Dispatcher::new(runtime, registry, config.rules(), Arc::clone(&metrics), threads, remembered);
+        let policies = policies::read(&config.policy.dir)?;
+        let authority = Arc::new(Authority::new(
+            config.rules(),
+            config.security.on_violation,
+            config.offers()?,
+            policies::parse(&policies)?,
+        ));
+        let dispatcher = Dispatcher::new(
+            runtime,
+            registry,
+            Arc::clone(&authority),
+            Arc::clone(&metrics),
+            threads,
+            remembered,
+        );
         let limits = transport_limits(config);
         let state = DoorState {
             dispatcher: Arc::new(dispatcher),
@@ -69,6 +83,12 @@ impl App {
             tasks: tasks.clone(),
         };
         let closing = CancellationToken::new();
+        let folder = &config.policy.dir;
+        if !folder.as_os_str().is_empty() && config.policy.reload_ms > 0 {
+            let every = Duration::from_millis(config.policy.reload_ms);
+            let folder = Arc::from(folder.as_path());
+            tasks.spawn(policies::watch(folder, policies, authority, every, closing.clone()));
+        }
         let (grpc_address, http_address) = (config.server.grpc_listen, config.server.http_listen);
         let grpc_door = Listener::bind("server.grpc_listen", grpc_address, Protocol::Http2).await?;
         let http_door = Listener::bind("server.http_listen", http_address, Protocol::Any).await?;

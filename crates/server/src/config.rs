@@ -3,6 +3,7 @@
 //! process's environment.
 
 mod keys;
+mod offers;
 mod sections;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use crate::store::Quota;
 pub use keys::{KEYS, Key, variable_name};
 pub use sections::{
     ApiKey, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig, LimitsConfig,
-    ListenConfig, LogConfig, LogFormat, RegistryConfig, TlsConfig,
+    ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig, PolicyConfig, RegistryConfig,
+    SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
 };
 
 /// Variables that begin with `MENTAT_` and belong to clients or to the command line.
@@ -50,6 +52,12 @@ pub struct ServerConfig {
     pub registry: RegistryConfig,
     /// Budgets of agents.
     pub limits: LimitsConfig,
+    /// Who decides on powers.
+    pub policy: PolicyConfig,
+    /// What becomes of agents that ask for what they may not have.
+    pub security: SecurityConfig,
+    /// What there is to be granted.
+    pub sandbox: SandboxConfig,
     /// The engines and their pools.
     pub engine: EngineConfig,
     /// The queue before the pool.
@@ -183,6 +191,7 @@ impl ServerConfig {
             pool: self.pool.clone(),
             compile: self.compile.clone(),
             artifacts: Some(self.server.data_dir.join("artifacts")),
+            scratch: Some(self.server.data_dir.join("scratch")),
         }
     }
 

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, LimitsRequest, Manifest};
+use mentat_manifest::{AgentId, AgentVersion, Manifest};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
-use mentat_runtime::security::policy::Rules;
+pub use mentat_runtime::security::authority::Narrowing;
+use mentat_runtime::security::authority::{Applicant, Authority};
+use mentat_runtime::security::principal::Trust;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +30,7 @@ use crate::telemetry::Metrics;
 pub struct Dispatcher {
     runtime: Arc<Runtime>,
     registry: Arc<Registry>,
-    rules: Rules,
+    authority: Arc<Authority>,
     executions: Arc<Executions>,
     metrics: Arc<Metrics>,
     guests: GuestThreads,
@@ -70,8 +72,8 @@ pub struct ExecuteRequest {
     pub execution_id: Option<ExecutionId>,
     /// A manifest whose limits narrow those of the loaded one.
     pub manifest: Option<String>,
-    /// Limits that narrow the agent's.
-    pub narrowing: LimitsRequest,
+    /// What the caller takes away.
+    pub narrowing: Narrowing,
     /// Where live events go.
     pub events: Option<mpsc::Sender<Event>>,
 }
@@ -106,13 +108,13 @@ impl Dispatcher {
     pub fn new(
         runtime: Arc<Runtime>,
         registry: Registry,
-        rules: Rules,
+        authority: Arc<Authority>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         remembered: usize,
     ) -> Self {
         let executions = Arc::new(Executions::new(remembered));
-        Self { runtime, registry: Arc::new(registry), rules, executions, metrics, guests }
+        Self { runtime, registry: Arc::new(registry), authority, executions, metrics, guests }
     }
 
     /// Loads an agent and makes it the active version of its id.
@@ -298,7 +300,7 @@ impl Dispatcher {
         request: ExecuteRequest,
         cancel: CancellationToken,
     ) -> Outcome {
-        let limit = self.rules.max_input;
+        let limit = self.authority.rules().max_input;
         if request.input.len() as u64 > limit.0 {
             return Outcome::failed(Error::InvalidRequest {
                 message: format!("the input has {} bytes, the limit is {limit}", request.input.len()),
@@ -308,7 +310,17 @@ impl Dispatcher {
             Ok(narrowing) => narrowing,
             Err(error) => return Outcome::failed(error),
         };
-        let grant = match self.rules.decide(&agent.manifest, &narrowing) {
+        let applicant = Applicant {
+            manifest: &agent.manifest,
+            module: agent.module.digest(),
+            // Nothing looks at signatures yet.
+            trust: Trust::Untrusted,
+            signer: None,
+            caller: &caller,
+            execution: execution_id,
+            narrowing: &narrowing,
+        };
+        let grant = match self.authority.decide(&applicant) {
             Ok(grant) => grant,
             Err(error) => return Outcome::failed(error),
         };
@@ -331,14 +343,14 @@ impl Dispatcher {
     }
 }
 
-/// What the caller takes away, by limits of its own and by a manifest of its own.
+/// What the caller takes away, in words of its own and by a manifest of its own.
 fn narrowing(
     agent: &LoadedAgent,
     manifest: Option<&str>,
-    limits: LimitsRequest,
-) -> Result<[LimitsRequest; 2], Error> {
+    sandbox: Narrowing,
+) -> Result<Vec<Narrowing>, Error> {
     let Some(text) = manifest else {
-        return Ok([limits, LimitsRequest::default()]);
+        return Ok(vec![sandbox]);
     };
     let manifest = Manifest::parse(text)?;
     if manifest.id != agent.manifest.id {
@@ -349,7 +361,9 @@ fn narrowing(
             ),
         });
     }
-    Ok([limits, manifest.limits_request()])
+    let by_manifest =
+        Narrowing { limits: manifest.limits_request(), capabilities: Some(manifest.capabilities().to_vec()) };
+    Ok(vec![sandbox, by_manifest])
 }
 
 fn page_start(token: &str) -> Result<(AgentId, AgentVersion), Error> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use mentat_manifest::escape_untrusted;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::ExecutionId;
+use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::policy::Rules;
 
 use crate::args::ExecuteArguments;
@@ -19,14 +20,14 @@ const MAX_LINE_CHARS: usize = 64 << 10;
 pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
     // The server may allow less, and says so; this bound only keeps the command line from filling up.
     let input = files::read_input(arguments.input.input.as_ref(), Rules::default().max_input)?;
-    let limits = arguments.limits.request();
+    let narrowing = Narrowing { limits: arguments.limits.request(), capabilities: arguments.left() };
     let json = arguments.json.json;
     let execution_id = ExecutionId::new();
     let mut logs = Vec::new();
     let threads = super::threads()?;
     let result = threads.block_on(async {
         let mut client = Client::connect(&arguments.server).await?;
-        let execution = client.execute(&arguments.agent, execution_id, input, &limits, |line| {
+        let execution = client.execute(&arguments.agent, execution_id, input, &narrowing, |line| {
             if json {
                 logs.push(line);
             } else {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Event, ExecutionId, Invocation, Outcome, Usage};
-use mentat_runtime::security::policy::{Grant, Mount, Rules, UserPowers};
+use mentat_runtime::security::offers::Mount;
+use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::{CodeOrigin, ModuleInfo, Runtime, Shape};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -107,6 +108,7 @@ fn powers(arguments: &RunArguments, agent: &AgentSource) -> Result<UserPowers, F
         mounts: arguments.mounts.clone(),
         env: arguments.env.clone(),
         args: arguments.args.clone(),
+        allow: arguments.allow.clone(),
     };
     if powers == UserPowers::default() {
         return Ok(powers);
@@ -120,9 +122,11 @@ fn powers(arguments: &RunArguments, agent: &AgentSource) -> Result<UserPowers, F
              its input with --input"
         )));
     }
-    if !info.uses_wasi() && (!powers.mounts.is_empty() || !powers.env.is_empty()) {
+    let gives = !powers.mounts.is_empty() || !powers.env.is_empty() || !powers.allow.is_empty();
+    if gives && !info.uses_wasi() && !info.asks_for_capabilities() {
         return Err(Failure::invalid(format!(
-            "`{name}` imports nothing from WASI, so it cannot see what --mount and --env give"
+            "`{name}` imports nothing from WASI and no `request_capability`, so it cannot use what --mount, --env and \
+             --allow give"
         )));
     }
     check_mounts(&powers.mounts)?;

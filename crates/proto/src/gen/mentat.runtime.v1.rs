@@ -99,9 +99,9 @@ pub struct ExecuteAgentRequest {
     #[prost(bool, tag = "7")]
     pub include_logs: bool,
 }
-/// Limits that narrow an execution's budget. What is 0 or left out takes nothing away; what is more than the
-/// agent's own limit changes nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// What narrows an execution's budget and powers. A limit that is 0 or left out takes nothing away; one that is more
+/// than the agent's own changes nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SandboxConfig {
     /// Bytes of linear memory, all together.
     #[prost(uint64, tag = "1")]
@@ -115,6 +115,16 @@ pub struct SandboxConfig {
     /// Bytes of output.
     #[prost(uint64, tag = "4")]
     pub output_bytes: u64,
+    /// All the capabilities that are left to the execution; where this is left out, none is taken away.
+    #[prost(message, optional, tag = "5")]
+    pub capabilities: ::core::option::Option<CapabilityList>,
+}
+/// Some capabilities; none where it is empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CapabilityList {
+    /// Each in the form of the manifest, such as "filesystem:read:/data".
+    #[prost(string, repeated, tag = "1")]
+    pub allow: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// An execution whose guest ran to its end.
 #[derive(Clone, PartialEq, ::prost::Message)]

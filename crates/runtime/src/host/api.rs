@@ -12,9 +12,10 @@ use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
 use super::component;
-use super::context::HostContext;
+use super::context::{HostConfig, HostContext};
 use crate::model::LogLevel;
 use crate::runtime::inspect::Signature;
+use crate::security::policy::Grant;
 
 /// The module name of the core ABI.
 const MENTAT: &str = "mentat";
@@ -214,6 +215,6 @@ fn assemblyscript_string(caller: &mut Caller<'_, HostContext>, pointer: i32) -> 
 impl HostContext {
     /// A context without input and output, for asking the linker what it offers.
     fn nobody() -> Self {
-        Self::new(Bytes::new(), &mentat_manifest::Limits::DEFAULT, 0, None)
+        Self::new(Bytes::new(), &Grant::nothing(), &HostConfig::default(), None)
     }
 }

@@ -1,8 +1,10 @@
 //! The data of one execution's store: everything its host calls may touch. Made fresh for each
 //! execution, dropped with it; nothing in it is shared with another one.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use mentat_manifest::Limits;
 use tokio::sync::mpsc;
 use wasmtime::Memory;
 use wasmtime::component::ResourceTable;
@@ -11,13 +13,25 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::abi::AbiError;
+use super::gate::Gate;
 use super::http::{self, DeniedHttp};
 use super::stdio::{LogSink, OutputSink};
+use super::volumes::Volumes;
 use crate::model::Event;
 use crate::runtime::limits::ExecutionLimiter;
+use crate::security::policy::Grant;
 
 /// Live resources (streams, pollables, sockets, requests) of one component at most; each costs host memory.
 const MAX_RESOURCES: usize = 2_000;
+
+/// What the host functions of all executions are given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostConfig {
+    /// Elements of all tables of an execution.
+    pub(crate) table_elements: u32,
+    /// Where scratch directories are made; the system's own place where `None`.
+    pub(crate) scratch: Option<PathBuf>,
+}
 
 /// What the host functions of one execution see.
 pub(crate) struct HostContext {
@@ -25,6 +39,10 @@ pub(crate) struct HostContext {
     pub(crate) output: OutputSink,
     pub(crate) logs: LogSink,
     pub(crate) limiter: ExecutionLimiter,
+    /// Where every power is asked for.
+    pub(crate) gate: Arc<Gate>,
+    /// Directories that were opened.
+    pub(crate) volumes: Volumes,
     /// The core module's exported memory, once found.
     pub(crate) memory: Option<Memory>,
     /// Text of the last error, for `last_error`.
@@ -46,15 +64,18 @@ pub(crate) struct Preview2 {
 impl HostContext {
     pub(crate) fn new(
         input: Bytes,
-        limits: &Limits,
-        table_elements: u32,
+        grant: &Grant,
+        host: &HostConfig,
         events: Option<mpsc::Sender<Event>>,
     ) -> Self {
+        let limits = grant.limits();
         Self {
             input,
             output: OutputSink::new(limits.output_bytes),
             logs: LogSink::new(limits, events),
-            limiter: ExecutionLimiter::new(limits.memory_bytes, table_elements),
+            limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements),
+            gate: Arc::new(Gate::new(grant.clone())),
+            volumes: Volumes::new(host.scratch.clone()),
             memory: None,
             last_error: Bytes::new(),
             preview1: None,

@@ -4,6 +4,8 @@ pub(crate) mod abi;
 pub(crate) mod api;
 pub(crate) mod component;
 pub(crate) mod context;
+pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod sandbox;
 pub(crate) mod stdio;
+pub(crate) mod volumes;

@@ -1,14 +1,17 @@
-//! The WASI context of one execution, made out of its grant and nothing else: no files, no network
-//! and no environment beyond what was granted; clocks and randomness; its own input and output.
+//! The WASI context of one execution: clocks and randomness, its own input and output, and of files and variables what
+//! the gate permits. A denial here is no error of the guest's: it does not find what it was denied, as on any machine
+//! that does not have it, and the log says why.
 
+use std::collections::BTreeMap;
+
+use mentat_manifest::{Capability, FileAccess};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::context::HostContext;
 use super::stdio::{LogStdio, OutputStdio};
-use crate::error::Error;
+use super::volumes::{Place, Volumes};
 use crate::model::LogLevel;
-use crate::security::policy::{Grant, MountAccess};
 
 /// Random bytes in one call at most; the host holds them in memory while it copies them.
 const MAX_RANDOM_BYTES: u64 = 16 << 20;
@@ -37,21 +40,14 @@ impl OpenLines {
     }
 }
 
-/// Builds the sandbox of `grant`.
-///
-/// # Errors
-/// `INVALID_REQUEST` when a mounted directory cannot be opened.
-pub(crate) fn build(
-    grant: &Grant,
-    context: &HostContext,
-    stdio: Stdio,
-) -> Result<(WasiCtxBuilder, OpenLines), Error> {
+/// Builds the sandbox of an execution.
+pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     let mut wasi = WasiCtxBuilder::new();
     let mut open = Vec::new();
     wasi.max_random_size(MAX_RANDOM_BYTES);
     match stdio {
         Stdio::Command => {
-            wasi.arg(PROGRAM_NAME).args(&grant.powers().args);
+            wasi.arg(PROGRAM_NAME).args(context.gate.grant().args());
             wasi.stdin(MemoryInputPipe::new(context.input.clone()));
             wasi.stdout(OutputStdio(context.output.clone()));
         }
@@ -64,15 +60,74 @@ pub(crate) fn build(
     let stderr = LogStdio::new(LogLevel::Warn, context.logs.clone());
     wasi.stderr(stderr.clone());
     open.push(stderr);
-    wasi.envs(&grant.powers().env);
-    for mount in &grant.powers().mounts {
-        let access = match mount.access {
-            MountAccess::ReadOnly => FsPerms::ReadOnly,
-            MountAccess::ReadWrite => FsPerms::ReadWrite,
-        };
-        wasi.preopened_dir(&mount.host, &mount.guest, access).map_err(|error| Error::InvalidRequest {
-            message: format!("directory `{}` cannot be mounted: {error:#}", mount.host.display()),
-        })?;
+    for (name, value) in environment(context) {
+        wasi.env(name, value);
     }
-    Ok((wasi, OpenLines(open)))
+    for place in directories(context) {
+        let guest = place.path();
+        if let Err(error) = mount(&mut wasi, place) {
+            warn(context, &format!("the directory `{guest}` cannot be opened: {error:#}"));
+        }
+    }
+    (wasi, OpenLines(open))
+}
+
+/// What the manifest says, and of the operator's variables those that it asks for and may have.
+fn environment(context: &HostContext) -> BTreeMap<String, String> {
+    let grant = context.gate.grant();
+    let mut variables: BTreeMap<String, String> = grant.constants().iter().cloned().collect();
+    for capability in grant.variables() {
+        let Capability::Env(name) = &capability else { continue };
+        match context.gate.decide(&capability) {
+            Ok(_) => {
+                if let Some(value) = grant.offers().env.get(name) {
+                    variables.insert(name.clone(), value.clone());
+                }
+            }
+            Err(denial) => warn(context, &denial.to_string()),
+        }
+    }
+    variables
+}
+
+fn directories(context: &mut HostContext) -> Vec<Place> {
+    let mut places = Vec::new();
+    for capability in context.gate.grant().preopens() {
+        let permission = match context.gate.decide(&capability) {
+            Ok(permission) => permission,
+            Err(denial) => {
+                warn(context, &denial.to_string());
+                continue;
+            }
+        };
+        let grant = context.gate.grant();
+        let (offers, tenant) = (grant.offers(), grant.tenant());
+        let mut opened = Volumes::open_below(&permission, offers, tenant);
+        let itself = context.volumes.open(&permission, offers, tenant);
+        if itself.is_ok() || opened.is_empty() {
+            opened.insert(0, itself);
+        }
+        for place in opened {
+            match place {
+                Ok(place) => places.push(place),
+                Err(error) => warn(context, &error.to_string()),
+            }
+        }
+    }
+    places
+}
+
+fn mount(wasi: &mut WasiCtxBuilder, place: Place) -> wasmtime::Result<()> {
+    let guest = place.path();
+    let access = match place.access {
+        FileAccess::Read => FsPerms::ReadOnly,
+        FileAccess::Write | FileAccess::ReadWrite => FsPerms::ReadWrite,
+    };
+    let (path, _open) = place.into_path()?;
+    wasi.preopened_dir(path, guest, access)?;
+    Ok(())
+}
+
+fn warn(context: &HostContext, text: &str) {
+    context.logs.log(LogLevel::Warn, text.as_bytes());
 }

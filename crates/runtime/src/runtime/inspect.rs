@@ -125,6 +125,15 @@ impl ModuleInfo {
             .any(|import| import.module.starts_with("wasi_") || import.name.starts_with("wasi:"))
     }
 
+    /// Whether it can ask for capabilities by name.
+    #[must_use]
+    pub fn asks_for_capabilities(&self) -> bool {
+        self.imports.iter().any(|import| {
+            (import.module == "mentat" && import.name == "request_capability")
+                || import.name.starts_with("mentat:agent/capabilities")
+        })
+    }
+
     /// The core function exported as `name`.
     #[must_use]
     pub fn exported_function(&self, name: &str) -> Option<&Signature> {

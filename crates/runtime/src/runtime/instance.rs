@@ -4,6 +4,7 @@
 //! Invariant: whatever the guest does (compute, wait in a host call, recurse, allocate), the call
 //! ends at the grant's wall clock, and dropping the future ends it at once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::module::{CoreCall, Entry, Module};
 use super::pool::Permit;
 use super::trap::{self, Ended};
 use crate::error::Error;
-use crate::host::context::{HostContext, Preview2};
+use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::model::{Answer, Invocation, LogLevel, Outcome, Usage};
 use crate::security::policy::Grant;
@@ -31,13 +32,14 @@ const EXIT_COMPONENT_ERROR: i32 = 1;
 /// Executes `module` once.
 pub(crate) async fn run(
     module: &Module,
-    table_elements: u32,
+    host: &HostConfig,
     grant: &Grant,
     invocation: Invocation,
     permit: Permit,
 ) -> Outcome {
     let limits = grant.limits();
-    let context = HostContext::new(invocation.input, limits, table_elements, invocation.events);
+    let context = HostContext::new(invocation.input, grant, host, invocation.events);
+    let gate = Arc::clone(&context.gate);
     let logs = context.logs.clone();
     let output = context.output.clone();
     let mut store = Store::new(&module.engine.wasmtime, context);
@@ -50,8 +52,10 @@ pub(crate) async fn run(
             let called = tokio::select! {
                 called = tokio::time::timeout(limits.timeout, call(&mut store, module, &mut clock)) => Some(called),
                 () = invocation.cancel.cancelled() => None,
+                () = gate.terminated().cancelled() => None,
             };
             let result = match called {
+                _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
                 None => Err(Error::Cancelled),
                 Some(Err(_elapsed)) => Err(Error::Timeout { limit: limits.timeout }),
                 Some(Ok(Ok(answer))) => Ok(answer),
@@ -113,7 +117,7 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
                 CoreCall::Start => Stdio::Command,
                 CoreCall::Process => Stdio::Logged,
             };
-            let (mut wasi, open_lines) = sandbox::build(grant, store.data(), stdio)?;
+            let (mut wasi, open_lines) = sandbox::build(store.data_mut(), stdio);
             store.data_mut().preview1 = Some(wasi.build_p1());
             Ok(open_lines)
         }
@@ -123,7 +127,7 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
                 Entry::Command(_) => Stdio::Command,
                 _ => Stdio::Logged,
             };
-            let (mut wasi, open_lines) = sandbox::build(grant, store.data(), stdio)?;
+            let (mut wasi, open_lines) = sandbox::build(store.data_mut(), stdio);
             store.data_mut().preview2 = Some(Box::new(Preview2::new(wasi.build())));
             Ok(open_lines)
         }

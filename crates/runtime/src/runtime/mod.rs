@@ -30,6 +30,7 @@ use self::inspect::{ModuleInfo, invalid};
 use self::module::{Code, Module};
 use self::pool::{Pool, PoolConfig};
 use crate::error::{Error, ModuleProblemKind};
+use crate::host::context::HostConfig;
 use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
 
@@ -44,12 +45,15 @@ pub struct RuntimeConfig {
     pub compile: CompileConfig,
     /// Where compiled code is kept; `None` for a private directory that goes with the runtime.
     pub artifacts: Option<PathBuf>,
+    /// Where executions have their scratch directories; `None` for the system's own place for such.
+    pub scratch: Option<PathBuf>,
 }
 
 /// Loads modules and executes them.
 #[derive(Debug)]
 pub struct Runtime {
     config: RuntimeConfig,
+    host: HostConfig,
     compiler: Compiler,
     engine: Engine,
     pool: Pool,
@@ -111,7 +115,10 @@ impl Runtime {
             queue_length: config.compile.queue_length,
             queue_timeout_ms: config.compile.queue_timeout_ms,
         };
+        let host =
+            HostConfig { table_elements: config.engine.table_elements, scratch: config.scratch.clone() };
         Ok(Self {
+            host,
             pool: Pool::new("executions", config.engine.max_executions, config.pool.clone()),
             compiling: Pool::new("compiles", config.compile.concurrency.max(1), compile_queue),
             artifacts: ArtifactCache::open(&directory)?,
@@ -190,10 +197,7 @@ impl Runtime {
             () = invocation.cancel.cancelled() => Err(Error::Cancelled),
         };
         match admitted {
-            Ok(permit) => {
-                let tables = self.config.engine.table_elements;
-                instance::run(module, tables, grant, invocation, permit).await
-            }
+            Ok(permit) => instance::run(module, &self.host, grant, invocation, permit).await,
             Err(error) => Outcome::failed(error),
         }
     }

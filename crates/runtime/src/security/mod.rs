@@ -1,3 +1,9 @@
 //! Who may do what: the one place that decides on powers and budgets.
 
+pub mod authority;
+pub mod cedar;
+pub mod denial;
+pub mod offers;
 pub mod policy;
+pub mod principal;
+mod time;

@@ -1,14 +1,22 @@
-//! The one authority: manifest, caller and operator's rules in, a [`Grant`] or a refusal out. Pure.
+//! What an execution may cost and use. A [`Grant`] is the budget and the powers of one execution; every power that is
+//! used was asked for by [`Grant::decide`], which answers with a [`Permission`] or a reason. Pure.
 //!
-//! Invariant: only this module makes a `Grant`, and an instance can only be made from one.
+//! Invariant: only this room makes a `Grant` or a `Permission`; an instance can only be made from the first, and nothing
+//! outside the sandbox is touched without the second.
 
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use mentat_manifest::{ByteCount, Limits, LimitsRequest, Manifest};
+use mentat_manifest::{ByteCount, Capability, FileAccess, Limits, LimitsRequest, Manifest};
+use serde::{Deserialize, Serialize};
 
+use super::cedar::{Policies, Verdict};
+use super::denial::{Denial, DenialReason};
+use super::offers::{Mount, Offers};
+use super::principal::{Circumstances, Principal};
 use crate::error::Error;
 
-/// What the operator allows every agent.
+/// What the operator allows every agent to cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     /// The budget of an agent whose manifest names none.
@@ -19,7 +27,7 @@ pub struct Rules {
     pub max_input: ByteCount,
 }
 
-/// What a user on the command line gives a WASI command, beyond what its manifest says.
+/// What a user on the command line gives an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserPowers {
     /// Directories the guest may open.
@@ -28,33 +36,68 @@ pub struct UserPowers {
     pub env: Vec<(String, String)>,
     /// Arguments after the program's name.
     pub args: Vec<String>,
-}
-
-/// A host directory as a guest sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
-    /// Where it lies on the host.
-    pub host: PathBuf,
-    /// Where the guest finds it: an absolute path.
-    pub guest: String,
-    /// What the guest may do there.
-    pub access: MountAccess,
-}
-
-/// What a guest may do in a mounted directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MountAccess {
-    /// Look, but not change.
-    ReadOnly,
-    /// Look and change.
-    ReadWrite,
+    /// Capabilities the guest may have.
+    pub allow: Vec<Capability>,
 }
 
 /// The powers and the budget of one execution.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Grant {
-    limits: Limits,
-    powers: UserPowers,
+    pub(super) limits: Limits,
+    pub(super) ceiling: Limits,
+    pub(super) args: Vec<String>,
+    pub(super) powers: Arc<Powers>,
+}
+
+/// What an execution can ask for, and who answers.
+#[derive(Debug)]
+pub(super) struct Powers {
+    pub(super) judge: Judge,
+    /// What the manifest lists; `None` for a module without one.
+    pub(super) manifest: Option<Listed>,
+    /// What each that had a say left; all must cover what is asked for.
+    pub(super) narrowing: Vec<Vec<Capability>>,
+    pub(super) offers: Arc<Offers>,
+    pub(super) tenant: Arc<str>,
+    pub(super) on_violation: OnViolation,
+}
+
+/// What becomes of an execution that is denied a power it asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnViolation {
+    /// It sees the error and goes on.
+    #[default]
+    Deny,
+    /// It is ended with `SECURITY_VIOLATION`.
+    Terminate,
+}
+
+/// What a manifest lists.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) agent: String,
+    pub(super) capabilities: Vec<Capability>,
+    /// Directories that are opened before the guest starts.
+    pub(super) preopens: Vec<Capability>,
+    /// Variables with their values, which are the author's and need nobody's leave.
+    pub(super) env: Vec<(String, String)>,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(super) enum Judge {
+    /// The operator's policies.
+    Policies { policies: Arc<Policies>, principal: Principal, circumstances: Circumstances },
+    /// The user of the command line, who has said it all.
+    User { allowed: Vec<Capability> },
+}
+
+/// A capability that may be used. Whatever touches the world takes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permission {
+    capability: Capability,
+    policies: Vec<String>,
 }
 
 impl Default for Rules {
@@ -63,17 +106,145 @@ impl Default for Rules {
     }
 }
 
+impl Permission {
+    /// What may be used.
+    #[must_use]
+    pub fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    /// The policies that permit it.
+    #[must_use]
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+}
+
 impl Grant {
+    /// No powers at all, and the usual budget: for a store in which nothing runs.
+    pub(crate) fn nothing() -> Self {
+        let powers = Powers {
+            judge: Judge::User { allowed: Vec::new() },
+            manifest: None,
+            narrowing: Vec::new(),
+            offers: Arc::default(),
+            tenant: "".into(),
+            on_violation: OnViolation::Deny,
+        };
+        Self { limits: Limits::DEFAULT, ceiling: Limits::DEFAULT, args: Vec::new(), powers: Arc::new(powers) }
+    }
+
     /// The budget of the execution.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What the sandbox is made from.
+    /// What the budget can be raised to by a `compute` capability.
     #[must_use]
-    pub fn powers(&self) -> &UserPowers {
-        &self.powers
+    pub fn ceiling(&self) -> &Limits {
+        &self.ceiling
+    }
+
+    /// A WASI command's arguments.
+    #[must_use]
+    pub fn args(&self) -> &[String] {
+        &self.args
+    }
+
+    /// What there is to be granted.
+    #[must_use]
+    pub fn offers(&self) -> &Offers {
+        &self.powers.offers
+    }
+
+    /// What becomes of the execution when it is denied a power.
+    #[must_use]
+    pub fn on_violation(&self) -> OnViolation {
+        self.powers.on_violation
+    }
+
+    /// On whose behalf the execution runs.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.powers.tenant
+    }
+
+    /// Directories that are opened before the guest starts, if they are permitted: those of the manifest, and those that
+    /// a user mounts.
+    #[must_use]
+    pub fn preopens(&self) -> Vec<Capability> {
+        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.preopens);
+        let is_preopen = |capability: &&Capability| matches!(capability, Capability::Filesystem { .. });
+        self.powers.with_allowed(listed, is_preopen)
+    }
+
+    /// Variables that the guest finds in its environment, if they are permitted: those of the manifest, and those that a
+    /// user sets.
+    #[must_use]
+    pub fn variables(&self) -> Vec<Capability> {
+        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        self.powers.with_allowed(listed, |capability| matches!(capability, Capability::Env(_)))
+    }
+
+    /// Variables whose values stand in the manifest.
+    #[must_use]
+    pub fn constants(&self) -> &[(String, String)] {
+        self.powers.manifest.as_ref().map_or(&[], |listed| &listed.env)
+    }
+
+    /// Decides on one capability: the manifest must list it, every narrowing leave it, and policy permit it.
+    ///
+    /// # Errors
+    /// Why not, and what would have to be otherwise.
+    pub fn decide(&self, capability: &Capability) -> Result<Permission, Denial> {
+        self.powers.decide(capability).map_err(|reason| Denial { capability: capability.clone(), reason })
+    }
+}
+
+impl Powers {
+    /// Those of the manifest's and of the user's capabilities, each once.
+    fn with_allowed(&self, listed: &[Capability], wanted: impl Fn(&&Capability) -> bool) -> Vec<Capability> {
+        let allowed = match &self.judge {
+            Judge::User { allowed } => allowed.as_slice(),
+            Judge::Policies { .. } => &[],
+        };
+        let mut all: Vec<Capability> = listed.iter().chain(allowed).filter(wanted).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn decide(&self, capability: &Capability) -> Result<Permission, DenialReason> {
+        let permission = |policies| Permission { capability: capability.clone(), policies };
+        let covers = |all: &[Capability]| all.iter().any(|one| one.covers(capability));
+        if let Judge::User { allowed } = &self.judge
+            && let Some(by) = allowed.iter().find(|allowed| allowed.covers(capability))
+        {
+            return Ok(permission(vec![format!("--allow {by}")]));
+        }
+        if let Some(listed) = &self.manifest
+            && !covers(&listed.capabilities)
+        {
+            return Err(DenialReason::NotInManifest(listed.agent.clone()));
+        }
+        if !self.narrowing.iter().all(|left| covers(left)) {
+            return Err(DenialReason::Narrowed);
+        }
+        match &self.judge {
+            Judge::User { .. } => Err(DenialReason::NotAllowed),
+            Judge::Policies { policies, principal, circumstances } => {
+                let circumstances = Circumstances { time: SystemTime::now(), ..circumstances.clone() };
+                match policies.ask(principal, capability, &circumstances) {
+                    Verdict::Permitted(policies) => Ok(permission(policies)),
+                    Verdict::Forbidden(policies) => Err(DenialReason::Forbidden(policies)),
+                    Verdict::Unmentioned => {
+                        Err(DenialReason::NotPermitted(policies.suggestion(principal, capability)))
+                    }
+                    Verdict::Faulty(policy, message) => Err(DenialReason::Faulty(policy, message)),
+                }
+            }
+        }
     }
 }
 
@@ -86,17 +257,6 @@ impl Rules {
         let request = manifest.map(Manifest::limits_request).unwrap_or_default();
         Limits::resolve(&self.defaults, &request, &self.ceiling)
             .map_err(|error| Error::InvalidRequest { message: error.to_string() })
-    }
-
-    /// Decides on an execution of an agent in the service: the manifest's budget, narrowed by
-    /// everything in `narrowing`, and no powers beyond clocks, randomness and its own input and output.
-    ///
-    /// # Errors
-    /// As [`Rules::budget`].
-    pub fn decide(&self, manifest: &Manifest, narrowing: &[LimitsRequest]) -> Result<Grant, Error> {
-        let budget = self.budget(Some(manifest))?;
-        let limits = narrowing.iter().fold(budget, |limits, request| limits.narrow(request));
-        Ok(Grant { limits, powers: UserPowers::default() })
     }
 
     /// Decides on an execution that a user starts on their own machine: they are the operator, so
@@ -113,7 +273,46 @@ impl Rules {
         let budget = self.budget(manifest)?;
         let limits = Limits::resolve(&budget, limits, &self.ceiling)
             .map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
-        Ok(Grant { limits, powers })
+        let UserPowers { mounts, env, args, mut allow } = powers;
+        // What is given by a flag of its own is allowed by it.
+        allow.extend(env.iter().map(|(name, _)| Capability::Env(name.clone())));
+        allow.extend(
+            mounts
+                .iter()
+                .map(|mount| Capability::Filesystem { access: mount.access, path: mount.guest.clone() }),
+        );
+        let offers = Offers { mounts, env: env.into_iter().collect() };
+        let powers = Powers {
+            judge: Judge::User { allowed: allow },
+            manifest: manifest.map(Listed::of),
+            narrowing: Vec::new(),
+            offers: Arc::new(offers),
+            tenant: "default".into(),
+            on_violation: OnViolation::Deny,
+        };
+        Ok(Grant { limits, ceiling: self.ceiling.clone(), args, powers: Arc::new(powers) })
+    }
+}
+
+impl Listed {
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        Self {
+            agent: manifest.id.to_string(),
+            capabilities: manifest.capabilities().to_vec(),
+            preopens: manifest.preopens().cloned().collect(),
+            env: manifest.constants(),
+        }
+    }
+}
+
+/// What of `access` is left where a place allows `offered` at most; `None` for nothing.
+#[must_use]
+pub fn common_access(access: FileAccess, offered: FileAccess) -> Option<FileAccess> {
+    match (access, offered) {
+        (access, FileAccess::ReadWrite) => Some(access),
+        (FileAccess::ReadWrite, offered) => Some(offered),
+        (access, offered) if access == offered => Some(access),
+        _ => None,
     }
 }
 
@@ -128,17 +327,11 @@ mod tests {
     }
 
     fn manifest() -> Manifest {
-        Manifest::parse("id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\nwasm: { fuel: 5000 }\n")
-            .unwrap()
-    }
-
-    #[test]
-    fn a_caller_can_only_take_away() {
-        let rules = Rules::default();
-        let lower = rules.decide(&manifest(), &[fuel(100)]).unwrap();
-        assert_eq!(lower.limits().fuel, Fuel(100));
-        let higher = rules.decide(&manifest(), &[fuel(1_000_000)]).unwrap();
-        assert_eq!(higher.limits().fuel, Fuel(5000));
+        Manifest::parse(
+            "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\n\
+             wasm: { fuel: 5000, capabilities: [\"network:https:*.example.com\"] }\n",
+        )
+        .unwrap()
     }
 
     #[test]
@@ -152,8 +345,22 @@ mod tests {
     }
 
     #[test]
-    fn a_service_gives_no_powers_of_its_own() {
-        let grant = Rules::default().decide(&manifest(), &[]).unwrap();
-        assert_eq!(grant.powers(), &UserPowers::default());
+    fn a_user_gives_what_they_allow_and_the_denial_of_the_rest_names_the_flag() {
+        let powers = UserPowers {
+            env: vec![("A".into(), "b".into())],
+            allow: vec!["network:https:api.example.com".parse().unwrap()],
+            ..UserPowers::default()
+        };
+        let grant =
+            Rules::default().decide_for_user(Some(&manifest()), &LimitsRequest::default(), powers).unwrap();
+        let said = |capability: &str| match grant.decide(&capability.parse().unwrap()) {
+            Ok(permission) => permission.policies().join(" "),
+            Err(denial) => denial.to_string(),
+        };
+        assert_eq!(said("env:A"), "--allow env:A");
+        assert_eq!(said("network:https:api.example.com"), "--allow network:https:api.example.com");
+        assert!(said("network:https:b.example.com").contains("--allow 'network:https:b.example.com'"));
+        assert!(said("network:https:example.com").contains("is not in the manifest of `a.b`"));
+        assert!(said("filesystem:read:/x").contains("not in the manifest"));
     }
 }

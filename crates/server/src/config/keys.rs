@@ -104,6 +104,26 @@ pub const KEYS: &[Key] = &[
     key("limits.ceiling.log_lines", "Lines of log at most."),
     key("limits.max_input", "Bytes of an execution's input at most."),
     key(
+        "policy.dir",
+        "Folder of the policies, `*.cedar` files that say which agent may have what; empty for the default ones, which `mentat policy show` prints.",
+    ),
+    key(
+        "policy.reload_ms",
+        "Milliseconds between two looks at the folder; 0 for never, policies then change by a restart.",
+    ),
+    key(
+        "security.on_violation",
+        "What becomes of an agent that asks for what it may not have: `deny` lets it see the error, `terminate` ends the execution with SECURITY_VIOLATION.",
+    ),
+    key(
+        "sandbox.mounts",
+        "Directories of this machine as agents see them, each with `guest`, `host`, and if need be `access` (`read-only`, `write-only`, `read-write`), `quota` and `tenants`.",
+    ),
+    key(
+        "sandbox.env",
+        "Values of environment variables that agents may ask for, each with `name` and one of `value`, `from` (a variable of the service) and `file`.",
+    ),
+    key(
         "engine.allocator",
         "`pooling`: instances from slots reserved once, microseconds each. `on_demand`: memory mapped for each, for machines with little address space.",
     ),

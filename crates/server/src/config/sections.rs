@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mentat_manifest::{ByteCount, Fuel, Limits};
-use mentat_runtime::security::policy::Rules;
+use mentat_manifest::{ByteCount, FileAccess, Fuel, Limits};
+use mentat_runtime::security::policy::{OnViolation, Rules};
 use serde::{Deserialize, Serialize};
 
 /// Addresses and the data directory.
@@ -160,6 +160,83 @@ pub struct CeilingConfig {
     pub log_lines: u32,
 }
 
+/// Who decides on powers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// The folder of the policies; empty for the default ones.
+    pub dir: PathBuf,
+    /// Milliseconds between two looks at the folder.
+    pub reload_ms: u64,
+}
+
+/// What becomes of agents that ask for what they may not have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// Whether a denial is an error that the agent sees, or its end.
+    pub on_violation: OnViolation,
+}
+
+/// What there is to be granted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// Directories of this machine as agents see them.
+    pub mounts: Vec<MountConfig>,
+    /// Values of environment variables.
+    pub env: Vec<VariableConfig>,
+}
+
+/// A directory of this machine as agents see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountConfig {
+    /// Where agents find it.
+    pub guest: String,
+    /// Where it lies.
+    pub host: PathBuf,
+    /// What may be done there at most.
+    #[serde(default)]
+    pub access: MountAccess,
+    /// Bytes that one execution may write to it; the usual quota where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<ByteCount>,
+    /// The tenants that it is there for; everybody where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<String>,
+}
+
+/// What may be done in a mounted directory at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountAccess {
+    /// Look, but not change.
+    #[default]
+    ReadOnly,
+    /// Change, but not look.
+    WriteOnly,
+    /// Both.
+    ReadWrite,
+}
+
+/// The value of one environment variable, from one of three places.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariableConfig {
+    /// Its name, for agents.
+    pub name: String,
+    /// The value itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// A variable of the service's own environment that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// A file that has it; one newline at its end is none of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
 /// What is remembered of executions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -250,6 +327,22 @@ impl Default for CeilingConfig {
             output: limits.output_bytes,
             log: limits.log_bytes,
             log_lines: limits.log_lines,
+        }
+    }
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self { dir: PathBuf::new(), reload_ms: 1_000 }
+    }
+}
+
+impl From<MountAccess> for FileAccess {
+    fn from(access: MountAccess) -> Self {
+        match access {
+            MountAccess::ReadOnly => Self::Read,
+            MountAccess::WriteOnly => Self::Write,
+            MountAccess::ReadWrite => Self::ReadWrite,
         }
     }
 }

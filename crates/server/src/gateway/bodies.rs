@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
+use crate::dispatch::{ExecuteRequest, Executed, LoadRequest, Narrowing};
 use crate::executions::{ExecutionRecord, ExecutionStatus};
 use crate::registry::{LoadedAgent, OnConflict};
 use crate::store::StoredAgent;
@@ -48,10 +48,13 @@ pub(super) struct ExecuteBody {
     version: Option<String>,
     /// The caller's own id for the execution, a UUID of version 7.
     execution_id: Option<String>,
-    /// A manifest whose limits narrow those of the loaded one.
+    /// A manifest whose limits and capabilities narrow those of the loaded one.
     manifest: Option<String>,
     /// Limits that narrow the agent's.
     limits: Option<LimitsBody>,
+    /// All the capabilities that are left to the execution, each in the form of the manifest, such as
+    /// `filesystem:read:/data`; where this is left out, none is taken away.
+    capabilities: Option<Vec<String>>,
     /// Whether the reply carries the log lines.
     #[serde(default)]
     pub(super) include_logs: bool,
@@ -283,18 +286,22 @@ impl ExecuteBody {
             }
         };
         let limits = self.limits.unwrap_or_default();
+        let capabilities = self.capabilities.as_deref().map(Narrowing::capabilities).transpose()?;
         Ok(ExecuteRequest {
             agent_id,
             version: version(self.version.as_deref())?,
             input,
             execution_id: self.execution_id.as_deref().map(str::parse).transpose()?,
             manifest: self.manifest,
-            narrowing: LimitsRequest {
-                memory_bytes: limits.memory_bytes.map(ByteCount),
-                fuel: limits.fuel.map(Fuel),
-                timeout: limits.timeout_ms.map(Duration::from_millis),
-                output_bytes: limits.output_bytes.map(ByteCount),
-                ..LimitsRequest::default()
+            narrowing: Narrowing {
+                capabilities,
+                limits: LimitsRequest {
+                    memory_bytes: limits.memory_bytes.map(ByteCount),
+                    fuel: limits.fuel.map(Fuel),
+                    timeout: limits.timeout_ms.map(Duration::from_millis),
+                    output_bytes: limits.output_bytes.map(ByteCount),
+                    ..LimitsRequest::default()
+                },
             },
             events: None,
         })

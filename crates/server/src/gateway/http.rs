@@ -18,7 +18,7 @@ use super::openapi;
 use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
 use super::site;
-use crate::dispatch::{ExecuteRequest, Executed};
+use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::Levels;
 
@@ -117,7 +117,7 @@ pub(super) async fn execute_agent(
         input: bytes,
         execution_id: None,
         manifest: None,
-        narrowing: mentat_manifest::LimitsRequest::default(),
+        narrowing: Narrowing::default(),
         events: None,
     };
     raw_reply(state.dispatcher.execute(&caller, request).await)

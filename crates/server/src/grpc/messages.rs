@@ -8,7 +8,7 @@ use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Answer, ExecutionId, LogLevel, LogLine, Outcome, Usage};
 
-use crate::dispatch::ExecuteRequest;
+use crate::dispatch::{ExecuteRequest, Narrowing};
 use crate::executions::{ExecutionRecord, ExecutionStatus};
 use crate::registry::LoadedAgent;
 use crate::store::StoredAgent;
@@ -42,20 +42,23 @@ pub(super) fn execute_request(request: v1::ExecuteAgentRequest) -> Result<Execut
         input: request.input,
         execution_id,
         manifest: Some(request.manifest).filter(|text| !text.is_empty()),
-        narrowing: request.sandbox_config.map(narrowing).unwrap_or_default(),
+        narrowing: request.sandbox_config.map(narrowing).transpose()?.unwrap_or_default(),
         events: None,
     })
 }
 
-fn narrowing(config: v1::SandboxConfig) -> LimitsRequest {
+fn narrowing(config: v1::SandboxConfig) -> Result<Narrowing, Error> {
     let said = |value: u64| Some(value).filter(|value| *value > 0);
-    LimitsRequest {
+    let limits = LimitsRequest {
         memory_bytes: said(config.memory_bytes).map(ByteCount),
         fuel: said(config.fuel).map(Fuel),
         timeout: said(config.timeout_ms).map(Duration::from_millis),
         output_bytes: said(config.output_bytes).map(ByteCount),
         ..LimitsRequest::default()
-    }
+    };
+    let capabilities =
+        config.capabilities.map(|capabilities| Narrowing::capabilities(&capabilities.allow)).transpose()?;
+    Ok(Narrowing { limits, capabilities })
 }
 
 /// The answer of an execution that ran to its end.

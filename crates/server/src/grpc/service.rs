@@ -82,7 +82,7 @@ impl WasmRuntime for Service {
         let request = request.into_inner();
         let include_logs = request.include_logs;
         let mut request = messages::execute_request(request).map_err(|error| status(&error))?;
-        deadline::narrow(&mut request.narrowing, deadline);
+        deadline::narrow(&mut request.narrowing.limits, deadline);
         // Awaited here and not on a task: a client that goes away takes its execution with it.
         let executed = self.state.dispatcher.execute(&caller, request).await;
         count(charge.as_deref(), &executed);
@@ -96,7 +96,7 @@ impl WasmRuntime for Service {
         let caller = caller(&request)?;
         let (charge, deadline) = (charge(&request), deadline::of(request.metadata()));
         let mut request = messages::execute_request(request.into_inner()).map_err(|error| status(&error))?;
-        deadline::narrow(&mut request.narrowing, deadline);
+        deadline::narrow(&mut request.narrowing.limits, deadline);
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         request.events = Some(sender);
         let dispatcher = Arc::clone(&self.state.dispatcher);

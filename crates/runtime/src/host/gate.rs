@@ -1,0 +1,74 @@
+//! The gate of one execution: every power that its guest uses is asked for here, by a handle or by way of WASI. Asks the
+//! grant, counts, and ends the execution where the operator wants denials to end it.
+//!
+//! Invariant: nothing in this room makes a `Permission`; what touches the world takes one, and gets it here.
+
+use std::collections::BTreeMap;
+
+use mentat_manifest::{Capability, CapabilityKind};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::security::denial::Denial;
+use crate::security::policy::{Grant, OnViolation, Permission};
+
+/// Where the powers of one execution are asked for.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    grant: Grant,
+    ledger: Mutex<Ledger>,
+    terminated: CancellationToken,
+}
+
+/// What was asked for so far.
+#[derive(Debug, Default)]
+struct Ledger {
+    decisions: BTreeMap<CapabilityKind, Decisions>,
+    violation: Option<String>,
+}
+
+/// How often a kind of capability was given and refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Decisions {
+    granted: u64,
+    denied: u64,
+}
+
+impl Gate {
+    pub(crate) fn new(grant: Grant) -> Self {
+        Self { grant, ledger: Mutex::default(), terminated: CancellationToken::new() }
+    }
+
+    /// The budget and the offers; powers are asked for.
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Asks for a power.
+    pub(crate) fn decide(&self, capability: &Capability) -> Result<Permission, Denial> {
+        let decided = self.grant.decide(capability);
+        let mut ledger = self.ledger.lock();
+        let decisions = ledger.decisions.entry(capability.kind()).or_default();
+        match &decided {
+            Ok(_) => decisions.granted = decisions.granted.saturating_add(1),
+            Err(denial) => {
+                decisions.denied = decisions.denied.saturating_add(1);
+                if self.grant.on_violation() == OnViolation::Terminate {
+                    ledger.violation.get_or_insert_with(|| denial.to_string());
+                    self.terminated.cancel();
+                }
+            }
+        }
+        decided
+    }
+
+    /// Ends when the execution has to end for a denial.
+    pub(crate) fn terminated(&self) -> &CancellationToken {
+        &self.terminated
+    }
+
+    /// The denial that ends the execution, if there is one.
+    pub(crate) fn violation(&self) -> Option<String> {
+        self.ledger.lock().violation.clone()
+    }
+}

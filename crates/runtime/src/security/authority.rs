@@ -1,0 +1,197 @@
+//! The one authority of a service: its budgets, its offers and its policies. Every execution gets its [`Grant`] here.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, ModuleDigest};
+use parking_lot::RwLock;
+
+use super::cedar::Policies;
+use super::offers::Offers;
+use super::policy::{Grant, Judge, Listed, OnViolation, Powers, Rules};
+use super::principal::{Circumstances, Principal, Trust};
+use crate::error::Error;
+use crate::model::{Caller, ExecutionId};
+
+/// Capabilities that one caller may leave to an execution; manifests list a handful.
+const MAX_NARROWING: usize = 1000;
+
+/// Who decides in a service.
+#[derive(Debug)]
+pub struct Authority {
+    rules: Rules,
+    on_violation: OnViolation,
+    offers: Arc<Offers>,
+    policies: RwLock<Arc<Policies>>,
+}
+
+/// An execution that wants to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Applicant<'a> {
+    /// The agent's manifest, as it was loaded.
+    pub manifest: &'a Manifest,
+    /// The module that will run.
+    pub module: &'a ModuleDigest,
+    /// How far the agent's signature is trusted.
+    pub trust: Trust,
+    /// Who signed it.
+    pub signer: Option<&'a str>,
+    /// On whose behalf.
+    pub caller: &'a Caller,
+    /// Which execution.
+    pub execution: ExecutionId,
+    /// What those who had a say took away.
+    pub narrowing: &'a [Narrowing],
+}
+
+/// What a caller takes away from an execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrowing {
+    /// Of its budget.
+    pub limits: LimitsRequest,
+    /// All the capabilities that are left; `None` where nothing is taken away.
+    pub capabilities: Option<Vec<Capability>>,
+}
+
+impl Narrowing {
+    /// Reads the capabilities that a caller leaves to an execution.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for the first that is none, or for too many.
+    pub fn capabilities(texts: &[String]) -> Result<Vec<Capability>, Error> {
+        if texts.len() > MAX_NARROWING {
+            return Err(Error::InvalidRequest {
+                message: format!("`capabilities` lists {}, the limit is {MAX_NARROWING}", texts.len()),
+            });
+        }
+        let read = |text: &String| {
+            text.parse::<Capability>().map_err(|error| Error::InvalidRequest { message: error.to_string() })
+        };
+        texts.iter().map(read).collect()
+    }
+}
+
+impl Authority {
+    /// An authority.
+    #[must_use]
+    pub fn new(rules: Rules, on_violation: OnViolation, offers: Offers, policies: Policies) -> Self {
+        Self { rules, on_violation, offers: Arc::new(offers), policies: RwLock::new(Arc::new(policies)) }
+    }
+
+    /// The budgets.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Puts other policies in force: for executions that begin from now on; those that run keep what they began under.
+    pub fn replace(&self, policies: Policies) {
+        *self.policies.write() = Arc::new(policies);
+    }
+
+    /// Decides on an execution of an agent: the manifest's budget, narrowed by everything in `narrowing`. Its powers are
+    /// decided on one by one, when they are asked for.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when the manifest asks for more than the operator's ceiling.
+    pub fn decide(&self, applicant: &Applicant<'_>) -> Result<Grant, Error> {
+        let Applicant { manifest, caller, narrowing, .. } = applicant;
+        let budget = self.rules.budget(Some(manifest))?;
+        let narrow = |limits: Limits| narrowing.iter().fold(limits, |limits, by| limits.narrow(&by.limits));
+        let left: Vec<Vec<Capability>> = narrowing.iter().filter_map(|by| by.capabilities.clone()).collect();
+        let told: Vec<String> = left.iter().flatten().map(ToString::to_string).collect();
+        let principal = Principal {
+            agent: manifest.id.clone(),
+            version: manifest.version.clone(),
+            module: *applicant.module,
+            tenant: Arc::clone(&caller.tenant),
+            trust: applicant.trust,
+            signer: applicant.signer.map(str::to_owned),
+        };
+        let circumstances = Circumstances {
+            time: SystemTime::now(),
+            execution: applicant.execution,
+            caller: Arc::clone(&caller.name),
+            narrowing: (!left.is_empty()).then(|| told.into()),
+        };
+        let policies = Arc::clone(&self.policies.read());
+        let powers = Powers {
+            judge: Judge::Policies { policies, principal, circumstances },
+            manifest: Some(Listed::of(manifest)),
+            narrowing: left,
+            offers: Arc::clone(&self.offers),
+            tenant: Arc::clone(&caller.tenant),
+            on_violation: self.on_violation,
+        };
+        let (limits, ceiling) = (narrow(budget), narrow(self.rules.ceiling.clone()));
+        Ok(Grant { limits, ceiling, args: Vec::new(), powers: Arc::new(powers) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mentat_manifest::Fuel;
+
+    use super::*;
+    use crate::security::cedar::PolicySource;
+    use crate::security::denial::DenialReason;
+
+    const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\nwasm:\n  fuel: 5000\n  \
+        capabilities: [\"filesystem:read:/data\", \"env:KEY\", \"network:https:*.example.com\"]\n  \
+        wasi: { preopens: { /data/in: read-only, /tmp: read-write } }\n";
+    const POLICIES: &str = "@id(\"data\") permit (principal, action, resource in Path::\"/data\");\n\
+        @id(\"net\") permit (principal, action in Action::\"network\", resource in Domain::\"example.com\");\n\
+        @id(\"never\") forbid (principal, action, resource in Domain::\"bad.example.com\");";
+
+    fn decide(narrowing: &[Narrowing]) -> Grant {
+        let source = PolicySource { name: "own".into(), text: POLICIES.into() };
+        let policies = Policies::parse(&[source]).unwrap();
+        let authority = Authority::new(Rules::default(), OnViolation::Deny, Offers::default(), policies);
+        let applicant = Applicant {
+            manifest: &Manifest::parse(MANIFEST).unwrap(),
+            module: &ModuleDigest::of(b""),
+            trust: Trust::Untrusted,
+            signer: None,
+            caller: &Caller::local(),
+            execution: ExecutionId::new(),
+            narrowing,
+        };
+        authority.decide(&applicant).unwrap()
+    }
+
+    fn decision(grant: &Grant, capability: &str) -> Result<Vec<String>, DenialReason> {
+        let decided = grant.decide(&capability.parse().unwrap());
+        decided.map(|permission| permission.policies().to_vec()).map_err(|denial| denial.reason)
+    }
+
+    #[test]
+    fn a_power_needs_the_manifest_and_a_policy_and_no_policy_against_it() {
+        let grant = decide(&[]);
+        assert_eq!(decision(&grant, "filesystem:read:/data/x"), Ok(vec!["data".into()]));
+        assert!(matches!(decision(&grant, "filesystem:write:/data/x"), Err(DenialReason::NotInManifest(_))));
+        assert!(matches!(decision(&grant, "env:KEY"), Err(DenialReason::NotPermitted(_))));
+        assert_eq!(decision(&grant, "network:https:a.example.com"), Ok(vec!["net".into()]));
+        let forbidden = DenialReason::Forbidden(vec!["never".into()]);
+        assert_eq!(decision(&grant, "network:https:x.bad.example.com"), Err(forbidden));
+        let preopens: Vec<String> = grant.preopens().iter().map(ToString::to_string).collect();
+        assert_eq!(preopens, ["filesystem:read:/data/in", "filesystem:readwrite:/tmp"]);
+    }
+
+    #[test]
+    fn a_caller_can_only_take_away() {
+        let narrowing = |fuel: u64, capabilities: &[&str]| Narrowing {
+            limits: LimitsRequest { fuel: Some(Fuel(fuel)), ..LimitsRequest::default() },
+            capabilities: Some(capabilities.iter().map(|text| text.parse().unwrap()).collect()),
+        };
+        let grant = decide(&[
+            narrowing(100, &["filesystem:readwrite:/", "network:https:a.example.com"]),
+            narrowing(1_000_000, &["filesystem:read:/data/a", "network:*:*"]),
+        ]);
+        assert_eq!((grant.limits().fuel, grant.ceiling().fuel), (Fuel(100), Fuel(100)));
+        assert_eq!(decision(&grant, "filesystem:read:/data/a/b"), Ok(vec!["data".into()]));
+        assert_eq!(decision(&grant, "filesystem:read:/data/b"), Err(DenialReason::Narrowed));
+        assert!(matches!(decision(&grant, "filesystem:write:/data/a"), Err(DenialReason::NotInManifest(_))));
+        assert_eq!(decision(&grant, "network:https:a.example.com"), Ok(vec!["net".into()]));
+        assert_eq!(decision(&grant, "network:https:b.example.com"), Err(DenialReason::Narrowed));
+    }
+}

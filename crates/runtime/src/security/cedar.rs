@@ -1,0 +1,479 @@
+//! The operator's policies, in Cedar: checked against the schema when they are read, asked about one capability at a
+//! time. Knows the words of policies; knows nothing of manifests, files or guests.
+//!
+//! Invariant: a policy that cannot be evaluated denies. Cedar itself leaves such a policy out, which for a `forbid`
+//! would be a permission.
+
+mod terms;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, PolicyId, PolicySet, Request, Schema, ValidationMode, Validator,
+};
+use mentat_manifest::{Capability, escape_untrusted};
+use miette::Diagnostic;
+
+use self::terms::Terms;
+use super::principal::{Circumstances, Principal};
+use crate::error::Error;
+
+/// The words that policies are checked against.
+pub const SCHEMA: &str = include_str!("cedar/schema.cedarschema");
+/// The policies where the operator has none.
+pub const DEFAULT_POLICIES: &str = include_str!("cedar/default.cedar");
+
+/// Problems of policies that are told; the rest is counted.
+const MAX_PROBLEMS: usize = 50;
+/// Characters of one problem, and of the id of a policy.
+const MAX_TEXT_CHARS: usize = 512;
+
+/// A file of policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySource {
+    /// What the file is called in messages, and its policies in records.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Policies that are ready to be asked.
+#[derive(Debug)]
+pub struct Policies {
+    set: PolicySet,
+    authorizer: Authorizer,
+    terms: Terms,
+}
+
+/// Something wrong with a policy, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyProblem {
+    /// The file.
+    pub file: String,
+    /// From 1; 0 where the problem has no place.
+    pub line: usize,
+    /// In characters, from 1; 0 where the problem has no place.
+    pub column: usize,
+    /// What is wrong, and what to do about it where that is known.
+    pub message: String,
+}
+
+/// Everything that is wrong with a set of policies.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", list(.0))]
+pub struct PolicyError(pub Vec<PolicyProblem>);
+
+/// What policies say to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// At least one policy permits it and none forbids it; who permits.
+    Permitted(Vec<String>),
+    /// Who forbids it.
+    Forbidden(Vec<String>),
+    /// No policy speaks of it, which is a no.
+    Unmentioned,
+    /// This policy could not be evaluated, for this reason.
+    Faulty(String, String),
+}
+
+impl Policies {
+    /// Reads and checks policies.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of the files, with line and column.
+    pub fn parse(sources: &[PolicySource]) -> Result<Self, PolicyError> {
+        let schema = Schema::from_str(SCHEMA).map_err(|error| inner("the schema", &error))?;
+        let terms = Terms::new(&schema).map_err(|error| inner("the schema", &error))?;
+        let validator = Validator::new(schema);
+        let mut problems = Vec::new();
+        let mut set = PolicySet::new();
+        let mut files: BTreeMap<String, &str> = BTreeMap::new();
+        for source in sources {
+            match read(source, &validator) {
+                Err(found) => problems.extend(found),
+                Ok(policies) => {
+                    for policy in policies {
+                        let id = policy.id().to_string();
+                        if let Some(other) = files.insert(id.clone(), &source.name) {
+                            problems.push(problem(
+                                source,
+                                None,
+                                format!("policy id `{id}` is used twice, in `{other}` as well"),
+                            ));
+                        } else if let Err(error) = set.add(policy) {
+                            problems.push(problem(source, None, error.to_string()));
+                        }
+                    }
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { set, authorizer: Authorizer::new(), terms })
+        } else {
+            problems.truncate(MAX_PROBLEMS);
+            Err(PolicyError(problems))
+        }
+    }
+
+    /// The policies where the operator has none.
+    ///
+    /// # Errors
+    /// `INTERNAL` when they do not fit their own schema, which a test rules out.
+    pub fn standard() -> Result<Self, Error> {
+        let source = PolicySource { name: "default".into(), text: DEFAULT_POLICIES.into() };
+        Self::parse(&[source]).map_err(|error| Error::internal("reading the default policies", error))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.set.num_of_policies()
+    }
+
+    /// Whether there are none, so that everything is denied.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Asks whether `principal` may have `capability`. A capability of several modes, such as `readwrite`, must be
+    /// permitted in each of them.
+    #[must_use]
+    pub fn ask(
+        &self,
+        principal: &Principal,
+        capability: &Capability,
+        circumstances: &Circumstances,
+    ) -> Verdict {
+        let mut permitting = Vec::new();
+        for action in terms::actions(capability) {
+            match self.ask_one(principal, action, capability, circumstances) {
+                Verdict::Permitted(policies) => permitting.extend(policies),
+                other => return other,
+            }
+        }
+        permitting.sort();
+        permitting.dedup();
+        Verdict::Permitted(permitting)
+    }
+
+    /// The policy that would permit it, and no more than it.
+    #[must_use]
+    pub fn suggestion(&self, principal: &Principal, capability: &Capability) -> String {
+        let quoted = |action: &&str| format!("Action::\"{action}\"");
+        let action = match terms::actions(capability) {
+            [action] => format!("action == {}", quoted(action)),
+            actions => format!("action in [{}]", actions.iter().map(quoted).collect::<Vec<_>>().join(", ")),
+        };
+        let relation = if matches!(capability, Capability::Filesystem { .. }) { "in" } else { "==" };
+        match (self.terms.agent(principal), self.terms.resource(capability)) {
+            (Ok(agent), Ok(resource)) => {
+                format!(
+                    "permit (principal == {}, {action}, resource {relation} {});",
+                    agent.uid(),
+                    resource.uid()
+                )
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn ask_one(
+        &self,
+        principal: &Principal,
+        action: &str,
+        capability: &Capability,
+        circumstances: &Circumstances,
+    ) -> Verdict {
+        let (request, entities) = match self.question(principal, action, capability, circumstances) {
+            Ok(question) => question,
+            Err(message) => return Verdict::Faulty("the question".into(), message),
+        };
+        let response = self.authorizer.is_authorized(&request, &self.set, &entities);
+        let diagnostics = response.diagnostics();
+        if let Some(error) = diagnostics.errors().next() {
+            let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+            let message = escape_untrusted(&error.inner().to_string(), MAX_TEXT_CHARS);
+            return Verdict::Faulty(error.policy_id().to_string(), message);
+        }
+        let policies: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
+        match response.decision() {
+            Decision::Allow => Verdict::Permitted(policies),
+            Decision::Deny if policies.is_empty() => Verdict::Unmentioned,
+            Decision::Deny => Verdict::Forbidden(policies),
+        }
+    }
+
+    fn question(
+        &self,
+        principal: &Principal,
+        action: &str,
+        capability: &Capability,
+        circumstances: &Circumstances,
+    ) -> Result<(Request, Entities), String> {
+        let told = |error: &dyn fmt::Display| error.to_string();
+        let action = self.terms.action(action).ok_or("the action is unknown")?;
+        let agent = self.terms.agent(principal).map_err(|error| told(&error))?;
+        let resource = self.terms.resource(capability).map_err(|error| told(&error))?;
+        let context = Context::from_pairs(self.terms.context(circumstances)).map_err(|error| told(&error))?;
+        let request =
+            Request::new(agent.uid(), action, resource.uid(), context, None).map_err(|error| told(&error))?;
+        let mut entities = self.terms.groups();
+        entities.extend([agent, resource]);
+        let entities = Entities::from_entities(entities, None).map_err(|error| told(&error))?;
+        Ok((request, entities))
+    }
+}
+
+/// The policies of one file under ids of their own: `@id` where there is one, else the file's name and a number.
+fn read(
+    source: &PolicySource,
+    validator: &Validator,
+) -> Result<Vec<cedar_policy::Policy>, Vec<PolicyProblem>> {
+    let parsed = PolicySet::from_str(&source.text).map_err(|errors| {
+        errors
+            .iter()
+            .take(MAX_PROBLEMS)
+            .map(|error| problem(source, Some(error), said(error)))
+            .collect::<Vec<_>>()
+    })?;
+    let mut problems = Vec::new();
+    if parsed.num_of_templates() > 0 {
+        let message =
+            "templates (`?principal`, `?resource`) are linked by nobody here; write policies".into();
+        problems.push(problem(source, None, message));
+    }
+    let found = validator.validate(&parsed, ValidationMode::Strict);
+    for error in found.validation_errors().take(MAX_PROBLEMS) {
+        problems.push(problem(source, Some(error), said(error)));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut policies: Vec<_> = parsed.policies().cloned().collect();
+    // `policy0`, `policy1`, …: the order in the file.
+    policies.sort_by_key(|policy| ordinal(policy.id()));
+    let named = policies.into_iter().zip(1..).map(|(policy, number)| {
+        let id = match policy.annotation("id") {
+            Some(id) if !id.is_empty() => escape_untrusted(id, MAX_TEXT_CHARS),
+            _ => format!("{}#{number}", source.name),
+        };
+        policy.new_id(PolicyId::new(id))
+    });
+    Ok(named.collect())
+}
+
+fn ordinal(id: &PolicyId) -> usize {
+    id.to_string().trim_start_matches("policy").parse().unwrap_or(usize::MAX)
+}
+
+/// What is wrong, with Cedar's own advice.
+fn said(error: &dyn Diagnostic) -> String {
+    let mut message = error.to_string();
+    // A syntax error names the token it met, and what it wanted instead in its label.
+    if let Some(label) =
+        error.labels().and_then(|mut labels| labels.find_map(|label| Some(label.label()?.to_owned())))
+    {
+        message.push_str(&format!(" ({label})"));
+    }
+    if let Some(help) = error.help() {
+        message.push_str(&format!("; {help}"));
+    }
+    message
+}
+
+fn problem(source: &PolicySource, error: Option<&dyn Diagnostic>, message: String) -> PolicyProblem {
+    let offset = error.and_then(|error| error.labels()?.next()).map(|label| label.offset());
+    let (line, column) = offset.map_or((0, 0), |offset| place(&source.text, offset));
+    let message = escape_untrusted(&message, MAX_TEXT_CHARS);
+    PolicyProblem { file: source.name.clone(), line, column, message }
+}
+
+/// Line and column of a byte, from 1.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+fn inner(file: &str, error: &dyn fmt::Display) -> PolicyError {
+    PolicyError(vec![PolicyProblem { file: file.into(), line: 0, column: 0, message: error.to_string() }])
+}
+
+fn list(problems: &[PolicyProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl fmt::Display for PolicyProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(formatter, "{}: {}", self.file, self.message),
+            line => write!(formatter, "{}:{line}:{}: {}", self.file, self.column, self.message),
+        }
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Terms")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use mentat_manifest::ModuleDigest;
+
+    use super::*;
+    use crate::model::ExecutionId;
+    use crate::security::principal::Trust;
+
+    fn policies(text: &str) -> Result<Policies, PolicyError> {
+        Policies::parse(&[PolicySource { name: "own".into(), text: text.into() }])
+    }
+
+    fn principal(trust: Trust) -> Principal {
+        Principal {
+            agent: "a.b".parse().unwrap(),
+            version: "1.2.3".parse().unwrap(),
+            module: ModuleDigest::of(b"module"),
+            tenant: "acme".into(),
+            trust,
+            signer: None,
+        }
+    }
+
+    fn circumstances() -> Circumstances {
+        Circumstances {
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_510_800),
+            execution: ExecutionId::new(),
+            caller: "ci".into(),
+            narrowing: None,
+        }
+    }
+
+    fn ask(text: &str, trust: Trust, capability: &str) -> Verdict {
+        let capability = capability.parse().unwrap();
+        policies(text).unwrap().ask(&principal(trust), &capability, &circumstances())
+    }
+
+    fn permits(text: &str, capability: &str) -> bool {
+        matches!(ask(text, Trust::Untrusted, capability), Verdict::Permitted(_))
+    }
+
+    #[test]
+    fn the_default_policies_permit_scratch_and_budget_and_nothing_else() {
+        for (capability, permitted) in [
+            ("filesystem:readwrite:/tmp", true),
+            ("filesystem:read:/tmp/a/b", true),
+            ("filesystem:read:/tmpx", false),
+            ("filesystem:read:/", false),
+            ("compute:memory=64MB", true),
+            ("network:https:example.com", false),
+            ("env:HOME", false),
+            ("secret:KEY", false),
+            ("media:read:", false),
+            ("extension:x", false),
+        ] {
+            assert_eq!(permits(DEFAULT_POLICIES, capability), permitted, "{capability}");
+        }
+    }
+
+    #[test]
+    fn paths_are_in_the_directories_above_them_and_names_in_their_domains() {
+        let data = "permit (principal, action == Action::\"filesystem:read\", resource in Path::\"/data\");";
+        assert!(permits(data, "filesystem:read:/data"));
+        assert!(permits(data, "filesystem:read:/data/a/b"));
+        assert!(!permits(data, "filesystem:read:/database"));
+        assert!(!permits(data, "filesystem:write:/data"));
+        assert!(!permits(data, "filesystem:readwrite:/data"), "both modes must be permitted");
+        let domain = "permit (principal, action in Action::\"network\", resource in Domain::\"openai.com\");";
+        assert!(permits(domain, "network:https:api.openai.com"));
+        assert!(permits(domain, "network:https:*.openai.com"));
+        assert!(permits(domain, "network:*:openai.com"));
+        assert!(!permits(domain, "network:https:evilopenai.com"));
+        assert!(!permits(domain, "network:https:*"));
+        let inside = "permit (principal, action in Action::\"network\", resource) when \
+            { resource has address && resource.address.isInRange(ip(\"10.0.0.0/8\")) };";
+        assert!(permits(inside, "network:tcp:10.1.2.3:5432"));
+        assert!(permits(inside, "network:tcp:10.1.0.0/16:5432"));
+        assert!(!permits(inside, "network:tcp:11.0.0.1:5432"));
+        assert!(!permits(inside, "network:tcp:0.0.0.0/0:5432"));
+    }
+
+    #[test]
+    fn a_policy_can_speak_of_trust_tenant_version_time_and_execution() {
+        let text = r#"@id("all of it") permit (principal in Trust::"signed", action == Action::"env:read", resource)
+            when { principal in Tenant::"acme" && principal.major == 1 && principal.version == "1.2.3"
+                && resource.name == "KEY" && context.time < datetime("2027-01-01")
+                && context.execution.caller == "ci" && !(context has narrowing) };"#;
+        assert_eq!(ask(text, Trust::Untrusted, "env:KEY"), Verdict::Unmentioned);
+        for trust in [Trust::Signed, Trust::Community, Trust::Verified] {
+            assert_eq!(ask(text, trust, "env:KEY"), Verdict::Permitted(vec!["all of it".into()]));
+        }
+    }
+
+    #[test]
+    fn a_forbid_wins_and_is_named() {
+        let text = "permit (principal, action, resource);\n\
+            forbid (principal, action, resource == Variable::\"KEY\");";
+        assert_eq!(ask(text, Trust::Verified, "env:KEY"), Verdict::Forbidden(vec!["own#2".into()]));
+        assert_eq!(ask(text, Trust::Verified, "env:OTHER"), Verdict::Permitted(vec!["own#1".into()]));
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_evaluated_denies() {
+        let text = "permit (principal, action, resource);\n@id(\"broken\") forbid (principal, action, resource) when \
+            { principal.major + 9223372036854775807 > 0 };";
+        assert!(
+            matches!(ask(text, Trust::Verified, "env:KEY"), Verdict::Faulty(policy, _) if policy == "broken")
+        );
+    }
+
+    #[test]
+    fn mistakes_are_told_with_line_and_column() {
+        for (text, place, says) in [
+            ("\npermit (principal, action, resource)\n", (2, 37), "expected"),
+            ("// one\npermit (principal, action == Action::\"nothing\", resource);", (2, 30), "nothing"),
+            ("permit (principal, action, resource) when { resource.nmae == \"x\" };", (1, 45), "nmae"),
+            ("permit (principal == ?principal, action, resource);", (0, 0), "templates"),
+            (
+                "@id(\"a\") permit (principal, action, resource);\n@id(\"a\") permit (principal, action, resource);",
+                (0, 0),
+                "twice",
+            ),
+        ] {
+            let PolicyError(problems) = policies(text).unwrap_err();
+            let first = &problems[0];
+            assert_eq!((first.line, first.column), place, "{text}: {problems:?}");
+            assert!(first.message.contains(says), "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_denial_suggests_permits_it_and_no_more() {
+        let none = policies("").unwrap();
+        let all = [
+            "filesystem:read:/data/a \"b\"",
+            "filesystem:readwrite:/other",
+            "network:https:api.example.com",
+            "network:tcp:[2001:db8::1]:5432",
+            "network:*:*.example.com",
+            "env:KEY",
+            "secret:KEY",
+            "compute:memory=64MB",
+            "media:read:pictures/",
+            "extension:x",
+        ];
+        for capability in all {
+            let asked = capability.parse().unwrap();
+            let suggestion = none.suggestion(&principal(Trust::Untrusted), &asked);
+            for other in all {
+                assert_eq!(permits(&suggestion, other), other == capability, "{suggestion} for {other}");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The operator's policies as files: the folder they lie in, and the watch over it. A set with a mistake in it never
+//! comes into force; the one before stays, and the log says what is wrong.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mentat_runtime::error::Error;
+use mentat_runtime::security::authority::Authority;
+use mentat_runtime::security::cedar::{DEFAULT_POLICIES, Policies, PolicySource};
+use tokio_util::sync::CancellationToken;
+
+/// How the name of a file of policies ends.
+const EXTENSION: &str = "cedar";
+/// Bytes of all policies at most; the largest sets that people write by hand have some hundred kilobytes.
+const MAX_POLICY_BYTES: u64 = 4 << 20;
+
+/// Reads every `*.cedar` file of a folder in order of name; the default policies where the folder is not named.
+///
+/// # Errors
+/// `INVALID_REQUEST` when the folder cannot be read, or holds no policies.
+pub fn read(folder: &Path) -> Result<Vec<PolicySource>, Error> {
+    if folder.as_os_str().is_empty() {
+        return Ok(vec![PolicySource { name: "default".into(), text: DEFAULT_POLICIES.into() }]);
+    }
+    let wrong = |path: &Path, why: &dyn std::fmt::Display| Error::InvalidRequest {
+        message: format!("policies `{}`: {why}", path.display()),
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| wrong(folder, &error))? {
+        let path = entry.map_err(|error| wrong(folder, &error))?.path();
+        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        let why = "there is no `*.cedar` file in it; without any policy everything is denied. `mentat policy show` \
+                   prints those to begin with";
+        return Err(wrong(folder, &why));
+    }
+    let mut sources = Vec::new();
+    let mut bytes = 0;
+    for path in files {
+        bytes += std::fs::metadata(&path).map_err(|error| wrong(&path, &error))?.len();
+        if bytes > MAX_POLICY_BYTES {
+            return Err(wrong(folder, &format!("they have more than {MAX_POLICY_BYTES} bytes")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(&path, &error))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        sources.push(PolicySource { name, text });
+    }
+    Ok(sources)
+}
+
+/// Reads and checks a folder of policies.
+///
+/// # Errors
+/// `INVALID_REQUEST` with everything that is wrong in it.
+pub fn load(folder: &Path) -> Result<Policies, Error> {
+    parse(&read(folder)?)
+}
+
+pub(crate) fn parse(sources: &[PolicySource]) -> Result<Policies, Error> {
+    Policies::parse(sources)
+        .map_err(|error| Error::InvalidRequest { message: format!("the policies are not in order: {error}") })
+}
+
+/// Puts the folder's policies in force whenever they change, until `closing`. `known` are those in force.
+pub(crate) async fn watch(
+    folder: Arc<Path>,
+    mut known: Vec<PolicySource>,
+    authority: Arc<Authority>,
+    every: Duration,
+    closing: CancellationToken,
+) {
+    let mut last_error = String::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = closing.cancelled() => return,
+        }
+        let place = Arc::clone(&folder);
+        let Ok(found) = tokio::task::spawn_blocking(move || read(&place)).await else { return };
+        let changed = match found {
+            Ok(sources) if sources == known => {
+                last_error.clear();
+                continue;
+            }
+            Ok(sources) => parse(&sources).map(|policies| (sources, policies)),
+            Err(error) => Err(error),
+        };
+        match changed {
+            Ok((sources, policies)) => {
+                tracing::info!(policies = policies.len(), folder = %folder.display(), "policies reloaded");
+                authority.replace(policies);
+                known = sources;
+                last_error.clear();
+            }
+            Err(error) => {
+                // Once for each mistake, not once for each look.
+                let text = error.to_string();
+                if text != last_error {
+                    tracing::error!(error = %text, "policies not reloaded; those before stay in force");
+                    last_error = text;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_read_in_order_of_name_and_mistakes_are_told_with_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(load(folder.path()).unwrap_err().to_string().contains("no `*.cedar` file"));
+        std::fs::write(folder.path().join("b.cedar"), "permit (principal, action, resource);").unwrap();
+        std::fs::write(folder.path().join("a.cedar"), "// none\n").unwrap();
+        std::fs::write(folder.path().join("README.md"), "not a policy").unwrap();
+        let names: Vec<String> = read(folder.path()).unwrap().into_iter().map(|source| source.name).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(load(folder.path()).unwrap().len(), 1);
+        std::fs::write(folder.path().join("a.cedar"), "\npermit (principal, action, resource)").unwrap();
+        let error = load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("a:2:"), "{error}");
+    }
+}
