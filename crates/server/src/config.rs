@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mentat_manifest::{Limits, escape_untrusted};
 use mentat_runtime::security::policy::Rules;
-use mentat_runtime::{CompileConfig, EngineConfig, PoolConfig, RuntimeConfig};
+use mentat_runtime::{CompileConfig, EngineConfig, PoolConfig, RuntimeConfig, SandboxLimits};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -190,6 +190,7 @@ impl ServerConfig {
             engine: self.engine.clone(),
             pool: self.pool.clone(),
             compile: self.compile.clone(),
+            sandbox: SandboxLimits { quota: self.sandbox.quota },
             artifacts: Some(self.server.data_dir.join("artifacts")),
             scratch: Some(self.server.data_dir.join("scratch")),
         }

@@ -13,6 +13,22 @@ use super::context::HostContext;
 /// Results of calls that report errors: a negative number in −1..−4095.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AbiError {
+    /// The manifest does not list the capability.
+    NotInManifest,
+    /// Policy, or the caller's narrowing, denies it.
+    Denied,
+    /// An argument is not of the form that the call asks for.
+    Malformed,
+    /// What the argument names does not exist.
+    NotFound,
+    /// An argument or the result is larger than its limit.
+    TooLarge,
+    /// The execution has used up its number of such things.
+    Exhausted,
+    /// The other side, or the host, cannot do it now.
+    Unavailable,
+    /// The handle is none that was given out, or was given back.
+    BadHandle,
     /// There is no result to read, or the offset is past its end.
     NoResult,
     /// The call is part of the ABI, but this runtime does not offer it yet.
@@ -28,14 +44,30 @@ impl AbiError {
     /// The number the guest sees; the same numbers as in `docs/abi.md`.
     pub(crate) fn code(self) -> i32 {
         match self {
-            Self::NoResult => -61,
+            Self::NotInManifest => -1,
+            Self::Denied => -2,
+            Self::Malformed => -3,
+            Self::NotFound => -4,
+            Self::TooLarge => -5,
+            Self::Exhausted => -6,
+            Self::Unavailable => -8,
+            Self::BadHandle => -9,
             Self::Unsupported => -38,
+            Self::NoResult => -61,
         }
     }
 
     /// What `last_error` says when a call has no more particular text.
     pub(crate) fn text(self) -> &'static str {
         match self {
+            Self::NotInManifest => "the manifest does not list the capability",
+            Self::Denied => "policy denies it",
+            Self::Malformed => "an argument is not of the form that the call asks for",
+            Self::NotFound => "what the argument names does not exist",
+            Self::TooLarge => "an argument or the result is larger than its limit",
+            Self::Exhausted => "the execution has used up its number of such things",
+            Self::Unavailable => "the other side failed, or could not be reached",
+            Self::BadHandle => "the handle is none that was given out, or was given back",
             Self::NoResult => "there is no result to read",
             Self::Unsupported => "not supported here: this runtime does not offer the call yet",
         }

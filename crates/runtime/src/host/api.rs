@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use wasmtime::{Caller, Engine, ExternType, Linker, Store};
+use wasmtime::{AsContextMut, Caller, Engine, ExternType, Linker, Store};
 use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
-use super::component;
+use super::{capabilities, component};
 use super::context::{HostConfig, HostContext};
 use crate::model::LogLevel;
 use crate::runtime::inspect::Signature;
@@ -23,6 +23,8 @@ const MENTAT: &str = "mentat";
 const WASI_PREVIEW0: &str = "wasi_unstable";
 /// The module name of WASI 0.1.
 const WASI_PREVIEW1: &str = "wasi_snapshot_preview1";
+/// What a decision of policy costs, as bytes that are moved: some microseconds.
+const DECISION_BYTES: usize = 64 << 10;
 /// UTF-16 units of an abort's message or file name at most.
 const MAX_ABORT_UNITS: u32 = 1024;
 
@@ -82,21 +84,13 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     linker.func_wrap(MENTAT, "result_read", result_read)?;
     linker.func_wrap(MENTAT, "last_error", last_error)?;
     linker.func_wrap("env", "abort", abort)?;
+    linker.func_wrap(MENTAT, "request_capability", request_capability)?;
+    linker.func_wrap_async(MENTAT, "invoke_capability", |caller, (handle, pointer, length)| {
+        Box::new(invoke_capability(caller, handle, pointer, length))
+    })?;
+    linker.func_wrap(MENTAT, "release_capability", release_capability)?;
 
     // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
-    linker.func_wrap(MENTAT, "request_capability", |caller: Caller<'_, HostContext>, pointer, length| {
-        unsupported(caller, "request_capability", &[(pointer, length)])
-    })?;
-    linker.func_wrap(
-        MENTAT,
-        "invoke_capability",
-        |caller: Caller<'_, HostContext>, _handle: i32, pointer, length| {
-            unsupported(caller, "invoke_capability", &[(pointer, length)])
-        },
-    )?;
-    linker.func_wrap(MENTAT, "release_capability", |caller: Caller<'_, HostContext>, _handle: i32| {
-        unsupported(caller, "release_capability", &[])
-    })?;
     linker.func_wrap(MENTAT, "download_media", |caller: Caller<'_, HostContext>, pointer, length| {
         unsupported(caller, "download_media", &[(pointer, length)])
     })?;
@@ -153,17 +147,75 @@ fn log(mut caller: Caller<'_, HostContext>, level: i32, pointer: i32, length: i3
     Ok(())
 }
 
-/// Copies from the current result. No call of this release makes one.
+/// Asks for a grant; a handle above 0, or an error.
+fn request_capability(
+    mut caller: Caller<'_, HostContext>,
+    pointer: i32,
+    length: i32,
+) -> wasmtime::Result<i32> {
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "request_capability", pointer, length)?;
+    abi::charge(&mut caller, DECISION_BYTES)?;
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    let text = bytes.get(source).unwrap_or_default();
+    match capabilities::request(context, text)? {
+        Ok(handle) => Ok(handle),
+        Err(error) => Ok(context.refuse(error)),
+    }
+}
+
+/// Uses a grant; answers the length of the result.
+async fn invoke_capability(
+    mut caller: Caller<'_, HostContext>,
+    handle: i32,
+    pointer: i32,
+    length: i32,
+) -> wasmtime::Result<i32> {
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "invoke_capability", pointer, length)?;
+    abi::charge(&mut caller, DECISION_BYTES.saturating_add(source.len()))?;
+    let kept = source.len().min(capabilities::MAX_ARGUMENT_BYTES + 1);
+    let arguments = abi::bytes(&caller, memory, source)?.get(..kept).unwrap_or_default().to_vec();
+    let used = capabilities::invoke(caller.as_context_mut(), handle, &arguments).await?;
+    match used {
+        Ok(result) => {
+            abi::charge(&mut caller, result.len())?;
+            let length = i32::try_from(result.len())?;
+            caller.data_mut().result = Some(result);
+            Ok(length)
+        }
+        Err(error) => Ok(caller.data_mut().refuse(error)),
+    }
+}
+
+/// Gives a grant back.
+fn release_capability(mut caller: Caller<'_, HostContext>, handle: i32) -> wasmtime::Result<i32> {
+    abi::charge(&mut caller, 0)?;
+    match capabilities::release(caller.data_mut(), handle) {
+        Ok(()) => Ok(0),
+        Err(error) => Ok(caller.data_mut().refuse(error)),
+    }
+}
+
+/// Copies from the current result; answers how much that was.
 fn result_read(
     mut caller: Caller<'_, HostContext>,
-    _offset: i32,
+    offset: i32,
     pointer: i32,
     capacity: i32,
 ) -> wasmtime::Result<i32> {
     let memory = abi::memory(&mut caller)?;
-    abi::range(&caller, memory, "result_read", pointer, capacity)?;
-    abi::charge(&mut caller, 0)?;
-    Ok(caller.data_mut().fail(AbiError::NoResult))
+    let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
+    let offset = usize::try_from(offset.cast_unsigned())?;
+    let left = caller.data().result.as_ref().and_then(|result| (offset <= result.len()).then(|| result.slice(offset..)));
+    let Some(left) = left else {
+        abi::charge(&mut caller, 0)?;
+        return Ok(caller.data_mut().fail(AbiError::NoResult));
+    };
+    let copied = left.slice(..left.len().min(target.len()));
+    abi::charge(&mut caller, copied.len())?;
+    memory.write(&mut caller, target.start, &copied)?;
+    Ok(i32::try_from(copied.len())?)
 }
 
 /// Answers the length of the last error's text; copies it if all of it fits.

@@ -1,11 +1,12 @@
 //! The host's side of the component world `mentat:agent/agent` (in `wit/`), and the linker that
 //! offers it together with WASI 0.2. What the core ABI's functions do, these do.
 
-use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime::{Engine, StoreContextMut};
 
 use self::bindings::mentat::agent::{capabilities, errors, log, media, metrics, streams};
 use super::abi::AbiError;
+use super::capabilities::{self as grants, CallError};
 use super::context::HostContext;
 use super::http;
 use crate::model::LogLevel;
@@ -17,10 +18,13 @@ pub(crate) mod bindings {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "agent",
+        imports: { "mentat:agent/capabilities.request": trappable },
         exports: { default: async },
     });
 }
 
+/// The interface of grants, in its published version.
+const CAPABILITIES: &str = "mentat:agent/capabilities@1.0.0";
 /// The interfaces that a component may import, without their versions. Any 0.2.x of WASI is taken,
 /// as far as Wasmtime's own version of the interface covers it.
 pub(crate) const INTERFACES: &[&str] = &[
@@ -66,7 +70,46 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     http::add_to_linker(&mut linker)?;
     bindings::Agent::add_to_linker::<_, HasSelf<HostContext>>(&mut linker, |context| context)?;
+    linker.allow_shadowing(true);
+    // Bindings give a host function the store's data; raising a budget takes the store.
+    linker.instance(CAPABILITIES)?.func_wrap_async("[method]grant.invoke", |store, (grant, arguments)| {
+        Box::new(invoke(store, grant, arguments))
+    })?;
+    linker.allow_shadowing(false);
     Ok(linker)
+}
+
+type Invoked = wasmtime::Result<(Result<Vec<u8>, errors::Error>,)>;
+
+async fn invoke(
+    store: StoreContextMut<'_, HostContext>,
+    grant: Resource<capabilities::Grant>,
+    arguments: String,
+) -> Invoked {
+    let used = grants::invoke(store, handle(&grant), arguments.as_bytes()).await?;
+    Ok((used.map(|result| result.to_vec()).map_err(refusal),))
+}
+
+/// The handle that a resource stands for.
+fn handle(grant: &Resource<capabilities::Grant>) -> i32 {
+    grant.rep().cast_signed()
+}
+
+/// An error in the words of the contract.
+fn refusal(error: CallError) -> errors::Error {
+    let code = match error.code {
+        AbiError::NotInManifest => errors::Code::NotInManifest,
+        AbiError::Denied => errors::Code::Denied,
+        AbiError::Malformed => errors::Code::Malformed,
+        AbiError::NotFound => errors::Code::NotFound,
+        AbiError::TooLarge => errors::Code::TooLarge,
+        AbiError::Exhausted => errors::Code::Exhausted,
+        AbiError::Unavailable => errors::Code::Unavailable,
+        AbiError::Unsupported => errors::Code::Unsupported,
+        // Resources and return values leave no room for these.
+        AbiError::BadHandle | AbiError::NoResult => errors::Code::Closed,
+    };
+    errors::Error { code, message: error.message }
 }
 
 fn unsupported(context: &mut HostContext) -> errors::Error {
@@ -91,8 +134,12 @@ impl log::Host for HostContext {
 }
 
 impl capabilities::Host for HostContext {
-    fn request(&mut self, _capability: String) -> Result<Resource<capabilities::Grant>, errors::Error> {
-        Err(unsupported(self))
+    fn request(
+        &mut self,
+        capability: String,
+    ) -> wasmtime::Result<Result<Resource<capabilities::Grant>, errors::Error>> {
+        let asked = grants::request(self, capability.as_bytes())?;
+        Ok(asked.map(|handle| Resource::new_own(handle.cast_unsigned())).map_err(refusal))
     }
 }
 
@@ -102,10 +149,13 @@ impl capabilities::HostGrant for HostContext {
         _grant: Resource<capabilities::Grant>,
         _arguments: String,
     ) -> Result<Vec<u8>, errors::Error> {
+        // The linker has another function in its place.
         Err(unsupported(self))
     }
 
-    fn drop(&mut self, _grant: Resource<capabilities::Grant>) -> wasmtime::Result<()> {
+    fn drop(&mut self, grant: Resource<capabilities::Grant>) -> wasmtime::Result<()> {
+        // One that is not held was released by the end of the execution.
+        let _ = grants::release(self, handle(&grant));
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mentat_manifest::ByteCount;
 use tokio::sync::mpsc;
 use wasmtime::Memory;
 use wasmtime::component::ResourceTable;
@@ -13,6 +14,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::abi::AbiError;
+use super::budget::Budget;
+use super::capabilities::{CallError, CapabilitySet};
 use super::gate::Gate;
 use super::http::{self, DeniedHttp};
 use super::stdio::{LogSink, OutputSink};
@@ -31,6 +34,8 @@ pub(crate) struct HostConfig {
     pub(crate) table_elements: u32,
     /// Where scratch directories are made; the system's own place where `None`.
     pub(crate) scratch: Option<PathBuf>,
+    /// Bytes that an execution may write to a directory where nothing else is said.
+    pub(crate) quota: ByteCount,
 }
 
 /// What the host functions of one execution see.
@@ -41,6 +46,12 @@ pub(crate) struct HostContext {
     pub(crate) limiter: ExecutionLimiter,
     /// Where every power is asked for.
     pub(crate) gate: Arc<Gate>,
+    /// What it may cost, as it stands.
+    pub(crate) budget: Budget,
+    /// What was granted by handles.
+    pub(crate) capabilities: CapabilitySet,
+    /// Result of the last call that makes one, for `result_read`.
+    pub(crate) result: Option<Bytes>,
     /// Directories that were opened.
     pub(crate) volumes: Volumes,
     /// The core module's exported memory, once found.
@@ -75,7 +86,10 @@ impl HostContext {
             logs: LogSink::new(limits, events),
             limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements),
             gate: Arc::new(Gate::new(grant.clone())),
-            volumes: Volumes::new(host.scratch.clone()),
+            volumes: Volumes::new(host.scratch.clone(), host.quota),
+            budget: Budget::new(limits.clone()),
+            capabilities: CapabilitySet::default(),
+            result: None,
             memory: None,
             last_error: Bytes::new(),
             preview1: None,
@@ -87,6 +101,12 @@ impl HostContext {
     pub(crate) fn fail(&mut self, error: AbiError) -> i32 {
         self.last_error = Bytes::from_static(error.text().as_bytes());
         error.code()
+    }
+
+    /// The same, with a text of its own.
+    pub(crate) fn refuse(&mut self, error: CallError) -> i32 {
+        self.last_error = error.message.into();
+        error.code.code()
     }
 
     /// The WASI 0.1 state; an empty sandbox where none was made.

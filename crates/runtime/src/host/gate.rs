@@ -9,6 +9,7 @@ use mentat_manifest::{Capability, CapabilityKind};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::capabilities::Violation;
 use crate::security::denial::Denial;
 use crate::security::policy::{Grant, OnViolation, Permission};
 
@@ -60,6 +61,17 @@ impl Gate {
             }
         }
         decided
+    }
+
+    /// Ends a host call where the execution has to end for a denial.
+    ///
+    /// # Errors
+    /// The violation, which is the guest's end.
+    pub(crate) fn check(&self) -> wasmtime::Result<()> {
+        match self.violation() {
+            Some(message) => Err(Violation(message).into()),
+            None => Ok(()),
+        }
     }
 
     /// Ends when the execution has to end for a denial.

@@ -2,10 +2,14 @@
 
 pub(crate) mod abi;
 pub(crate) mod api;
+pub(crate) mod budget;
+pub(crate) mod capabilities;
 pub(crate) mod component;
 pub(crate) mod context;
+pub(crate) mod files;
 pub(crate) mod gate;
 pub(crate) mod http;
+pub(crate) mod paths;
 pub(crate) mod sandbox;
 pub(crate) mod stdio;
 pub(crate) mod volumes;

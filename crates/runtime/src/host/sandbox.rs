@@ -10,7 +10,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::context::HostContext;
 use super::stdio::{LogStdio, OutputStdio};
-use super::volumes::{Place, Volumes};
+use super::volumes::Place;
 use crate::model::LogLevel;
 
 /// Random bytes in one call at most; the host holds them in memory while it copies them.
@@ -102,7 +102,7 @@ fn directories(context: &mut HostContext) -> Vec<Place> {
         };
         let grant = context.gate.grant();
         let (offers, tenant) = (grant.offers(), grant.tenant());
-        let mut opened = Volumes::open_below(&permission, offers, tenant);
+        let mut opened = context.volumes.open_below(&permission, offers, tenant);
         let itself = context.volumes.open(&permission, offers, tenant);
         if itself.is_ok() || opened.is_empty() {
             opened.insert(0, itself);

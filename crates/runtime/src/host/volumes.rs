@@ -3,17 +3,22 @@
 //!
 //! Invariant: a directory below a mount is reached by way of the mount alone, so that a link inside it leads nowhere else.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use mentat_manifest::{Capability, FileAccess};
+use mentat_manifest::{ByteCount, Capability, FileAccess};
 use tempfile::TempDir;
 
 use crate::security::offers::{Mount, Offers, SCRATCH};
 use crate::security::policy::{Permission, common_access};
+
+/// Bytes that an entry of a directory counts for, whatever is in it: a block.
+pub(crate) const ENTRY_BYTES: u64 = 4096;
 
 /// The directories of one execution.
 #[derive(Debug, Default)]
@@ -21,6 +26,26 @@ pub(crate) struct Volumes {
     /// Where scratch directories are made; the system's own place where `None`.
     scratch_in: Option<PathBuf>,
     scratch: Option<Arc<TempDir>>,
+    /// What may be written where nothing else is said.
+    usual_quota: ByteCount,
+    /// By guest path.
+    quotas: BTreeMap<String, Quota>,
+}
+
+/// What an execution may still write to a directory. Shared by all who write there.
+#[derive(Clone, Debug)]
+pub(crate) struct Quota {
+    guest: Arc<str>,
+    limit: ByteCount,
+    left: Arc<AtomicU64>,
+}
+
+/// A directory is full, as far as this execution goes.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("`{guest}` is full: an execution may write {limit} to it")]
+pub(crate) struct Full {
+    guest: Arc<str>,
+    limit: ByteCount,
 }
 
 /// A place in a directory of the execution.
@@ -34,6 +59,8 @@ pub(crate) struct Place {
     pub(crate) access: FileAccess,
     /// The rest of the path that was asked for, below the directory; empty for the directory itself.
     pub(crate) below: PathBuf,
+    /// What may still be written there.
+    pub(crate) quota: Quota,
 }
 
 /// Why a place cannot be had.
@@ -69,8 +96,8 @@ pub(crate) enum VolumeError {
 }
 
 impl Volumes {
-    pub(crate) fn new(scratch_in: Option<PathBuf>) -> Self {
-        Self { scratch_in, scratch: None }
+    pub(crate) fn new(scratch_in: Option<PathBuf>, usual_quota: ByteCount) -> Self {
+        Self { scratch_in, scratch: None, usual_quota, quotas: BTreeMap::new() }
     }
 
     /// Opens the place that a permission is for.
@@ -95,24 +122,26 @@ impl Volumes {
                 directory,
                 access: *access,
                 below: relative(path, SCRATCH),
+                quota: self.quota(SCRATCH, None),
             });
         }
         let mount = mount.ok_or_else(|| VolumeError::NotMounted(path.clone()))?;
-        Self::open_mount(mount, *access, path)
+        self.open_mount(mount, *access, path)
     }
 
     /// Opens the mounts that lie below the path of a permission, as far as it goes for them.
     pub(crate) fn open_below(
+        &mut self,
         permission: &Permission,
         offers: &Offers,
         tenant: &str,
     ) -> Vec<Result<Place, VolumeError>> {
         let Capability::Filesystem { access, path } = permission.capability() else { return Vec::new() };
         let below = offers.mounts_below(path, tenant);
-        below.map(|mount| Self::open_mount(mount, *access, &mount.guest)).collect()
+        below.map(|mount| self.open_mount(mount, *access, &mount.guest)).collect()
     }
 
-    fn open_mount(mount: &Mount, access: FileAccess, path: &str) -> Result<Place, VolumeError> {
+    fn open_mount(&mut self, mount: &Mount, access: FileAccess, path: &str) -> Result<Place, VolumeError> {
         let broken = |source| VolumeError::Broken { guest: mount.guest.clone(), source };
         let Some(access) = common_access(access, mount.access) else {
             return Err(VolumeError::Access {
@@ -122,7 +151,14 @@ impl Volumes {
             });
         };
         let directory = Dir::open_ambient_dir(&mount.host, ambient_authority()).map_err(broken)?;
-        Ok(Place { guest: mount.guest.clone(), directory, access, below: relative(path, &mount.guest) })
+        let quota = self.quota(&mount.guest, mount.quota);
+        Ok(Place { guest: mount.guest.clone(), directory, access, below: relative(path, &mount.guest), quota })
+    }
+
+    fn quota(&mut self, guest: &str, limit: Option<ByteCount>) -> Quota {
+        let limit = limit.unwrap_or(self.usual_quota);
+        let quota = || Quota { guest: guest.into(), limit, left: Arc::new(AtomicU64::new(limit.0)) };
+        self.quotas.entry(guest.to_owned()).or_insert_with(quota).clone()
     }
 
     /// The scratch directory, made now if there is none.
@@ -164,10 +200,30 @@ impl Place {
 
     /// The guest path that was asked for.
     pub(crate) fn path(&self) -> String {
-        match self.below.as_os_str().is_empty() {
+        self.guest_path(&self.below)
+    }
+
+    /// The guest path of something below the directory.
+    pub(crate) fn guest_path(&self, below: &Path) -> String {
+        match below.as_os_str().is_empty() {
             true => self.guest.clone(),
-            false => format!("{}/{}", self.guest.trim_end_matches('/'), self.below.display()),
+            false => format!("{}/{}", self.guest.trim_end_matches('/'), below.display()),
         }
+    }
+
+    /// What was asked for, as the directory knows it.
+    pub(crate) fn name(&self) -> &Path {
+        if self.below.as_os_str().is_empty() { Path::new(".") } else { &self.below }
+    }
+}
+
+impl Quota {
+    /// Takes bytes before they are written.
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), Full> {
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        taken.map(drop).map_err(|_| Full { guest: Arc::clone(&self.guest), limit: self.limit })
     }
 }
 

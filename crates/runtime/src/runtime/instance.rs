@@ -14,8 +14,9 @@ use wasmtime_wasi::I32Exit;
 
 use super::module::{CoreCall, Entry, Module};
 use super::pool::Permit;
-use super::trap::{self, Ended};
+use super::trap::{self, Fault};
 use crate::error::Error;
+use crate::host::budget::Budget;
 use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::model::{Answer, Invocation, LogLevel, Outcome, Usage};
@@ -37,9 +38,9 @@ pub(crate) async fn run(
     invocation: Invocation,
     permit: Permit,
 ) -> Outcome {
-    let limits = grant.limits();
     let context = HostContext::new(invocation.input, grant, host, invocation.events);
-    let gate = Arc::clone(&context.gate);
+    let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
+    let started = tokio::time::Instant::now();
     let logs = context.logs.clone();
     let output = context.output.clone();
     let mut store = Store::new(&module.engine.wasmtime, context);
@@ -50,19 +51,21 @@ pub(crate) async fn run(
         Err(error) => (Err(error), OpenLines::default()),
         Ok(open_lines) => {
             let called = tokio::select! {
-                called = tokio::time::timeout(limits.timeout, call(&mut store, module, &mut clock)) => Some(called),
-                () = invocation.cancel.cancelled() => None,
-                () = gate.terminated().cancelled() => None,
+                called = call(&mut store, module, &mut clock) => Ended::Called(called),
+                () = budget.run_out(started) => Ended::TimedOut,
+                () = invocation.cancel.cancelled() => Ended::Cancelled,
+                () = gate.terminated().cancelled() => Ended::Cancelled,
             };
+            let limits = budget.limits();
             let result = match called {
                 _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
-                None => Err(Error::Cancelled),
-                Some(Err(_elapsed)) => Err(Error::Timeout { limit: limits.timeout }),
-                Some(Ok(Ok(answer))) => Ok(answer),
-                Some(Ok(Err(error))) => {
-                    match trap::classify(&error, limits, store.data().limiter.refused()) {
-                        Ended::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
-                        Ended::Failed(error) => Err(error),
+                Ended::Cancelled => Err(Error::Cancelled),
+                Ended::TimedOut => Err(Error::Timeout { limit: limits.timeout }),
+                Ended::Called(Ok(answer)) => Ok(answer),
+                Ended::Called(Err(error)) => {
+                    match trap::classify(&error, &limits, store.data().limiter.refused()) {
+                        Fault::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
+                        Fault::Failed(error) => Err(error),
                     }
                 }
             };
@@ -74,7 +77,7 @@ pub(crate) async fn run(
     let ended = Instant::now();
     let called = clock.called.unwrap_or(ended);
     let usage = Usage {
-        fuel: fuel_used(&store, module, grant),
+        fuel: fuel_used(&store, module, &budget),
         peak_memory: store.data().limiter.memory_peak(),
         instantiation: called.duration_since(clock.started),
         execution: ended.duration_since(called),
@@ -85,6 +88,13 @@ pub(crate) async fn run(
     drop(permit);
     let (logs, logs_dropped) = logs.take();
     Outcome { result, usage, logs, logs_dropped }
+}
+
+/// How a call came to its end.
+enum Ended {
+    Called(wasmtime::Result<Answer>),
+    TimedOut,
+    Cancelled,
 }
 
 /// When things happened; written from inside the call, read after it, even if it was cut off.
@@ -187,12 +197,12 @@ async fn call(
     }
 }
 
-fn fuel_used(store: &Store<HostContext>, module: &Module, grant: &Grant) -> Option<Fuel> {
+fn fuel_used(store: &Store<HostContext>, module: &Module, budget: &Budget) -> Option<Fuel> {
     if module.metering() != Metering::Fuel {
         return None;
     }
     let left = store.get_fuel().ok()?;
-    Some(Fuel(grant.limits().fuel.0.saturating_sub(left)))
+    Some(Fuel(budget.limits().fuel.0.saturating_sub(left)))
 }
 
 impl Usage {

@@ -40,6 +40,12 @@ impl ExecutionLimiter {
         ByteCount(self.memory_peak as u64)
     }
 
+    /// Lets memories grow to this much together.
+    pub(crate) fn raise(&mut self, memory_limit: ByteCount) {
+        let limit = usize::try_from(memory_limit.0).unwrap_or(usize::MAX);
+        self.memory_limit = self.memory_limit.max(limit);
+    }
+
     /// What a growth was last refused for want of, if any was.
     pub(crate) fn refused(&self) -> Option<Shortage> {
         self.refused

@@ -19,7 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mentat_manifest::{Metering, ModuleDigest, escape_untrusted};
+use mentat_manifest::{ByteCount, Metering, ModuleDigest, escape_untrusted};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -43,10 +43,26 @@ pub struct RuntimeConfig {
     pub pool: PoolConfig,
     /// What a compile may take.
     pub compile: CompileConfig,
+    /// What sandboxes may take of the machine.
+    pub sandbox: SandboxLimits,
     /// Where compiled code is kept; `None` for a private directory that goes with the runtime.
     pub artifacts: Option<PathBuf>,
     /// Where executions have their scratch directories; `None` for the system's own place for such.
     pub scratch: Option<PathBuf>,
+}
+
+/// What the sandbox of one execution may take of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxLimits {
+    /// Bytes that it may write to a directory whose mount says nothing else, and to its scratch directory.
+    pub quota: ByteCount,
+}
+
+impl Default for SandboxLimits {
+    fn default() -> Self {
+        // Enough to unpack an archive, little enough for a thousand executions on one disk.
+        Self { quota: ByteCount(64 << 20) }
+    }
 }
 
 /// Loads modules and executes them.
@@ -116,7 +132,7 @@ impl Runtime {
             queue_timeout_ms: config.compile.queue_timeout_ms,
         };
         let host =
-            HostConfig { table_elements: config.engine.table_elements, scratch: config.scratch.clone() };
+            HostConfig { table_elements: config.engine.table_elements, scratch: config.scratch.clone(), quota: config.sandbox.quota };
         Ok(Self {
             host,
             pool: Pool::new("executions", config.engine.max_executions, config.pool.clone()),

@@ -7,6 +7,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::error::{Error, Shortage, TrapFrame};
 use crate::host::api::GuestAbort;
+use crate::host::capabilities::Violation;
 use crate::host::stdio::OutputOverflow;
 
 /// Frames of a backtrace at most; the innermost tell most.
@@ -15,7 +16,7 @@ const MAX_FRAMES: usize = 32;
 const MAX_TEXT_CHARS: usize = 512;
 
 /// How a guest ended that did not return.
-pub(crate) enum Ended {
+pub(crate) enum Fault {
     /// It asked to exit with this code.
     Exited(i32),
     /// It failed.
@@ -23,15 +24,18 @@ pub(crate) enum Ended {
 }
 
 /// Reads the error. `refused` says what the limiter ever refused.
-pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: Option<Shortage>) -> Ended {
+pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: Option<Shortage>) -> Fault {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return Ended::Exited(exit.0);
+        return Fault::Exited(exit.0);
     }
     if error.downcast_ref::<OutputOverflow>().is_some() {
-        return Ended::Failed(Error::OutputTooLarge { limit: limits.output_bytes });
+        return Fault::Failed(Error::OutputTooLarge { limit: limits.output_bytes });
+    }
+    if let Some(violation) = error.downcast_ref::<Violation>() {
+        return Fault::Failed(Error::SecurityViolation { message: violation.to_string() });
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-        return Ended::Failed(Error::Overloaded {
+        return Fault::Failed(Error::Overloaded {
             message: "the pool has no free slot for this agent's memories and instances; try again later"
                 .into(),
             retry_after: std::time::Duration::from_secs(1),
@@ -44,7 +48,7 @@ pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: Option
         (_, Some(shortage)) => Error::MemoryLimit { shortage, trap: Some(message(error)) },
         (_, None) => Error::Trap { message: message(error), backtrace: backtrace(error) },
     };
-    Ended::Failed(failed)
+    Fault::Failed(failed)
 }
 
 fn message(error: &wasmtime::Error) -> String {

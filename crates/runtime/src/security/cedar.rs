@@ -27,6 +27,9 @@ pub const DEFAULT_POLICIES: &str = include_str!("cedar/default.cedar");
 
 /// Problems of policies that are told; the rest is counted.
 const MAX_PROBLEMS: usize = 50;
+/// Bytes of stack that Cedar wants to see left, and some; and what it gets where there are fewer.
+const MIN_STACK_BYTES: usize = 256 << 10;
+const STACK_BYTES: usize = 1 << 20;
 /// Characters of one problem, and of the id of a policy.
 const MAX_TEXT_CHARS: usize = 512;
 
@@ -147,16 +150,20 @@ impl Policies {
         capability: &Capability,
         circumstances: &Circumstances,
     ) -> Verdict {
-        let mut permitting = Vec::new();
-        for action in terms::actions(capability) {
-            match self.ask_one(principal, action, capability, circumstances) {
-                Verdict::Permitted(policies) => permitting.extend(policies),
-                other => return other,
+        // A guest's host calls run on the stack of its fibre, which Cedar, measuring by the thread's own stack, takes for
+        // an exhausted one.
+        stacker::maybe_grow(MIN_STACK_BYTES, STACK_BYTES, || {
+            let mut permitting = Vec::new();
+            for action in terms::actions(capability) {
+                match self.ask_one(principal, action, capability, circumstances) {
+                    Verdict::Permitted(policies) => permitting.extend(policies),
+                    other => return other,
+                }
             }
-        }
-        permitting.sort();
-        permitting.dedup();
-        Verdict::Permitted(permitting)
+            permitting.sort();
+            permitting.dedup();
+            Verdict::Permitted(permitting)
+        })
     }
 
     /// The policy that would permit it, and no more than it.

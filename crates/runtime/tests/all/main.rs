@@ -13,6 +13,7 @@
 )]
 
 mod beside;
+mod capabilities;
 mod compile;
 mod generated;
 mod guests;

@@ -116,6 +116,10 @@ pub const KEYS: &[Key] = &[
         "What becomes of an agent that asks for what it may not have: `deny` lets it see the error, `terminate` ends the execution with SECURITY_VIOLATION.",
     ),
     key(
+        "sandbox.quota",
+        "Bytes that one execution may write to a directory whose mount says nothing else, and to its scratch directory at `/tmp`.",
+    ),
+    key(
         "sandbox.mounts",
         "Directories of this machine as agents see them, each with `guest`, `host`, and if need be `access` (`read-only`, `write-only`, `read-write`), `quota` and `tenants`.",
     ),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mentat_manifest::{ByteCount, FileAccess, Fuel, Limits};
+use mentat_runtime::SandboxLimits;
 use mentat_runtime::security::policy::{OnViolation, Rules};
 use serde::{Deserialize, Serialize};
 
@@ -178,10 +179,12 @@ pub struct SecurityConfig {
     pub on_violation: OnViolation,
 }
 
-/// What there is to be granted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What there is to be granted, and what it may take of the machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SandboxConfig {
+    /// Bytes that an execution may write to a directory.
+    pub quota: ByteCount,
     /// Directories of this machine as agents see them.
     pub mounts: Vec<MountConfig>,
     /// Values of environment variables.
@@ -334,6 +337,12 @@ impl Default for CeilingConfig {
 impl Default for PolicyConfig {
     fn default() -> Self {
         Self { dir: PathBuf::new(), reload_ms: 1_000 }
+    }
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self { quota: SandboxLimits::default().quota, mounts: Vec::new(), env: Vec::new() }
     }
 }
 

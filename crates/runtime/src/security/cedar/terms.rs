@@ -112,23 +112,40 @@ impl Terms {
         }
         let parents =
             HashSet::from([uid(&self.tenant, &principal.tenant), uid(&self.trust, principal.trust.as_str())]);
-        Entity::new(uid(&self.agent, principal.agent.as_str()), attributes, parents).map_err(Box::new)
+        Entity::new(self.agent_uid(principal), attributes, parents).map_err(Box::new)
+    }
+
+    /// The name of who asks.
+    pub(super) fn agent_uid(&self, principal: &Principal) -> EntityUid {
+        uid(&self.agent, principal.agent.as_str())
+    }
+
+    /// The name of what is asked for.
+    pub(super) fn resource_uid(&self, capability: &Capability) -> EntityUid {
+        match capability {
+            Capability::Filesystem { path, .. } => uid(&self.path, path),
+            Capability::Network { protocol, host, port } => {
+                let port = port.number(*protocol);
+                let name = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+                uid(&self.endpoint, &name)
+            }
+            Capability::Env(name) => uid(&self.variable, name),
+            Capability::Secret(name) => uid(&self.secret, name),
+            Capability::Compute { .. } => uid(&self.budget, "budget"),
+            Capability::Media { prefix, .. } => uid(&self.object, prefix),
+            Capability::Extension(name) => uid(&self.extension, name),
+        }
     }
 
     /// What is asked for.
     pub(super) fn resource(&self, capability: &Capability) -> Result<Entity, EntityError> {
-        let named = |kind: &EntityTypeName, name: &str| {
-            (uid(kind, name), Attributes::from([("name".into(), text(name))]), HashSet::new())
-        };
-        let (uid, attributes, parents) = match capability {
+        let named = |name: &str| (Attributes::from([("name".into(), text(name))]), HashSet::new());
+        let (attributes, parents) = match capability {
             Capability::Filesystem { path, .. } => {
-                let attributes = Attributes::from([("path".into(), text(path))]);
-                (uid(&self.path, path), attributes, self.directories(path))
+                (Attributes::from([("path".into(), text(path))]), self.directories(path))
             }
             Capability::Network { protocol, host, port } => self.endpoint(*protocol, host, *port),
-            Capability::Env(name) => named(&self.variable, name),
-            Capability::Secret(name) => named(&self.secret, name),
-            Capability::Extension(name) => named(&self.extension, name),
+            Capability::Env(name) | Capability::Secret(name) | Capability::Extension(name) => named(name),
             Capability::Compute { memory, cpu_ms, fuel } => {
                 let given = [
                     ("memory", memory.map(|memory| memory.0)),
@@ -137,14 +154,13 @@ impl Terms {
                 ];
                 let attributes =
                     given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), long(value?))));
-                (uid(&self.budget, "budget"), attributes.collect(), HashSet::new())
+                (attributes.collect(), HashSet::new())
             }
             Capability::Media { prefix, .. } => {
-                let attributes = Attributes::from([("prefix".into(), text(prefix))]);
-                (uid(&self.object, prefix), attributes, HashSet::new())
+                (Attributes::from([("prefix".into(), text(prefix))]), HashSet::new())
             }
         };
-        Entity::new(uid, attributes, parents).map_err(Box::new)
+        Entity::new(self.resource_uid(capability), attributes, parents).map_err(Box::new)
     }
 
     /// How it came to the question.
@@ -174,15 +190,9 @@ impl Terms {
         above
     }
 
-    fn endpoint(
-        &self,
-        protocol: Protocol,
-        host: &Host,
-        port: Port,
-    ) -> (EntityUid, Attributes, HashSet<EntityUid>) {
+    fn endpoint(&self, protocol: Protocol, host: &Host, port: Port) -> (Attributes, HashSet<EntityUid>) {
         let mut attributes = Attributes::from([("host".into(), text(&host.to_string()))]);
-        let port = port.number(protocol);
-        if let Some(port) = port {
+        if let Some(port) = port.number(protocol) {
             attributes.insert("port".into(), long(port.into()));
         }
         let mut parents = HashSet::new();
@@ -204,8 +214,7 @@ impl Terms {
                 attributes.insert("address".into(), RestrictedExpression::new_ip(address));
             }
         }
-        let name = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-        (uid(&self.endpoint, &name), attributes, parents)
+        (attributes, parents)
     }
 }
 

@@ -1,0 +1,59 @@
+//! The budget of a running execution, which a `compute` grant can raise, and the clock that holds it to its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mentat_manifest::{ByteCount, Fuel, Limits};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// What an execution may cost, as it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget(Arc<Mutex<Limits>>);
+
+impl Budget {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self(Arc::new(Mutex::new(limits)))
+    }
+
+    /// The budget as it stands.
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.lock().clone()
+    }
+
+    /// Raises what is given and larger than what there is.
+    pub(crate) fn raise(&self, memory: Option<ByteCount>, fuel: Option<Fuel>, time: Option<Duration>) {
+        let mut limits = self.0.lock();
+        limits.memory_bytes = limits.memory_bytes.max(memory.unwrap_or(ByteCount(0)));
+        limits.fuel = limits.fuel.max(fuel.unwrap_or(Fuel(0)));
+        limits.timeout = limits.timeout.max(time.unwrap_or_default());
+    }
+
+    /// Comes back when an execution that began at `started` has used up its time, raises included.
+    pub(crate) async fn run_out(&self, started: Instant) {
+        loop {
+            let timeout = self.0.lock().timeout;
+            tokio::time::sleep_until(started + timeout).await;
+            if self.0.lock().timeout <= timeout {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn time_that_is_raised_while_the_clock_runs_counts() {
+        let budget = Budget::new(Limits { timeout: Duration::from_millis(50), ..Limits::DEFAULT });
+        let started = Instant::now();
+        let raise = async {
+            budget.raise(None, None, Some(Duration::from_millis(300)));
+            budget.raise(None, None, Some(Duration::from_millis(200)));
+        };
+        tokio::join!(budget.run_out(started), raise);
+        assert!(started.elapsed() >= Duration::from_millis(300));
+    }
+}

@@ -1,0 +1,274 @@
+//! Files by a grant: read, write, append, list, stat and remove, on what a `filesystem` capability covers. The work is
+//! done on a blocking thread, inside the directory that the permission opened.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
+use mentat_manifest::{Capability, FileAccess};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::abi::AbiError;
+use super::capabilities::{CallError, arguments};
+use super::context::HostContext;
+use super::volumes::{Place, VolumeError};
+use crate::security::policy::Permission;
+
+/// Bytes of one result at most; longer files are read in pieces.
+const MAX_READ_BYTES: u64 = 16 << 20;
+/// Entries of a directory that are listed; the host collects them before the guest gets them.
+const MAX_ENTRIES: usize = 10_000;
+
+/// What is to be done. Paths are guest paths; without one, the path of the grant is meant.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+enum Operation {
+    Read {
+        path: Option<String>,
+        #[serde(default)]
+        offset: u64,
+        length: Option<u64>,
+    },
+    Write {
+        path: Option<String>,
+        data: Option<String>,
+        data_base64: Option<String>,
+    },
+    Append {
+        path: Option<String>,
+        data: Option<String>,
+        data_base64: Option<String>,
+    },
+    List {
+        path: Option<String>,
+    },
+    Stat {
+        path: Option<String>,
+    },
+    Remove {
+        path: Option<String>,
+    },
+}
+
+/// Does one operation.
+pub(crate) async fn invoke(
+    context: &mut HostContext,
+    permission: &Permission,
+    bytes: &[u8],
+) -> Result<Bytes, CallError> {
+    let operation: Operation = arguments(bytes)?;
+    let place = open(context, permission, &operation)?;
+    tokio::task::spawn_blocking(move || operation.run(&place))
+        .await
+        .map_err(|error| CallError::new(AbiError::Unavailable, error.to_string()))?
+}
+
+/// The place that the operation is about: within the grant, and permitted by itself.
+fn open(
+    context: &mut HostContext,
+    permission: &Permission,
+    operation: &Operation,
+) -> Result<Place, CallError> {
+    let Capability::Filesystem { path: granted, .. } = permission.capability() else {
+        return Err(CallError::malformed("the grant is for no files"));
+    };
+    let path = operation.path().unwrap_or(granted);
+    let used: Capability = format!("filesystem:{}:{path}", operation.access().as_str())
+        .parse()
+        .map_err(|error: mentat_manifest::CapabilityError| CallError::malformed(error.to_string()))?;
+    if !permission.capability().covers(&used) {
+        let message = format!("the grant is for `{}`, not for `{used}`", permission.capability());
+        return Err(CallError::new(AbiError::Denied, message));
+    }
+    let permission = if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
+    let grant = context.gate.grant();
+    let place = context.volumes.open(&permission, grant.offers(), grant.tenant())?;
+    let direct = place.resolved()?;
+    if direct != place.below {
+        // A link leads elsewhere in the same directory: that place must be permitted as well.
+        let there = format!("filesystem:{}:{}", operation.access().as_str(), place.guest_path(&direct));
+        let there = there
+            .parse::<Capability>()
+            .map_err(|error| CallError::malformed(error.to_string()))?;
+        context.gate.decide(&there)?;
+    }
+    Ok(Place { below: direct, ..place })
+}
+
+impl Operation {
+    fn path(&self) -> Option<&str> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Write { path, .. }
+            | Self::Append { path, .. }
+            | Self::List { path }
+            | Self::Stat { path }
+            | Self::Remove { path } => path.as_deref(),
+        }
+    }
+
+    fn access(&self) -> FileAccess {
+        match self {
+            Self::Read { .. } | Self::List { .. } | Self::Stat { .. } => FileAccess::Read,
+            Self::Write { .. } | Self::Append { .. } | Self::Remove { .. } => FileAccess::Write,
+        }
+    }
+
+    fn run(&self, place: &Place) -> Result<Bytes, CallError> {
+        let (directory, path) = (&place.directory, place.name());
+        match self {
+            Self::Read { offset, length, .. } => read(directory, path, *offset, *length),
+            Self::Write { data, data_base64, .. } => {
+                let content = content(data.as_deref(), data_base64.as_deref())?;
+                let mut options = OpenOptions::new();
+                write(directory, path, options.create(true).write(true).truncate(true), &content, place)
+            }
+            Self::Append { data, data_base64, .. } => {
+                let content = content(data.as_deref(), data_base64.as_deref())?;
+                let mut options = OpenOptions::new();
+                write(directory, path, options.create(true).append(true), &content, place)
+            }
+            Self::List { .. } => list(directory, path),
+            Self::Stat { .. } => Ok(told(&describe(&directory.symlink_metadata(path)?))),
+            Self::Remove { .. } => remove(directory, path),
+        }
+    }
+}
+
+fn read(directory: &Dir, path: &Path, offset: u64, length: Option<u64>) -> Result<Bytes, CallError> {
+    let (mut file, metadata) = open_file(directory, path, OpenOptions::new().read(true))?;
+    let left = metadata.len().saturating_sub(offset);
+    let wanted = length.unwrap_or(left).min(left);
+    if wanted > MAX_READ_BYTES {
+        let message = format!(
+            "{wanted} bytes are too many for one call; read {MAX_READ_BYTES} at a time, by `offset` and `length`"
+        );
+        return Err(CallError::new(AbiError::TooLarge, message));
+    }
+    file.seek(SeekFrom::Start(offset))?;
+    let mut content = Vec::new();
+    file.take(wanted).read_to_end(&mut content)?;
+    Ok(content.into())
+}
+
+fn write(
+    directory: &Dir,
+    path: &Path,
+    options: &mut OpenOptions,
+    content: &[u8],
+    place: &Place,
+) -> Result<Bytes, CallError> {
+    let added = (content.len() as u64).saturating_add(super::volumes::ENTRY_BYTES);
+    place.quota.take(added).map_err(|full| CallError::new(AbiError::Exhausted, full.to_string()))?;
+    let (mut file, _) = open_file(directory, path, options)?;
+    file.write_all(content)?;
+    Ok(told(&json!({ "written": content.len() })))
+}
+
+fn list(directory: &Dir, path: &Path) -> Result<Bytes, CallError> {
+    let mut entries = Vec::new();
+    for entry in directory.read_dir(path)? {
+        if entries.len() == MAX_ENTRIES {
+            let message = format!("the directory has more than {MAX_ENTRIES} entries");
+            return Err(CallError::new(AbiError::TooLarge, message));
+        }
+        let entry = entry?;
+        let mut told = describe(&entry.metadata()?);
+        if let Some(fields) = told.as_object_mut() {
+            fields.insert("name".into(), entry.file_name().to_string_lossy().into());
+        }
+        entries.push(told);
+    }
+    entries.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
+    Ok(told(&json!({ "entries": entries })))
+}
+
+fn remove(directory: &Dir, path: &Path) -> Result<Bytes, CallError> {
+    if directory.symlink_metadata(path)?.is_dir() {
+        directory.remove_dir(path)?;
+    } else {
+        directory.remove_file(path)?;
+    }
+    Ok(told(&json!({})))
+}
+
+/// Opens a regular file, and nothing that would keep its reader waiting.
+fn open_file(
+    directory: &Dir,
+    path: &Path,
+    options: &mut OpenOptions,
+) -> Result<(File, Metadata), CallError> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = directory.open_with(path, options.custom_flags(flags))?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(CallError::malformed(format!("`{}` is no file", path.display())));
+    }
+    Ok((file, metadata))
+}
+
+fn content(data: Option<&str>, data_base64: Option<&str>) -> Result<Vec<u8>, CallError> {
+    match (data, data_base64) {
+        (Some(text), None) => Ok(text.as_bytes().to_vec()),
+        (None, Some(text)) => STANDARD
+            .decode(text)
+            .map_err(|error| CallError::malformed(format!("`data_base64` is not base64: {error}"))),
+        _ => Err(CallError::malformed("give one of `data` and `data_base64`")),
+    }
+}
+
+fn describe(metadata: &Metadata) -> Value {
+    let kind = match metadata.file_type() {
+        kind if kind.is_dir() => "directory",
+        kind if kind.is_file() => "file",
+        kind if kind.is_symlink() => "link",
+        _ => "other",
+    };
+    let modified = metadata.modified().ok().and_then(|time| {
+        let since = time.into_std().duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    });
+    json!({ "type": kind, "size": metadata.len(), "modified_ms": modified })
+}
+
+fn told(value: &Value) -> Bytes {
+    value.to_string().into()
+}
+
+impl From<io::Error> for CallError {
+    fn from(error: io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::NotFound => AbiError::NotFound,
+            io::ErrorKind::PermissionDenied => AbiError::Denied,
+            io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
+                AbiError::Malformed
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AbiError::Exhausted,
+            _ => AbiError::Unavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<VolumeError> for CallError {
+    fn from(error: VolumeError) -> Self {
+        let code = match error {
+            VolumeError::NoFiles(_) => AbiError::Malformed,
+            VolumeError::NotMounted(_) => AbiError::NotFound,
+            VolumeError::Access { .. } => AbiError::Denied,
+            VolumeError::Broken { .. } => AbiError::Unavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl Place {
+    /// The path below the directory with all links followed but the last, as the host has it now.
+    fn resolved(&self) -> Result<PathBuf, CallError> {
+        Ok(super::paths::resolve(&self.directory, &self.below)?)
+    }
+}

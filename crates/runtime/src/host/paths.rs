@@ -1,0 +1,92 @@
+//! Where a path leads inside a directory: links are followed by hand, so that it is known which place is meant before
+//! anything is done there.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use cap_std::fs::Dir;
+
+/// Links that are followed on the way; Linux follows forty.
+const MAX_LINKS: usize = 40;
+
+/// The path below `directory` that `path` leads to, all links on the way followed, those in its last component as well.
+/// What is not there is taken by its name, so that it can be made.
+///
+/// # Errors
+/// `PermissionDenied` for a path that leads out of the directory, `FilesystemLoop`-like errors for too many links.
+pub(crate) fn resolve(directory: &Dir, path: &Path) -> io::Result<PathBuf> {
+    let escapes = || io::Error::new(io::ErrorKind::PermissionDenied, "a path outside of what is mounted");
+    let mut left: VecDeque<OsString> = VecDeque::new();
+    push_front(&mut left, path).ok_or_else(escapes)?;
+    let mut reached = PathBuf::new();
+    let mut links = 0;
+    while let Some(name) = left.pop_front() {
+        if name == ".." {
+            if !reached.pop() {
+                return Err(escapes());
+            }
+            continue;
+        }
+        let next = reached.join(&name);
+        match directory.symlink_metadata(&next) {
+            Ok(metadata) if metadata.is_symlink() => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(io::Error::other("too many links"));
+                }
+                let target = directory.read_link_contents(&next)?;
+                push_front(&mut left, &target).ok_or_else(escapes)?;
+            }
+            Ok(_) => reached = next,
+            // What comes behind a name that is not there is not there either; the operation will say so.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => reached = next,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(reached)
+}
+
+/// Puts the components of a relative path before those that are left; `None` for an absolute one.
+fn push_front(left: &mut VecDeque<OsString>, path: &Path) -> Option<()> {
+    for component in path.components().rev() {
+        match component {
+            Component::Normal(name) => left.push_front(name.to_owned()),
+            Component::ParentDir => left.push_front("..".into()),
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_inside_and_never_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        std::fs::write(at("a/b/file"), "x").unwrap();
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, at(name)).unwrap();
+        link("b", "a/in");
+        link("../../etc", "a/out");
+        link("/etc", "a/absolute");
+        link("loop", "a/loop");
+        link("in/new", "a/dangling");
+        let directory = Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+        let resolved = |path: &str| resolve(&directory, Path::new(path)).map_err(|error| error.to_string());
+        assert_eq!(resolved("a/in/file"), Ok("a/b/file".into()));
+        assert_eq!(resolved("a/in/../in/./file"), Ok("a/b/file".into()));
+        assert_eq!(resolved("a/dangling"), Ok("a/b/new".into()));
+        assert_eq!(resolved("new/file"), Ok("new/file".into()));
+        assert_eq!(resolved(""), Ok("".into()));
+        for escape in ["a/out/passwd", "a/absolute/passwd", "..", "a/../../x", "/etc"] {
+            assert!(resolved(escape).unwrap_err().contains("outside"), "{escape}");
+        }
+        assert!(resolved("a/loop").unwrap_err().contains("links"));
+    }
+}
