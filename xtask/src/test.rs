@@ -98,6 +98,8 @@ fn format(_: &Toolchains) -> anyhow::Result<()> {
 }
 
 fn deny(toolchains: &Toolchains) -> anyhow::Result<()> {
+    // The check reads the manifests of everything in the lock file, those of other systems among it.
+    run(&mut cargo(&["fetch", "--locked", "--quiet"]))?;
     let mut deny = toolchains.program("cargo-deny");
     deny.args(["--locked", "--offline", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     run(deny.current_dir(workspace())).map(drop)

@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod commands;
 mod environment;
+mod examples;
 mod files;
 mod local;
 mod output;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Verb::Execute(arguments) => commands::execute::run(&arguments),
         Verb::List(arguments) => commands::list::run(&arguments),
         Verb::Unload(arguments) => commands::unload::run(&arguments),
+        Verb::Policy(verb) => commands::policy::run(&verb),
         Verb::Rollback(arguments) => commands::rollback::run(&arguments),
     };
     result.unwrap_or_else(|failure| {

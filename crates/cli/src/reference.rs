@@ -22,13 +22,20 @@ fn page() -> String {
          keeps it true.\n\n",
     );
     page.push_str(&section(&mut root, "mentat"));
-    let names: Vec<String> = root.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    for name in names.iter().filter(|name| *name != "help") {
-        let verb = root.find_subcommand_mut(name).unwrap();
-        page.push('\n');
-        page.push_str(&section(verb, &format!("mentat {name}")));
-    }
+    sections(&mut root, "mentat", &mut page);
     page
+}
+
+/// A section for each verb, and for the verbs of a verb after it.
+fn sections(command: &mut Command, name: &str, page: &mut String) {
+    let names: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    for verb in names.iter().filter(|verb| *verb != "help") {
+        let name = format!("{name} {verb}");
+        let verb = command.find_subcommand_mut(verb).unwrap();
+        page.push('\n');
+        page.push_str(&section(verb, &name));
+        sections(verb, &name, page);
+    }
 }
 
 #[test]
@@ -50,8 +57,13 @@ fn the_description_of_the_command_line_holds_together() {
 
 #[test]
 fn every_verb_teaches_by_example() {
-    for verb in Arguments::command().get_subcommands() {
-        let help = verb.get_after_long_help().map(ToString::to_string).unwrap_or_default();
-        assert!(help.contains(&format!("\n  mentat {}", verb.get_name())), "{}", verb.get_name());
+    fn check(command: &Command, name: &str) {
+        for verb in command.get_subcommands() {
+            let name = format!("{name} {}", verb.get_name());
+            let help = verb.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            assert!(verb.has_subcommands() || help.contains(&format!("\n  {name}")), "{name}");
+            check(verb, &name);
+        }
     }
+    check(&Arguments::command(), "mentat");
 }

@@ -76,6 +76,13 @@ impl fmt::Display for AgentId {
     }
 }
 
+impl Default for AgentVersion {
+    /// The first release of anything, `1.0.0`.
+    fn default() -> Self {
+        Self(semver::Version::new(1, 0, 0))
+    }
+}
+
 impl AgentVersion {
     /// Its major, minor and patch numbers.
     #[must_use]

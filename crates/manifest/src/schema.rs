@@ -1,13 +1,29 @@
 //! The JSON schema of the manifest, made from its types; `schemas/manifest.schema.json` is its copy.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use crate::manifest::Manifest;
 
 /// The schema as a JSON document (JSON Schema 2020-12).
 #[must_use]
-pub fn manifest_schema() -> serde_json::Value {
+pub fn manifest_schema() -> Value {
     let mut schema = schemars::schema_for!(Manifest);
     schema.insert("title".into(), "Mentat agent manifest".into());
-    schema.to_value()
+    sorted(schema.to_value())
+}
+
+/// With the keys of every object in order, whichever way the maps of this build keep them.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let keys: BTreeMap<String, Value> = map.into_iter().collect();
+            keys.into_iter().map(|(key, value)| (key, sorted(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
+    }
 }
 
 #[cfg(test)]

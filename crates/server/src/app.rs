@@ -47,6 +47,13 @@ impl App {
     /// `INVALID_REQUEST` for a configuration that does not fit this machine, a data directory in use, an address that
     /// cannot be listened at; `INTERNAL` for a disk that refuses.
     pub async fn start(config: &ServerConfig, compiler: Compiler) -> Result<Self, Error> {
+        let policies = policies::read(&config.policy.dir)?;
+        let authority = Arc::new(Authority::new(
+            config.rules(),
+            config.security.on_violation,
+            config.offers()?,
+            policies::parse(&policies)?,
+        ));
         let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         let runtime = Arc::new(Runtime::new(config.runtime_config(), compiler)?);
         let metrics = Arc::new(Metrics::new());
@@ -56,13 +63,6 @@ impl App {
         let tasks = TaskTracker::new();
         let (guests, handle) = GuestRuntime::start(config.server.guest_threads)?;
         let threads = GuestThreads { handle, tasks: tasks.clone() };
-        let policies = policies::read(&config.policy.dir)?;
-        let authority = Arc::new(Authority::new(
-            config.rules(),
-            config.security.on_violation,
-            config.offers()?,
-            policies::parse(&policies)?,
-        ));
         let dispatcher = Dispatcher::new(
             runtime,
             registry,

@@ -47,7 +47,7 @@ pub fn read(folder: &Path) -> Result<Vec<PolicySource>, Error> {
             return Err(wrong(folder, &format!("they have more than {MAX_POLICY_BYTES} bytes")));
         }
         let text = std::fs::read_to_string(&path).map_err(|error| wrong(&path, &error))?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         sources.push(PolicySource { name, text });
     }
     Ok(sources)
@@ -121,10 +121,10 @@ mod tests {
         std::fs::write(folder.path().join("a.cedar"), "// none\n").unwrap();
         std::fs::write(folder.path().join("README.md"), "not a policy").unwrap();
         let names: Vec<String> = read(folder.path()).unwrap().into_iter().map(|source| source.name).collect();
-        assert_eq!(names, ["a", "b"]);
+        assert_eq!(names, ["a.cedar", "b.cedar"]);
         assert_eq!(load(folder.path()).unwrap().len(), 1);
         std::fs::write(folder.path().join("a.cedar"), "\npermit (principal, action, resource)").unwrap();
         let error = load(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("a:2:"), "{error}");
+        assert!(error.contains("a.cedar:2:37"), "{error}");
     }
 }

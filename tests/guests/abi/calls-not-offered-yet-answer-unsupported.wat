@@ -1,11 +1,8 @@
 ;; expect: ok
 ;; output: not supported here: this runtime does not offer the call yet
-;; Every call for capabilities, media, streams and metrics is linked, so that a module built today runs tomorrow, and
+;; Every call for media, streams and metrics is linked, so that a module built today runs tomorrow, and
 ;; answers UNSUPPORTED, -38. The exit code is the number of the call that did not; the output is `last_error`.
 (module
-  (import "mentat" "request_capability" (func $request (param i32 i32) (result i32)))
-  (import "mentat" "invoke_capability" (func $invoke (param i32 i32 i32) (result i32)))
-  (import "mentat" "release_capability" (func $release (param i32) (result i32)))
   (import "mentat" "download_media" (func $download (param i32 i32) (result i32)))
   (import "mentat" "upload_media" (func $upload (param i32 i32 i32 i32) (result i32)))
   (import "mentat" "start_stream" (func $start (param i32 i32) (result i32)))
@@ -15,12 +12,7 @@
   (import "mentat" "last_error" (func $last_error (param i32 i32) (result i32)))
   (import "mentat" "write_output" (func $write_output (param i32 i32) (result i32)))
   (memory (export "memory") 1)
-  (data (i32.const 0) "network:https:example.com{}")
   (func (export "process") (result i32)
-    (if (i32.ne (call $request (i32.const 0) (i32.const 25)) (i32.const -38)) (then (return (i32.const 1))))
-    (if (i32.ne (call $invoke (i32.const 1) (i32.const 25) (i32.const 2)) (i32.const -38))
-      (then (return (i32.const 2))))
-    (if (i32.ne (call $release (i32.const -1)) (i32.const -38)) (then (return (i32.const 3))))
     (if (i32.ne (call $download (i32.const 0) (i32.const 0)) (i32.const -38)) (then (return (i32.const 4))))
     (if (i32.ne (call $upload (i32.const 0) (i32.const 65536) (i32.const 65536) (i32.const 0)) (i32.const -38))
       (then (return (i32.const 5))))

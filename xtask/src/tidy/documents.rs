@@ -145,9 +145,16 @@ fn command_fault(command: &str, verbs: &[(String, String)], tasks: &[String]) ->
         return None;
     }
     let verb = words.next().filter(|verb| verb.starts_with(|first: char| first.is_ascii_lowercase()))?;
-    let Some((_, help)) = verbs.iter().find(|(known, _)| known == verb) else {
+    let section = |verb: &str| verbs.iter().find(|(known, _)| known == verb);
+    let Some((mut verb, mut help)) = section(verb).map(|(verb, help)| (verb, help)) else {
         return Some(format!("there is no verb `{verb}` in {COMMAND_PAGE}"));
     };
+    // Some verbs have verbs of their own.
+    let mut words = words.peekable();
+    while let Some((inner, text)) = words.peek().and_then(|word| section(&format!("{verb} {word}"))) {
+        (verb, help) = (inner, text);
+        words.next();
+    }
     // What comes after `--` is the agent's, after `|` or `#` another program's or nobody's.
     let mine = words.take_while(|word| !["--", "|", "#", "&&", ">"].contains(word));
     let options = mine.filter(|word| word.starts_with("--"));
@@ -303,10 +310,11 @@ mod tests {
 
     #[test]
     fn a_command_line_needs_a_verb_and_options_that_exist() {
-        let reference = "# Commands\n## `mentat run`\n`--input TEXT`, `--json`\n## mentat list\n";
+        let reference = "# Commands\n## `mentat run`\n`--input TEXT`, `--json`\n## mentat list\n## mentat policy\n## mentat policy check\n--json\n";
         let page = "`mentat run x --input y -- --own`\n`mentat fly`\n```\n$ mentat run x --inputs y\ntarget/debug/mentat list --json\n\
-                    cargo xtask tidy\ncargo xtask fly\n```\nmentat is `mentat` and `mentat …`\n";
+                    cargo xtask tidy\ncargo xtask fly\n```\nmentat is `mentat` and `mentat …`\n`mentat policy check --json`\n\
+                    `mentat policy --json`\n";
         let tree = Tree::of(&[(COMMAND_PAGE, reference), ("README.md", page)]);
-        assert_eq!(lines_of(&command_lines(&tree)), [2, 4, 5, 7]);
+        assert_eq!(lines_of(&command_lines(&tree)), [2, 4, 5, 7, 11]);
     }
 }

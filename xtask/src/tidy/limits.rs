@@ -17,6 +17,8 @@ const KEYS: &[&str] = &[
     "compile.",
     "executions.",
     "registry.",
+    "policy.reload_",
+    "sandbox.",
     "server.max_",
     "server.header_",
     "server.idle_",
@@ -24,7 +26,7 @@ const KEYS: &[&str] = &[
     "server.shutdown_",
 ];
 /// Of those sections, what is a choice and no limit.
-const CHOICES: &[&str] = &["engine.allocator"];
+const CHOICES: &[&str] = &["engine.allocator", "sandbox.mounts", "sandbox.env"];
 
 /// Limits that the page leaves out, and rows that are no longer true.
 pub(super) fn limits(tree: &Tree) -> Vec<Problem> {

@@ -115,7 +115,16 @@ const ROOMS: &[Room] = &[
     Room {
         files: &["crates/runtime/src/security/"],
         sees: &["crate::model", "crate::error", "crate::security", "mentat_manifest"],
-        crates: Some(&["std"]),
+        crates: Some(&[
+            "std",
+            "cedar_policy",
+            "chrono",
+            "miette",
+            "parking_lot",
+            "serde",
+            "stacker",
+            "thiserror",
+        ]),
         reason: "who decides on powers sees neither the engine nor what uses them",
     },
     Room {

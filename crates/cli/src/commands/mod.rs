@@ -7,6 +7,7 @@ pub(crate) mod execute;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod load;
+pub(crate) mod policy;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod serve;

@@ -23,5 +23,6 @@ mod encryption;
 mod errors;
 mod guests;
 mod large;
+mod policy;
 mod program;
 mod server;

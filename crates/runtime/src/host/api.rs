@@ -11,8 +11,8 @@ use wasmtime::{AsContextMut, Caller, Engine, ExternType, Linker, Store};
 use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
-use super::{capabilities, component};
 use super::context::{HostConfig, HostContext};
+use super::{capabilities, component};
 use crate::model::LogLevel;
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
@@ -207,7 +207,11 @@ fn result_read(
     let memory = abi::memory(&mut caller)?;
     let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
     let offset = usize::try_from(offset.cast_unsigned())?;
-    let left = caller.data().result.as_ref().and_then(|result| (offset <= result.len()).then(|| result.slice(offset..)));
+    let left = caller
+        .data()
+        .result
+        .as_ref()
+        .and_then(|result| (offset <= result.len()).then(|| result.slice(offset..)));
     let Some(left) = left else {
         abi::charge(&mut caller, 0)?;
         return Ok(caller.data_mut().fail(AbiError::NoResult));

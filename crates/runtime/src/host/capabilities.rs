@@ -115,16 +115,23 @@ pub(crate) async fn invoke(
         return Ok(Err(bad_handle()));
     };
     if arguments.len() > MAX_ARGUMENT_BYTES {
-        let message = format!("the arguments have {} bytes, the limit is {MAX_ARGUMENT_BYTES}", arguments.len());
+        let message =
+            format!("the arguments have {} bytes, the limit is {MAX_ARGUMENT_BYTES}", arguments.len());
         return Ok(Err(CallError::new(AbiError::TooLarge, message)));
     }
     let used = match permission.capability() {
         Capability::Filesystem { .. } => files::invoke(store.data_mut(), &permission, arguments).await,
         Capability::Env(name) => variable(store.data(), name, arguments),
         Capability::Compute { .. } => raise(&mut store, &permission, arguments)?,
-        Capability::Network { .. } | Capability::Secret(_) | Capability::Media { .. } | Capability::Extension(_) => {
+        Capability::Network { .. }
+        | Capability::Secret(_)
+        | Capability::Media { .. }
+        | Capability::Extension(_) => {
             let kind = permission.capability().kind().as_str();
-            Err(CallError::new(AbiError::Unsupported, format!("this runtime does nothing with a grant of `{kind}` yet")))
+            Err(CallError::new(
+                AbiError::Unsupported,
+                format!("this runtime does nothing with a grant of `{kind}` yet"),
+            ))
         }
     };
     store.data().gate.check()?;

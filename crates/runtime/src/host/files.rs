@@ -84,16 +84,15 @@ fn open(
         let message = format!("the grant is for `{}`, not for `{used}`", permission.capability());
         return Err(CallError::new(AbiError::Denied, message));
     }
-    let permission = if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
+    let permission =
+        if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
     let grant = context.gate.grant();
     let place = context.volumes.open(&permission, grant.offers(), grant.tenant())?;
     let direct = place.resolved()?;
     if direct != place.below {
         // A link leads elsewhere in the same directory: that place must be permitted as well.
         let there = format!("filesystem:{}:{}", operation.access().as_str(), place.guest_path(&direct));
-        let there = there
-            .parse::<Capability>()
-            .map_err(|error| CallError::malformed(error.to_string()))?;
+        let there = there.parse::<Capability>().map_err(|error| CallError::malformed(error.to_string()))?;
         context.gate.decide(&there)?;
     }
     Ok(Place { below: direct, ..place })
@@ -197,11 +196,7 @@ fn remove(directory: &Dir, path: &Path) -> Result<Bytes, CallError> {
 }
 
 /// Opens a regular file, and nothing that would keep its reader waiting.
-fn open_file(
-    directory: &Dir,
-    path: &Path,
-    options: &mut OpenOptions,
-) -> Result<(File, Metadata), CallError> {
+fn open_file(directory: &Dir, path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), CallError> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = directory.open_with(path, options.custom_flags(flags))?;
     let metadata = file.metadata()?;

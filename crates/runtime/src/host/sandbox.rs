@@ -65,6 +65,15 @@ pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder,
     }
     for place in directories(context) {
         let guest = place.path();
+        if place.access == FileAccess::Write {
+            warn(
+                context,
+                &format!(
+                    "the directory `{guest}` can only be written, by `request_capability` and not by WASI"
+                ),
+            );
+            continue;
+        }
         if let Err(error) = mount(&mut wasi, place) {
             warn(context, &format!("the directory `{guest}` cannot be opened: {error:#}"));
         }
@@ -120,8 +129,8 @@ fn directories(context: &mut HostContext) -> Vec<Place> {
 fn mount(wasi: &mut WasiCtxBuilder, place: Place) -> wasmtime::Result<()> {
     let guest = place.path();
     let access = match place.access {
-        FileAccess::Read => FsPerms::ReadOnly,
-        FileAccess::Write | FileAccess::ReadWrite => FsPerms::ReadWrite,
+        FileAccess::ReadWrite => FsPerms::ReadWrite,
+        FileAccess::Read | FileAccess::Write => FsPerms::ReadOnly,
     };
     let (path, _open) = place.into_path()?;
     wasi.preopened_dir(path, guest, access)?;

@@ -152,7 +152,13 @@ impl Volumes {
         };
         let directory = Dir::open_ambient_dir(&mount.host, ambient_authority()).map_err(broken)?;
         let quota = self.quota(&mount.guest, mount.quota);
-        Ok(Place { guest: mount.guest.clone(), directory, access, below: relative(path, &mount.guest), quota })
+        Ok(Place {
+            guest: mount.guest.clone(),
+            directory,
+            access,
+            below: relative(path, &mount.guest),
+            quota,
+        })
     }
 
     fn quota(&mut self, guest: &str, limit: Option<ByteCount>) -> Quota {
@@ -220,9 +226,8 @@ impl Place {
 impl Quota {
     /// Takes bytes before they are written.
     pub(crate) fn take(&self, bytes: u64) -> Result<(), Full> {
-        let taken = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        let taken =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         taken.map(drop).map_err(|_| Full { guest: Arc::clone(&self.guest), limit: self.limit })
     }
 }

@@ -131,8 +131,11 @@ impl Runtime {
             queue_length: config.compile.queue_length,
             queue_timeout_ms: config.compile.queue_timeout_ms,
         };
-        let host =
-            HostConfig { table_elements: config.engine.table_elements, scratch: config.scratch.clone(), quota: config.sandbox.quota };
+        let host = HostConfig {
+            table_elements: config.engine.table_elements,
+            scratch: config.scratch.clone(),
+            quota: config.sandbox.quota,
+        };
         Ok(Self {
             host,
             pool: Pool::new("executions", config.engine.max_executions, config.pool.clone()),

@@ -103,10 +103,10 @@ impl Policies {
                             problems.push(problem(
                                 source,
                                 None,
-                                format!("policy id `{id}` is used twice, in `{other}` as well"),
+                                &format!("policy id `{id}` is used twice, in `{other}` as well"),
                             ));
                         } else if let Err(error) = set.add(policy) {
-                            problems.push(problem(source, None, error.to_string()));
+                            problems.push(problem(source, None, &error.to_string()));
                         }
                     }
                 }
@@ -243,18 +243,17 @@ fn read(
         errors
             .iter()
             .take(MAX_PROBLEMS)
-            .map(|error| problem(source, Some(error), said(error)))
+            .map(|error| problem(source, Some(error), &said(error)))
             .collect::<Vec<_>>()
     })?;
     let mut problems = Vec::new();
     if parsed.num_of_templates() > 0 {
-        let message =
-            "templates (`?principal`, `?resource`) are linked by nobody here; write policies".into();
+        let message = "templates (`?principal`, `?resource`) are linked by nobody here; write policies";
         problems.push(problem(source, None, message));
     }
     let found = validator.validate(&parsed, ValidationMode::Strict);
     for error in found.validation_errors().take(MAX_PROBLEMS) {
-        problems.push(problem(source, Some(error), said(error)));
+        problems.push(problem(source, Some(error), &said(error)));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -265,7 +264,7 @@ fn read(
     let named = policies.into_iter().zip(1..).map(|(policy, number)| {
         let id = match policy.annotation("id") {
             Some(id) if !id.is_empty() => escape_untrusted(id, MAX_TEXT_CHARS),
-            _ => format!("{}#{number}", source.name),
+            _ => format!("{}#{number}", source.name.trim_end_matches(".cedar")),
         };
         policy.new_id(PolicyId::new(id))
     });
@@ -291,10 +290,10 @@ fn said(error: &dyn Diagnostic) -> String {
     message
 }
 
-fn problem(source: &PolicySource, error: Option<&dyn Diagnostic>, message: String) -> PolicyProblem {
+fn problem(source: &PolicySource, error: Option<&dyn Diagnostic>, message: &str) -> PolicyProblem {
     let offset = error.and_then(|error| error.labels()?.next()).map(|label| label.offset());
     let (line, column) = offset.map_or((0, 0), |offset| place(&source.text, offset));
-    let message = escape_untrusted(&message, MAX_TEXT_CHARS);
+    let message = escape_untrusted(message, MAX_TEXT_CHARS);
     PolicyProblem { file: source.name.clone(), line, column, message }
 }
 

@@ -63,8 +63,9 @@ impl World {
         let policies = Policies::parse(&[source]).unwrap_or_else(|error| panic!("{error}"));
         let authority = Authority::new(Rules::default(), self.on_violation, self.offers.clone(), policies);
         let list = serde_json::to_string(&self.capabilities).unwrap();
-        let manifest =
-            format!("id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: a.wasm\nwasm: {{ capabilities: {list} }}\n");
+        let manifest = format!(
+            "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: a.wasm\nwasm: {{ capabilities: {list} }}\n"
+        );
         let invocation = Invocation::new("");
         authority
             .decide(&Applicant {
@@ -144,7 +145,8 @@ async fn no_path_leads_out_of_the_grant() {
             assert_eq!(found, code, "{input}: {text}");
         }
     }
-    let long = format!("filesystem:read:/data\n{{\"op\":\"read\",\"path\":\"/data/{}\"}}", "x".repeat(100_000));
+    let long =
+        format!("filesystem:read:/data\n{{\"op\":\"read\",\"path\":\"/data/{}\"}}", "x".repeat(100_000));
     assert_eq!(world.ask(&long).await.0, -3);
     assert!(Path::new("/etc/passwd").exists());
 }
@@ -171,7 +173,8 @@ async fn what_may_only_be_written_cannot_be_read() {
     let world = World::new(&["filesystem:write:/data"]);
     let ask = async |arguments: &str| world.ask(&format!("filesystem:write:/data\n{arguments}")).await;
     assert_eq!(ask(r#"{"op":"write","path":"/data/x","data":"x"}"#).await.0, 0);
-    for read in [r#"{"op":"read","path":"/data/x"}"#, r#"{"op":"list"}"#, r#"{"op":"stat","path":"/data/x"}"#] {
+    for read in [r#"{"op":"read","path":"/data/x"}"#, r#"{"op":"list"}"#, r#"{"op":"stat","path":"/data/x"}"#]
+    {
         assert_eq!(ask(read).await.0, -2, "{read}");
     }
 }
@@ -187,10 +190,15 @@ async fn the_scratch_directory_is_empty_each_time_and_has_a_quota() {
     }
     let mut quota = World::new(&["filesystem:write:/data"]);
     quota.offers.mounts[0].quota = Some(ByteCount(10_000));
-    let write = |name: &str| format!("{{\"op\":\"write\",\"path\":\"/data/{name}\",\"data\":\"{}\"}}", "x".repeat(4000));
+    let write = |name: &str| {
+        format!("{{\"op\":\"write\",\"path\":\"/data/{name}\",\"data\":\"{}\"}}", "x".repeat(4000))
+    };
     let (code, text) = quota.ask(&lines(&["filesystem:write:/data", &write("a"), &write("b")])).await;
     assert_eq!(code, -6, "{text}");
-    assert!(text.contains("`/data` is full") && quota.path("a").exists() && !quota.path("b").exists(), "{text}");
+    assert!(
+        text.contains("`/data` is full") && quota.path("a").exists() && !quota.path("b").exists(),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -278,11 +286,15 @@ async fn a_violation_ends_the_execution_where_the_operator_wants_that() {
 #[tokio::test]
 async fn what_is_no_capability_or_no_arguments_is_malformed() {
     let world = World::new(&["env:KEY", "filesystem:read:/data"]);
-    for input in ["", "nonsense", "env:", "env:A=B", "network:ftp:x", "filesystem:read:data", "env:KEY\n{\"op\":1}"] {
+    for input in
+        ["", "nonsense", "env:", "env:A=B", "network:ftp:x", "filesystem:read:data", "env:KEY\n{\"op\":1}"]
+    {
         let (code, text) = world.ask(input).await;
         assert_eq!(code, -3, "{input}: {text}");
     }
-    for arguments in ["", "{}", "[]", "{\"op\":\"format\"}", "{\"op\":\"read\",\"x\":1}", "\u{0}", "{\"op\":\"read\""] {
+    for arguments in
+        ["", "{}", "[]", "{\"op\":\"format\"}", "{\"op\":\"read\",\"x\":1}", "\u{0}", "{\"op\":\"read\""]
+    {
         let (code, text) = world.ask(&format!("filesystem:read:/data\n{arguments}\n")).await;
         assert_eq!(code, -3, "{arguments}: {text}");
     }

@@ -56,6 +56,7 @@ fn read_mount(mount: &MountConfig) -> Result<Mount, Error> {
     Ok(Mount { quota: *quota, tenants: tenants.clone(), ..read })
 }
 
+#[allow(clippy::disallowed_methods, reason = "this is part of `config`: the operator names the variable")]
 fn value_of(section: &str, variable: &VariableConfig) -> Result<String, Error> {
     let VariableConfig { name, value, from, file } = variable;
     if let Err(error) = format!("env:{name}").parse::<Capability>() {

@@ -56,7 +56,7 @@ pub(super) fn actions(capability: &Capability) -> &'static [&'static str] {
 
 impl Terms {
     /// Looks up the names.
-    pub(super) fn new(schema: &Schema) -> Result<Self, ParseErrors> {
+    pub(super) fn new(schema: &Schema) -> Result<Self, Box<ParseErrors>> {
         let actions = schema.actions().map(|action| (action.id().unescaped().to_owned(), action.clone()));
         let trust = EntityTypeName::from_str("Trust")?;
         // Actions and their groups, and each level of trust in those below it.

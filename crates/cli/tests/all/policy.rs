@@ -1,0 +1,125 @@
+//! Powers in the service: policies, mounts and callers' narrowing, through a started server.
+
+use mentat_proto::v1::{CapabilityList, ExecuteAgentRequest, ExecuteAgentResponse, SandboxConfig};
+use tonic::Code;
+
+use crate::guests::manifest_with;
+use crate::server::{Server, eventually, execute};
+
+const CAT: &str = include_str!("cat.wat");
+const READ_DATA: &str = "  capabilities: [\"filesystem:read:/data\"]\n";
+const PERMIT: &str = "@id(\"data\") permit (principal, action, resource in Path::\"/data\");";
+
+/// A server with a folder mounted at `/data`, whose policies are in another.
+struct World {
+    server: Server,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new(policies: &str, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["data", "policies"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("data/hello.txt"), "hello").unwrap();
+        std::fs::write(folder.path().join("policies/own.cedar"), policies).unwrap();
+        let mounts =
+            format!("sandbox.mounts=[{{ guest = \"/data\", host = \"{}/data\" }}]", folder.path().display());
+        let dir = format!("policy.dir={}/policies", folder.path().display());
+        let settings = [&[mounts.as_str(), dir.as_str(), "policy.reload_ms=20"], more].concat();
+        Self { server: Server::with(&settings), folder }
+    }
+
+    fn write_policies(&self, text: &str) {
+        std::fs::write(self.folder.path().join("policies/own.cedar"), text).unwrap();
+    }
+
+    async fn load(&self) {
+        self.server.load_as(&manifest_with("a.cat", "1.0.0", READ_DATA), CAT).await.unwrap();
+    }
+
+    async fn execute(&self, request: ExecuteAgentRequest) -> Result<ExecuteAgentResponse, tonic::Status> {
+        let request = ExecuteAgentRequest { include_logs: true, ..request };
+        self.server.client().await.execute_agent(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn cat(&self) -> ExecuteAgentResponse {
+        self.execute(execute("a.cat", "hello.txt")).await.unwrap()
+    }
+}
+
+fn logged(response: &ExecuteAgentResponse) -> String {
+    response.logs.iter().map(|line| line.message.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_command_reads_what_its_manifest_and_a_policy_give_it_and_the_log_says_why_not() {
+    let world = World::new("// none\n", &[]);
+    world.load().await;
+    let denied = world.cat().await;
+    // Bad descriptor: there is no directory at all.
+    assert_eq!((denied.exit_code, &denied.output[..]), (8, &b""[..]));
+    assert!(
+        logged(&denied).contains("`filesystem:read:/data` is permitted by no policy"),
+        "{}",
+        logged(&denied)
+    );
+
+    world.write_policies(PERMIT);
+    eventually("the policy is in force", async || world.cat().await.output == "hello").await;
+
+    world.write_policies("permit (principal, action, resource");
+    eventually("the mistake is told", async || world.server.log().contains("own.cedar:1:36")).await;
+    assert_eq!(world.cat().await.output, "hello", "the set before stays in force");
+
+    world.write_policies(&format!("{PERMIT}\n@id(\"closed\") forbid (principal, action, resource);"));
+    eventually("it is forbidden", async || world.cat().await.exit_code == 8).await;
+    assert!(logged(&world.cat().await).contains("forbidden by the policy `closed`"));
+}
+
+#[tokio::test]
+async fn a_caller_takes_away_and_cannot_add() {
+    let world = World::new("permit (principal, action, resource);", &[]);
+    world.load().await;
+    let with = async |allow: &[&str]| {
+        let capabilities =
+            Some(CapabilityList { allow: allow.iter().map(|text| (*text).to_owned()).collect() });
+        let config = SandboxConfig { capabilities, ..SandboxConfig::default() };
+        world
+            .execute(ExecuteAgentRequest { sandbox_config: Some(config), ..execute("a.cat", "hello.txt") })
+            .await
+    };
+    assert_eq!(with(&["filesystem:readwrite:/"]).await.unwrap().output, "hello");
+    let nothing = with(&[]).await.unwrap();
+    assert_eq!(nothing.exit_code, 8);
+    assert!(logged(&nothing).contains("taken away by the caller"), "{}", logged(&nothing));
+    assert_eq!(with(&["nonsense"]).await.unwrap_err().code(), Code::InvalidArgument);
+    let narrower = manifest_with("a.cat", "1.0.0", "  capabilities: [\"env:HOME\"]\n");
+    let request = ExecuteAgentRequest { manifest: narrower, ..execute("a.cat", "hello.txt") };
+    assert_eq!(world.execute(request).await.unwrap().exit_code, 8);
+}
+
+#[tokio::test]
+async fn a_denial_ends_the_execution_where_the_operator_wants_that() {
+    let world = World::new("// none\n", &["security.on_violation=terminate"]);
+    world.load().await;
+    let status = world.execute(execute("a.cat", "hello.txt")).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("permitted by no policy"), "{status}");
+}
+
+#[tokio::test]
+async fn policies_with_a_mistake_keep_a_server_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("own.cedar"),
+        "permit (principal, action == Action::\"fly\", resource);",
+    )
+    .unwrap();
+    let dir = format!("policy.dir={}", folder.path().display());
+    let output = crate::program::run(&["serve", "--set", &dir, "--set", "server.data_dir=/nowhere"]);
+    let said = crate::program::text(&output.stderr);
+    assert!(said.contains("own.cedar:1:") && said.contains("fly"), "{said}");
+    assert_eq!(output.status.code(), Some(2));
+}
