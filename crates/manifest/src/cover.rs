@@ -56,7 +56,8 @@ impl FileAccess {
 }
 
 /// By whole components: `/data` covers `/data/a` and not `/database`.
-fn is_at_or_below(path: &str, top: &str) -> bool {
+#[must_use]
+pub fn is_at_or_below(path: &str, top: &str) -> bool {
     match path.strip_prefix(top) {
         Some(rest) => rest.is_empty() || rest.starts_with('/') || top == "/",
         None => false,

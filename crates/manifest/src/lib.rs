@@ -20,7 +20,7 @@ mod units;
 
 pub use agent_id::{AgentId, AgentVersion, NameError};
 pub use capability::{Capability, CapabilityError, CapabilityKind, FileAccess, MediaAccess, Protocol};
-pub use cover::{BLOCKED_PORTS, is_public};
+pub use cover::{BLOCKED_PORTS, is_at_or_below, is_public};
 pub use digest::{DigestError, ModuleDigest};
 pub use escape::escape_untrusted;
 pub use host::{Host, Port};

@@ -96,6 +96,24 @@ pub enum Shortage {
     TableElements(usize),
 }
 
+/// A clock that ends executions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// From the beginning to the end, wherever the guest is.
+    Wall,
+    /// What it spends asleep.
+    Asleep,
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Wall => "did not finish within",
+            Self::Asleep => "slept for more than the allowed",
+        })
+    }
+}
+
 /// One frame of a trap's backtrace, innermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrapFrame {
@@ -185,10 +203,12 @@ pub enum Error {
         backtrace: Vec<TrapFrame>,
     },
     /// The wall clock ran out, wherever the guest was: computing, or waiting in a host call.
-    #[error("the agent did not finish within {}", humantime(.limit))]
+    #[error("the agent {clock} {}", humantime(.limit))]
     Timeout {
         /// The budget that was in force.
         limit: Duration,
+        /// Which clock ran out.
+        clock: Clock,
     },
     /// The guest trapped.
     #[error("the agent trapped: {message}{}", innermost(.backtrace))]
@@ -402,7 +422,7 @@ impl Error {
             }
             Self::OutputTooLarge { limit } => vec![("limit_bytes", limit.0.to_string())],
             Self::StackOverflow { backtrace } => vec![("backtrace", json(backtrace))],
-            Self::Timeout { limit } => vec![("limit_ms", limit.as_millis().to_string())],
+            Self::Timeout { limit, .. } => vec![("limit_ms", limit.as_millis().to_string())],
             Self::Trap { message, backtrace } => {
                 vec![("trap", message.clone()), ("backtrace", json(backtrace))]
             }

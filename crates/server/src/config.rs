@@ -190,7 +190,12 @@ impl ServerConfig {
             engine: self.engine.clone(),
             pool: self.pool.clone(),
             compile: self.compile.clone(),
-            sandbox: SandboxLimits { quota: self.sandbox.quota },
+            sandbox: SandboxLimits {
+                quota: self.sandbox.quota,
+                open_files: self.sandbox.open_files,
+                directory_entries: self.sandbox.directory_entries,
+                sleep: Duration::from_millis(self.sandbox.sleep_ms),
+            },
             artifacts: Some(self.server.data_dir.join("artifacts")),
             scratch: Some(self.server.data_dir.join("scratch")),
         }

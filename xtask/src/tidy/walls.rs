@@ -122,6 +122,7 @@ const ROOMS: &[Room] = &[
             "miette",
             "parking_lot",
             "serde",
+            "serde_json",
             "stacker",
             "thiserror",
         ]),

@@ -67,8 +67,8 @@ fn list_imports(engine: &Engine, linker: &Linker<HostContext>) -> BTreeMap<(Stri
 
 fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
-    wasmtime_wasi::p1::add_to_linker_async(&mut linker, HostContext::preview1)?;
-    wasmtime_wasi::p0::add_to_linker_async(&mut linker, HostContext::preview1)?;
+    wasmtime_wasi::p1::wasi_snapshot_preview1::add_to_linker(&mut linker, HostContext::preview1)?;
+    wasmtime_wasi::p0::add_to_linker_async(&mut linker, HostContext::preview0)?;
     linker.allow_shadowing(true);
     // Wasmtime's own refuses statuses above 125, which ordinary programs do use.
     for module in [WASI_PREVIEW0, WASI_PREVIEW1] {

@@ -41,6 +41,35 @@ impl Budget {
     }
 }
 
+/// Time that an execution may spend asleep, in all: one that sleeps takes memory and a place from others.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    limit: Duration,
+    left: Duration,
+}
+
+/// The marker error by which a guest ends that has slept too long.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("asleep for more than {} ms", .0.as_millis())]
+pub(crate) struct Overslept(pub(crate) Duration);
+
+impl Sleep {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, left: limit }
+    }
+
+    /// Waits for something, and counts the time.
+    ///
+    /// # Errors
+    /// [`Overslept`] when the time is used up first.
+    pub(crate) async fn through<T>(&mut self, waiting: impl Future<Output = T>) -> Result<T, Overslept> {
+        let began = Instant::now();
+        let waited = tokio::time::timeout(self.left, waiting).await;
+        self.left = self.left.saturating_sub(began.elapsed());
+        waited.map_err(|_| Overslept(self.limit))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

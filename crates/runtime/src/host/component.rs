@@ -8,7 +8,7 @@ use self::bindings::mentat::agent::{capabilities, errors, log, media, metrics, s
 use super::abi::AbiError;
 use super::capabilities::{self as grants, CallError};
 use super::context::HostContext;
-use super::http;
+use super::{http, preview2};
 use crate::model::LogLevel;
 
 pub(crate) mod bindings {
@@ -68,6 +68,7 @@ pub(crate) const INTERFACES: &[&str] = &[
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    preview2::add_to_linker(&mut linker)?;
     http::add_to_linker(&mut linker)?;
     bindings::Agent::add_to_linker::<_, HasSelf<HostContext>>(&mut linker, |context| context)?;
     linker.allow_shadowing(true);

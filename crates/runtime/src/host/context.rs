@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mentat_manifest::ByteCount;
@@ -14,10 +15,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::abi::AbiError;
-use super::budget::Budget;
+use super::budget::{Budget, Sleep};
 use super::capabilities::{CallError, CapabilitySet};
+use super::descriptors::{Descriptors, FileLimits};
 use super::gate::Gate;
 use super::http::{self, DeniedHttp};
+use super::preview1::Preview1;
 use super::stdio::{LogSink, OutputSink};
 use super::volumes::Volumes;
 use crate::model::Event;
@@ -34,8 +37,41 @@ pub(crate) struct HostConfig {
     pub(crate) table_elements: u32,
     /// Where scratch directories are made; the system's own place where `None`.
     pub(crate) scratch: Option<PathBuf>,
-    /// Bytes that an execution may write to a directory where nothing else is said.
-    pub(crate) quota: ByteCount,
+    /// What a sandbox may take of the machine.
+    pub(crate) sandbox: SandboxLimits,
+}
+
+/// What the sandbox of one execution may take of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxLimits {
+    /// Bytes that it may write to a directory whose mount says nothing else, and to its scratch directory.
+    pub quota: ByteCount,
+    /// Files and directories that it may have open at one time by way of WASI.
+    pub open_files: u32,
+    /// Entries of a directory that it may list.
+    pub directory_entries: u32,
+    /// Time that it may spend asleep, in all.
+    pub sleep: Duration,
+}
+
+impl Default for SandboxLimits {
+    fn default() -> Self {
+        Self {
+            // Enough to unpack an archive, little enough for a thousand executions on one disk.
+            quota: ByteCount(64 << 20),
+            // What POSIX promises a process is 20; a thousand executions have to share the system's.
+            open_files: 128,
+            directory_entries: 10_000,
+            sleep: Duration::from_secs(60),
+        }
+    }
+}
+
+impl SandboxLimits {
+    pub(crate) fn files(&self) -> FileLimits {
+        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        FileLimits { open: count(self.open_files), entries: count(self.directory_entries) }
+    }
 }
 
 /// What the host functions of one execution see.
@@ -52,6 +88,8 @@ pub(crate) struct HostContext {
     pub(crate) capabilities: CapabilitySet,
     /// Result of the last call that makes one, for `result_read`.
     pub(crate) result: Option<Bytes>,
+    /// What it may take of the machine.
+    pub(crate) limits: SandboxLimits,
     /// Directories that were opened.
     pub(crate) volumes: Volumes,
     /// The core module's exported memory, once found.
@@ -59,7 +97,9 @@ pub(crate) struct HostContext {
     /// Text of the last error, for `last_error`.
     pub(crate) last_error: Bytes,
     /// For core modules that import WASI; made from the grant before the guest starts.
-    pub(crate) preview1: Option<WasiP1Ctx>,
+    pub(crate) preview1: Option<Preview1>,
+    /// For core modules that import WASI's forerunner, without files or variables.
+    pub(crate) preview0: Option<WasiP1Ctx>,
     /// For components; made from the grant before the guest starts.
     pub(crate) preview2: Option<Box<Preview2>>,
 }
@@ -70,6 +110,8 @@ pub(crate) struct Preview2 {
     pub(crate) table: ResourceTable,
     pub(crate) http: WasiHttpCtx,
     pub(crate) hooks: DeniedHttp,
+    pub(crate) files: Descriptors,
+    pub(crate) sleep: Sleep,
 }
 
 impl HostContext {
@@ -86,13 +128,15 @@ impl HostContext {
             logs: LogSink::new(limits, events),
             limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements),
             gate: Arc::new(Gate::new(grant.clone())),
-            volumes: Volumes::new(host.scratch.clone(), host.quota),
+            limits: host.sandbox.clone(),
+            volumes: Volumes::new(host.scratch.clone(), host.sandbox.quota),
             budget: Budget::new(limits.clone()),
             capabilities: CapabilitySet::default(),
             result: None,
             memory: None,
             last_error: Bytes::new(),
             preview1: None,
+            preview0: None,
             preview2: None,
         }
     }
@@ -110,20 +154,35 @@ impl HostContext {
     }
 
     /// The WASI 0.1 state; an empty sandbox where none was made.
-    pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
-        self.preview1.get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
+    pub(crate) fn preview1(&mut self) -> &mut Preview1 {
+        let gate = &self.gate;
+        self.preview1.get_or_insert_with(|| Preview1 {
+            wasi: WasiCtxBuilder::new().build_p1(),
+            files: Descriptors::nothing(Arc::clone(gate)),
+            sleep: Sleep::new(Duration::ZERO),
+        })
     }
 
-    fn preview2(&mut self) -> &mut Preview2 {
-        self.preview2.get_or_insert_with(|| Box::new(Preview2::new(WasiCtxBuilder::new().build())))
+    /// The state of WASI's forerunner; an empty sandbox where none was made.
+    pub(crate) fn preview0(&mut self) -> &mut WasiP1Ctx {
+        self.preview0.get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
+    }
+
+    /// The WASI 0.2 state; an empty sandbox where none was made.
+    pub(crate) fn preview2(&mut self) -> &mut Preview2 {
+        let gate = &self.gate;
+        self.preview2.get_or_insert_with(|| {
+            let files = Descriptors::nothing(Arc::clone(gate));
+            Box::new(Preview2::new(WasiCtxBuilder::new().build(), files, Sleep::new(Duration::ZERO)))
+        })
     }
 }
 
 impl Preview2 {
-    pub(crate) fn new(context: WasiCtx) -> Self {
+    pub(crate) fn new(context: WasiCtx, files: Descriptors, sleep: Sleep) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        Self { context, table, http: http::context(), hooks: DeniedHttp }
+        Self { context, table, http: http::context(), hooks: DeniedHttp, files, sleep }
     }
 }
 

@@ -2,7 +2,7 @@
 //! done on a blocking thread, inside the directory that the permission opened.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::abi::AbiError;
 use super::capabilities::{CallError, arguments};
 use super::context::HostContext;
+use super::paths::{self, LastLink};
 use super::volumes::{Place, VolumeError};
 use crate::security::policy::Permission;
 
@@ -88,10 +89,14 @@ fn open(
         if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
     let grant = context.gate.grant();
     let place = context.volumes.open(&permission, grant.offers(), grant.tenant())?;
-    let direct = place.resolved()?;
+    let direct = paths::resolve(&place.directory, &place.below, operation.last_link())?;
     if direct != place.below {
         // A link leads elsewhere in the same directory: that place must be permitted as well.
-        let there = format!("filesystem:{}:{}", operation.access().as_str(), place.guest_path(&direct));
+        let there = format!(
+            "filesystem:{}:{}",
+            operation.access().as_str(),
+            paths::join_guest(&place.guest, &direct)
+        );
         let there = there.parse::<Capability>().map_err(|error| CallError::malformed(error.to_string()))?;
         context.gate.decide(&there)?;
     }
@@ -114,6 +119,15 @@ impl Operation {
         match self {
             Self::Read { .. } | Self::List { .. } | Self::Stat { .. } => FileAccess::Read,
             Self::Write { .. } | Self::Append { .. } | Self::Remove { .. } => FileAccess::Write,
+        }
+    }
+
+    fn last_link(&self) -> LastLink {
+        match self {
+            Self::Stat { .. } | Self::Remove { .. } => LastLink::Keep,
+            Self::Read { .. } | Self::List { .. } | Self::Write { .. } | Self::Append { .. } => {
+                LastLink::Follow
+            }
         }
     }
 
@@ -258,12 +272,5 @@ impl From<VolumeError> for CallError {
             VolumeError::Broken { .. } => AbiError::Unavailable,
         };
         Self::new(code, error.to_string())
-    }
-}
-
-impl Place {
-    /// The path below the directory with all links followed but the last, as the host has it now.
-    fn resolved(&self) -> Result<PathBuf, CallError> {
-        Ok(super::paths::resolve(&self.directory, &self.below)?)
     }
 }

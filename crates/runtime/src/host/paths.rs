@@ -11,12 +11,29 @@ use cap_std::fs::Dir;
 /// Links that are followed on the way; Linux follows forty.
 const MAX_LINKS: usize = 40;
 
-/// The path below `directory` that `path` leads to, all links on the way followed, those in its last component as well.
+/// What is done with a link in the last place of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastLink {
+    /// Its target is meant.
+    Follow,
+    /// It is meant itself.
+    Keep,
+}
+
+/// The guest path of something below a guest directory.
+pub(crate) fn join_guest(directory: &str, below: &Path) -> String {
+    if below.as_os_str().is_empty() {
+        return directory.to_owned();
+    }
+    format!("{}/{}", directory.trim_end_matches('/'), below.display())
+}
+
+/// The path below `directory` that `path` leads to, all links on the way followed, and the last as `last` says.
 /// What is not there is taken by its name, so that it can be made.
 ///
 /// # Errors
 /// `PermissionDenied` for a path that leads out of the directory, `FilesystemLoop`-like errors for too many links.
-pub(crate) fn resolve(directory: &Dir, path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn resolve(directory: &Dir, path: &Path, last: LastLink) -> io::Result<PathBuf> {
     let escapes = || io::Error::new(io::ErrorKind::PermissionDenied, "a path outside of what is mounted");
     let mut left: VecDeque<OsString> = VecDeque::new();
     push_front(&mut left, path).ok_or_else(escapes)?;
@@ -31,7 +48,7 @@ pub(crate) fn resolve(directory: &Dir, path: &Path) -> io::Result<PathBuf> {
         }
         let next = reached.join(&name);
         match directory.symlink_metadata(&next) {
-            Ok(metadata) if metadata.is_symlink() => {
+            Ok(metadata) if metadata.is_symlink() && (last == LastLink::Follow || !left.is_empty()) => {
                 links += 1;
                 if links > MAX_LINKS {
                     return Err(io::Error::other("too many links"));
@@ -78,12 +95,16 @@ mod tests {
         link("loop", "a/loop");
         link("in/new", "a/dangling");
         let directory = Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
-        let resolved = |path: &str| resolve(&directory, Path::new(path)).map_err(|error| error.to_string());
+        let resolved = |path: &str| {
+            resolve(&directory, Path::new(path), LastLink::Follow).map_err(|error| error.to_string())
+        };
         assert_eq!(resolved("a/in/file"), Ok("a/b/file".into()));
         assert_eq!(resolved("a/in/../in/./file"), Ok("a/b/file".into()));
         assert_eq!(resolved("a/dangling"), Ok("a/b/new".into()));
         assert_eq!(resolved("new/file"), Ok("new/file".into()));
         assert_eq!(resolved(""), Ok("".into()));
+        let kept = resolve(&directory, Path::new("a/../a/in"), LastLink::Keep).unwrap();
+        assert_eq!(kept, Path::new("a/in"));
         for escape in ["a/out/passwd", "a/absolute/passwd", "..", "a/../../x", "/etc"] {
             assert!(resolved(escape).unwrap_err().contains("outside"), "{escape}");
         }

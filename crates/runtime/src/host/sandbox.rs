@@ -3,12 +3,14 @@
 //! that does not have it, and the log says why.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 
 use mentat_manifest::{Capability, FileAccess};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::context::HostContext;
+use super::descriptors::Volume;
 use super::stdio::{LogStdio, OutputStdio};
 use super::volumes::Place;
 use crate::model::LogLevel;
@@ -32,6 +34,11 @@ pub(crate) enum Stdio {
 pub(crate) struct OpenLines(Vec<LogStdio>);
 
 impl OpenLines {
+    /// Takes in those of another context.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Logs what was left unfinished.
     pub(crate) fn finish(&self) {
         for stream in &self.0 {
@@ -40,14 +47,33 @@ impl OpenLines {
     }
 }
 
-/// Builds the sandbox of an execution.
-pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
+/// Builds the sandbox of an execution: its context, and the directories that are open in it, in order.
+pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder, Vec<Volume>, OpenLines) {
+    let (mut wasi, open_lines) = streams(context, stdio);
+    if stdio == Stdio::Command {
+        wasi.arg(PROGRAM_NAME).args(context.gate.grant().args());
+    }
+    for (name, value) in environment(context) {
+        wasi.env(name, value);
+    }
+    let mut volumes = Vec::new();
+    for (place, alike) in directories(context) {
+        let guest = place.path();
+        match mount(&mut wasi, place, alike) {
+            Ok(volume) => volumes.push(volume),
+            Err(error) => warn(context, &format!("the directory `{guest}` cannot be opened: {error:#}")),
+        }
+    }
+    (wasi, volumes, open_lines)
+}
+
+/// A context with its standard streams and nothing else.
+pub(crate) fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     let mut wasi = WasiCtxBuilder::new();
     let mut open = Vec::new();
     wasi.max_random_size(MAX_RANDOM_BYTES);
     match stdio {
         Stdio::Command => {
-            wasi.arg(PROGRAM_NAME).args(context.gate.grant().args());
             wasi.stdin(MemoryInputPipe::new(context.input.clone()));
             wasi.stdout(OutputStdio(context.output.clone()));
         }
@@ -60,24 +86,6 @@ pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder,
     let stderr = LogStdio::new(LogLevel::Warn, context.logs.clone());
     wasi.stderr(stderr.clone());
     open.push(stderr);
-    for (name, value) in environment(context) {
-        wasi.env(name, value);
-    }
-    for place in directories(context) {
-        let guest = place.path();
-        if place.access == FileAccess::Write {
-            warn(
-                context,
-                &format!(
-                    "the directory `{guest}` can only be written, by `request_capability` and not by WASI"
-                ),
-            );
-            continue;
-        }
-        if let Err(error) = mount(&mut wasi, place) {
-            warn(context, &format!("the directory `{guest}` cannot be opened: {error:#}"));
-        }
-    }
     (wasi, OpenLines(open))
 }
 
@@ -99,7 +107,8 @@ fn environment(context: &HostContext) -> BTreeMap<String, String> {
     variables
 }
 
-fn directories(context: &mut HostContext) -> Vec<Place> {
+/// The directories that may be opened, and whether what lies in each is decided on as it is itself.
+fn directories(context: &mut HostContext) -> Vec<(Place, bool)> {
     let mut places = Vec::new();
     for capability in context.gate.grant().preopens() {
         let permission = match context.gate.decide(&capability) {
@@ -109,6 +118,7 @@ fn directories(context: &mut HostContext) -> Vec<Place> {
                 continue;
             }
         };
+        let alike = context.gate.grant().decides_alike_below(&capability);
         let grant = context.gate.grant();
         let (offers, tenant) = (grant.offers(), grant.tenant());
         let mut opened = context.volumes.open_below(&permission, offers, tenant);
@@ -118,7 +128,7 @@ fn directories(context: &mut HostContext) -> Vec<Place> {
         }
         for place in opened {
             match place {
-                Ok(place) => places.push(place),
+                Ok(place) => places.push((place, alike)),
                 Err(error) => warn(context, &error.to_string()),
             }
         }
@@ -126,15 +136,17 @@ fn directories(context: &mut HostContext) -> Vec<Place> {
     places
 }
 
-fn mount(wasi: &mut WasiCtxBuilder, place: Place) -> wasmtime::Result<()> {
-    let guest = place.path();
-    let access = match place.access {
-        FileAccess::ReadWrite => FsPerms::ReadWrite,
-        FileAccess::Read | FileAccess::Write => FsPerms::ReadOnly,
+fn mount(wasi: &mut WasiCtxBuilder, place: Place, alike: bool) -> wasmtime::Result<Volume> {
+    let volume = place.into_volume(alike)?;
+    let access = match volume.access {
+        FileAccess::Read => FsPerms::ReadOnly,
+        // That it may not be looked at is for the checks before Wasmtime's own.
+        FileAccess::Write | FileAccess::ReadWrite => FsPerms::ReadWrite,
     };
-    let (path, _open) = place.into_path()?;
-    wasi.preopened_dir(path, guest, access)?;
-    Ok(())
+    // A path that leads to the open directory, whatever has become of its name.
+    let path = format!("/proc/self/fd/{}", volume.root.as_raw_fd());
+    wasi.preopened_dir(path, &volume.guest, access)?;
+    Ok(volume)
 }
 
 fn warn(context: &HostContext, text: &str) {

@@ -4,7 +4,6 @@
 //! Invariant: a directory below a mount is reached by way of the mount alone, so that a link inside it leads nowhere else.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +13,8 @@ use cap_std::fs::Dir;
 use mentat_manifest::{ByteCount, Capability, FileAccess};
 use tempfile::TempDir;
 
+use super::descriptors::Volume;
+use super::paths;
 use crate::security::offers::{Mount, Offers, SCRATCH};
 use crate::security::policy::{Permission, common_access};
 
@@ -193,28 +194,33 @@ impl Drop for Volumes {
 }
 
 impl Place {
-    /// The directory that was asked for, as WASI wants it: a path that leads to the open directory, whatever has become
-    /// of its name, and the descriptor that keeps it open until then.
-    pub(crate) fn into_path(self) -> std::io::Result<(PathBuf, OwnedFd)> {
-        let directory = match self.below.as_os_str().is_empty() {
-            true => self.directory,
-            false => self.directory.open_dir(&self.below)?,
+    /// The directory that was asked for, to be given to a guest whole. Where a file was asked for, the directory it lies
+    /// in, in which each thing must then be decided on by itself.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(crate) fn into_volume(self, alike: bool) -> std::io::Result<Volume> {
+        let Self { guest, directory, access, mut below, quota } = self;
+        let mut alike = alike;
+        let root = loop {
+            if below.as_os_str().is_empty() {
+                break directory;
+            }
+            match directory.open_dir(&below) {
+                Err(error) if alike && error.kind() == std::io::ErrorKind::NotADirectory => {
+                    alike = false;
+                    below.pop();
+                }
+                opened => break opened?,
+            }
         };
-        let directory = OwnedFd::from(directory.into_std_file());
-        Ok((PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())), directory))
+        let guest = paths::join_guest(&guest, &below);
+        Ok(Volume { guest, root: Arc::new(root), access, quota, alike })
     }
 
     /// The guest path that was asked for.
     pub(crate) fn path(&self) -> String {
-        self.guest_path(&self.below)
-    }
-
-    /// The guest path of something below the directory.
-    pub(crate) fn guest_path(&self, below: &Path) -> String {
-        match below.as_os_str().is_empty() {
-            true => self.guest.clone(),
-            false => format!("{}/{}", self.guest.trim_end_matches('/'), below.display()),
-        }
+        paths::join_guest(&self.guest, &self.below)
     }
 
     /// What was asked for, as the directory knows it.
@@ -229,6 +235,11 @@ impl Quota {
         let taken =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         taken.map(drop).map_err(|_| Full { guest: Arc::clone(&self.guest), limit: self.limit })
+    }
+
+    /// Gives back what was taken and not written.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

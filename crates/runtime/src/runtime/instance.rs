@@ -12,12 +12,14 @@ use mentat_manifest::{Fuel, Metering};
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 
-use super::module::{CoreCall, Entry, Module};
+use super::module::{CoreCall, CoreWasi, Entry, Module};
 use super::pool::Permit;
 use super::trap::{self, Fault};
-use crate::error::Error;
-use crate::host::budget::Budget;
+use crate::error::{Clock as WallClock, Error};
+use crate::host::budget::{Budget, Sleep};
 use crate::host::context::{HostConfig, HostContext, Preview2};
+use crate::host::descriptors::Descriptors;
+use crate::host::preview1::{FIRST_DIRECTORY, Preview1};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::model::{Answer, Invocation, LogLevel, Outcome, Usage};
 use crate::security::policy::Grant;
@@ -60,7 +62,7 @@ pub(crate) async fn run(
             let result = match called {
                 _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
                 Ended::Cancelled => Err(Error::Cancelled),
-                Ended::TimedOut => Err(Error::Timeout { limit: limits.timeout }),
+                Ended::TimedOut => Err(Error::Timeout { limit: limits.timeout, clock: WallClock::Wall }),
                 Ended::Called(Ok(answer)) => Ok(answer),
                 Ended::Called(Err(error)) => {
                     match trap::classify(&error, &limits, store.data().limiter.refused()) {
@@ -120,16 +122,20 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
     match &module.entry {
         Entry::Core { call, wasi, .. } => {
             store.set_hostcall_fuel(HOST_CALL_BYTES);
-            if !wasi {
-                return Ok(OpenLines::default());
-            }
             let stdio = match call {
                 CoreCall::Start => Stdio::Command,
                 CoreCall::Process => Stdio::Logged,
             };
-            let (mut wasi, open_lines) = sandbox::build(store.data_mut(), stdio);
-            store.data_mut().preview1 = Some(wasi.build_p1());
-            Ok(open_lines)
+            Ok(match wasi {
+                CoreWasi::None => OpenLines::default(),
+                CoreWasi::Preview1 => preview1(store.data_mut(), stdio),
+                CoreWasi::Preview0 => preview0(store.data_mut(), stdio),
+                CoreWasi::Both => {
+                    let mut open_lines = preview1(store.data_mut(), stdio);
+                    open_lines.extend(preview0(store.data_mut(), stdio));
+                    open_lines
+                }
+            })
         }
         Entry::Agent(_) | Entry::Command(_) => {
             store.set_hostcall_fuel(transfer.saturating_add(HOST_CALL_BYTES));
@@ -137,11 +143,35 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
                 Entry::Command(_) => Stdio::Command,
                 _ => Stdio::Logged,
             };
-            let (mut wasi, open_lines) = sandbox::build(store.data_mut(), stdio);
-            store.data_mut().preview2 = Some(Box::new(Preview2::new(wasi.build())));
+            let context = store.data_mut();
+            let (mut wasi, volumes, open_lines) = sandbox::build(context, stdio);
+            // A component is given its directories when it asks for them.
+            let files = Descriptors::new(Arc::clone(&context.gate), volumes, context.limits.files());
+            let sleep = Sleep::new(context.limits.sleep);
+            context.preview2 = Some(Box::new(Preview2::new(wasi.build(), files, sleep)));
             Ok(open_lines)
         }
     }
+}
+
+/// WASI 0.1, with the files and variables of the grant.
+fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
+    let (mut wasi, volumes, open_lines) = sandbox::build(context, stdio);
+    let count = volumes.len();
+    let mut files = Descriptors::new(Arc::clone(&context.gate), volumes, context.limits.files());
+    for (descriptor, volume) in (FIRST_DIRECTORY..).zip(0..count) {
+        files.opened_root(descriptor, volume);
+    }
+    let sleep = Sleep::new(context.limits.sleep);
+    context.preview1 = Some(Preview1 { wasi: wasi.build_p1(), files, sleep });
+    open_lines
+}
+
+/// WASI's forerunner, with neither: what checks its files is written for its successor.
+fn preview0(context: &mut HostContext, stdio: Stdio) -> OpenLines {
+    let (mut wasi, open_lines) = sandbox::streams(context, stdio);
+    context.preview0 = Some(wasi.build_p1());
+    open_lines
 }
 
 async fn call(

@@ -19,7 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mentat_manifest::{ByteCount, Metering, ModuleDigest, escape_untrusted};
+use mentat_manifest::{Metering, ModuleDigest, escape_untrusted};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -31,6 +31,7 @@ use self::module::{Code, Module};
 use self::pool::{Pool, PoolConfig};
 use crate::error::{Error, ModuleProblemKind};
 use crate::host::context::HostConfig;
+pub use crate::host::context::SandboxLimits;
 use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
 
@@ -49,20 +50,6 @@ pub struct RuntimeConfig {
     pub artifacts: Option<PathBuf>,
     /// Where executions have their scratch directories; `None` for the system's own place for such.
     pub scratch: Option<PathBuf>,
-}
-
-/// What the sandbox of one execution may take of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SandboxLimits {
-    /// Bytes that it may write to a directory whose mount says nothing else, and to its scratch directory.
-    pub quota: ByteCount,
-}
-
-impl Default for SandboxLimits {
-    fn default() -> Self {
-        // Enough to unpack an archive, little enough for a thousand executions on one disk.
-        Self { quota: ByteCount(64 << 20) }
-    }
 }
 
 /// Loads modules and executes them.
@@ -134,7 +121,7 @@ impl Runtime {
         let host = HostConfig {
             table_elements: config.engine.table_elements,
             scratch: config.scratch.clone(),
-            quota: config.sandbox.quota,
+            sandbox: config.sandbox.clone(),
         };
         Ok(Self {
             host,

@@ -30,7 +30,7 @@ pub struct Module {
 
 /// What is called, with all imports resolved.
 pub(super) enum Entry {
-    Core { pre: InstancePre<HostContext>, call: CoreCall, initialize: bool, wasi: bool },
+    Core { pre: InstancePre<HostContext>, call: CoreCall, initialize: bool, wasi: CoreWasi },
     Agent(AgentPre<HostContext>),
     Command(CommandPre<HostContext>),
 }
@@ -42,6 +42,31 @@ pub(super) enum CoreCall {
     Process,
     /// `_start: () -> ()` of a WASI command.
     Start,
+}
+
+/// Which WASI a core module imports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CoreWasi {
+    /// None, so that none is made for it.
+    None,
+    /// `wasi_snapshot_preview1`.
+    Preview1,
+    /// `wasi_unstable`, its forerunner.
+    Preview0,
+    /// Parts of each.
+    Both,
+}
+
+impl CoreWasi {
+    fn of(info: &ModuleInfo) -> Self {
+        let imports = |module: &str| info.imports.iter().any(|import| import.module == module);
+        match (imports("wasi_snapshot_preview1"), imports("wasi_unstable")) {
+            (false, false) => Self::None,
+            (true, false) => Self::Preview1,
+            (false, true) => Self::Preview0,
+            (true, true) => Self::Both,
+        }
+    }
 }
 
 /// Compiled code of either kind, not yet linked.
@@ -106,7 +131,7 @@ impl Module {
                     CoreCall::Process
                 },
                 initialize: info.exported_function("_initialize").is_some(),
-                wasi: info.uses_wasi(),
+                wasi: CoreWasi::of(&info),
             },
             Code::Component(component) => {
                 let pre = engine.host.component.instantiate_pre(component).map_err(mismatch)?;

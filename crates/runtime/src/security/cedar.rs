@@ -4,6 +4,7 @@
 //! Invariant: a policy that cannot be evaluated denies. Cedar itself leaves such a policy out, which for a `forbid`
 //! would be a permission.
 
+mod paths;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use cedar_policy::{
 use mentat_manifest::{Capability, escape_untrusted};
 use miette::Diagnostic;
 
+use self::paths::Paths;
 use self::terms::Terms;
 use super::principal::{Circumstances, Principal};
 use crate::error::Error;
@@ -48,6 +50,7 @@ pub struct Policies {
     set: PolicySet,
     authorizer: Authorizer,
     terms: Terms,
+    paths: Paths,
 }
 
 /// Something wrong with a policy, and where.
@@ -113,7 +116,7 @@ impl Policies {
             }
         }
         if problems.is_empty() {
-            Ok(Self { set, authorizer: Authorizer::new(), terms })
+            Ok(Self { paths: Paths::of(&set), set, authorizer: Authorizer::new(), terms })
         } else {
             problems.truncate(MAX_PROBLEMS);
             Err(PolicyError(problems))
@@ -164,6 +167,12 @@ impl Policies {
             permitting.dedup();
             Verdict::Permitted(permitting)
         })
+    }
+
+    /// Whether any policy may say something else of a path below this one than of this one.
+    #[must_use]
+    pub fn tells_apart_below(&self, path: &str) -> bool {
+        self.paths.tell_apart_below(path)
     }
 
     /// The policy that would permit it, and no more than it.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mentat_manifest::{ByteCount, Capability, CapabilityError, FileAccess};
+use mentat_manifest::{ByteCount, Capability, CapabilityError, FileAccess, is_at_or_below};
 
 /// The guest directory that is the execution's own, and goes with it.
 pub const SCRATCH: &str = "/tmp";
@@ -65,14 +65,6 @@ impl Mount {
 
     fn serves(&self, tenant: &str) -> bool {
         self.tenants.is_empty() || self.tenants.iter().any(|served| served == tenant)
-    }
-}
-
-/// By whole components: `/data/a` is below `/data`, `/database` is not.
-fn is_at_or_below(path: &str, top: &str) -> bool {
-    match path.strip_prefix(top) {
-        Some(rest) => rest.is_empty() || rest.starts_with('/') || top == "/",
-        None => false,
     }
 }
 

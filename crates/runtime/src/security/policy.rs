@@ -179,6 +179,18 @@ impl Grant {
         self.powers.with_allowed(listed, is_preopen)
     }
 
+    /// Whether everything below a directory is decided on as the directory itself is, so that what was permitted once need
+    /// not be asked for again. The manifest and what callers leave speak of whole directories; policies may speak of parts.
+    #[must_use]
+    pub fn decides_alike_below(&self, directory: &Capability) -> bool {
+        match (&self.powers.judge, directory) {
+            (Judge::Policies { policies, .. }, Capability::Filesystem { path, .. }) => {
+                !policies.tells_apart_below(path)
+            }
+            _ => true,
+        }
+    }
+
     /// Variables that the guest finds in its environment, if they are permitted: those of the manifest, and those that a
     /// user sets.
     #[must_use]

@@ -81,8 +81,19 @@ impl World {
     }
 
     async fn run(&self, input: &str) -> Outcome {
-        let loaded = Test::wat(include_str!("ask.wat")).load().await.unwrap();
+        self.run_guest(include_str!("ask.wat"), input).await
+    }
+
+    async fn run_guest(&self, guest: &str, input: &str) -> Outcome {
+        let loaded = Test::wat(guest).load().await.unwrap();
         Arc::clone(runtime()).execute(&loaded.module, &self.grant(), Invocation::new(input.to_owned())).await
+    }
+
+    /// Exit status and output of a WASI command that does these things to files.
+    async fn files(&self, input: &str) -> (i32, String) {
+        let outcome = self.run_guest(include_str!("files.wat"), input).await;
+        let answer = outcome.result.unwrap_or_else(|error| panic!("{input}: {error}"));
+        (answer.exit_code, String::from_utf8(answer.output.to_vec()).unwrap())
     }
 
     /// Exit code and output of asking and using.
@@ -139,7 +150,7 @@ async fn no_path_leads_out_of_the_grant() {
         ("/data/hello.txt\\u0000", -3),
         ("/", -2),
     ] {
-        for op in [r#""op":"read""#, r#""op":"write","data":"x""#, r#""op":"remove""#] {
+        for op in [r#""op":"read""#, r#""op":"write","data":"x""#, r#""op":"list""#] {
             let input = format!("filesystem:readwrite:/data\n{{{op},\"path\":\"{path}\"}}");
             let (found, text) = world.ask(&input).await;
             assert_eq!(found, code, "{input}: {text}");
@@ -297,5 +308,111 @@ async fn what_is_no_capability_or_no_arguments_is_malformed() {
     {
         let (code, text) = world.ask(&format!("filesystem:read:/data\n{arguments}\n")).await;
         assert_eq!(code, -3, "{arguments}: {text}");
+    }
+}
+
+const EACCES: i32 = 2;
+const EMFILE: i32 = 33;
+const ENOENT: i32 = 44;
+const ENOSPC: i32 = 51;
+const EPERM: i32 = 63;
+
+#[tokio::test]
+async fn wasi_gives_the_directories_of_the_grant_and_keeps_guests_in_them() {
+    let world = World::new(&["filesystem:readwrite:/data"]);
+    assert_eq!(
+        world.files("r hello.txt\nw new\nl .\ns new\nd sub\nm new sub/new\nr into").await,
+        (0, "hellosecret".into())
+    );
+    assert!(world.path("sub/new").exists());
+    for (line, status) in [
+        ("r ../etc/passwd", EPERM),
+        ("r /etc/passwd", EPERM),
+        ("r absolute", EPERM),
+        ("r up/etc/passwd", EPERM),
+        ("r private/../../x", EPERM),
+        ("r nothing", ENOENT),
+        ("k ../../etc escape\nr escape/passwd", EPERM),
+        ("m ../x y", EPERM),
+        ("h ../x y", EPERM),
+    ] {
+        assert_eq!(world.files(line).await.0, status, "{line}");
+    }
+    let read_only = World::new(&["filesystem:read:/data"]);
+    assert_eq!(read_only.files("r hello.txt").await, (0, "hello".into()));
+    for line in ["w new", "u hello.txt", "d sub", "m hello.txt x", "k a b", "h hello.txt x", "t hello.txt"] {
+        assert!([EPERM, EACCES].contains(&read_only.files(line).await.0), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_wasi_may_only_write_it_cannot_look_at() {
+    let world = World::new(&["filesystem:write:/data"]);
+    assert_eq!(world.files("w new\nd sub\nm new sub/new\nu sub/new").await.0, 0);
+    for line in ["r hello.txt", "o hello.txt", "l .", "s hello.txt"] {
+        assert_eq!(world.files(line).await.0, EACCES, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_for_a_part_of_a_directory_holds_for_wasi_by_whatever_name_it_is_reached() {
+    let forbid = format!(
+        "{EVERYTHING}\n@id(\"private\") forbid (principal, action, resource in Path::\"/data/private\");"
+    );
+    let world = World::new(&["filesystem:readwrite:/data"]).policies(&forbid);
+    assert_eq!(world.files("r hello.txt\nw new\ns new").await, (0, "hello".into()));
+    for line in [
+        "r private/key.txt",
+        "r ./private//key.txt",
+        "r into",
+        "w into",
+        "s private/key.txt",
+        "l private",
+        "u private/key.txt",
+        "m private open",
+        "m private/key.txt key",
+        "h private/key.txt key",
+        "k private/key.txt link\nr link",
+        "k private way\nr way/key.txt",
+        "d private/new",
+        "m hello.txt private/hello.txt",
+    ] {
+        assert_eq!(world.files(line).await.0, EACCES, "{line}");
+    }
+    assert_eq!(std::fs::read_to_string(world.path("private/key.txt")).unwrap(), "secret");
+}
+
+#[tokio::test]
+async fn a_file_that_was_granted_by_itself_is_all_there_is() {
+    let world = World::new(&["filesystem:read:/data/hello.txt"]);
+    assert_eq!(world.files("r hello.txt").await, (0, "hello".into()));
+    for line in ["r private/key.txt", "l .", "s private", "w hello.txt"] {
+        assert_eq!(world.files(line).await.0, EACCES, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn wasi_writes_no_more_than_the_quota_and_opens_no_more_than_its_share() {
+    let mut world = World::new(&["filesystem:readwrite:/data"]);
+    world.offers.mounts[0].quota = Some(ByteCount(12_000));
+    assert_eq!(world.files("w a\nw b").await.0, 0);
+    assert_eq!(world.files("w a\nw b\nw c").await.0, ENOSPC);
+    assert_eq!(world.files("t a").await.0, ENOSPC);
+    assert_eq!(world.files("d a1\nd a2\nd a3").await.0, ENOSPC);
+    assert_eq!(world.files("k x b1\nk x b2\nk x b3").await.0, ENOSPC);
+    let open = "o hello.txt\n".repeat(200);
+    assert_eq!(world.files(&open).await.0, EMFILE);
+    for name in 0..10_001 {
+        std::fs::write(world.path("private").join(name.to_string()), "").unwrap();
+    }
+    assert_eq!(world.files("l .\nl private").await.0, 61);
+}
+
+#[tokio::test]
+async fn the_scratch_directory_of_wasi_is_the_executions_own() {
+    let world = World::new(&["filesystem:readwrite:/tmp"]);
+    for _ in 0..2 {
+        assert_eq!(world.files("w x\nl .\nr x").await.0, 0);
+        assert_eq!(world.files("r x").await.0, ENOENT);
     }
 }

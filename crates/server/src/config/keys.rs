@@ -120,6 +120,18 @@ pub const KEYS: &[Key] = &[
         "Bytes that one execution may write to a directory whose mount says nothing else, and to its scratch directory at `/tmp`.",
     ),
     key(
+        "sandbox.open_files",
+        "Files and directories that one execution may have open at one time by way of WASI.",
+    ),
+    key(
+        "sandbox.directory_entries",
+        "Entries of a directory that an execution may list; the host collects them before the guest gets them.",
+    ),
+    key(
+        "sandbox.sleep_ms",
+        "Milliseconds that one execution may spend asleep or polling, in all; a sleeper takes a place and memory from others.",
+    ),
+    key(
         "sandbox.mounts",
         "Directories of this machine as agents see them, each with `guest`, `host`, and if need be `access` (`read-only`, `write-only`, `read-write`), `quota` and `tenants`.",
     ),

@@ -185,6 +185,12 @@ pub struct SecurityConfig {
 pub struct SandboxConfig {
     /// Bytes that an execution may write to a directory.
     pub quota: ByteCount,
+    /// Files and directories that an execution may have open.
+    pub open_files: u32,
+    /// Entries of a directory that an execution may list.
+    pub directory_entries: u32,
+    /// Milliseconds that an execution may spend asleep.
+    pub sleep_ms: u64,
     /// Directories of this machine as agents see them.
     pub mounts: Vec<MountConfig>,
     /// Values of environment variables.
@@ -342,7 +348,9 @@ impl Default for PolicyConfig {
 
 impl Default for SandboxConfig {
     fn default() -> Self {
-        Self { quota: SandboxLimits::default().quota, mounts: Vec::new(), env: Vec::new() }
+        let SandboxLimits { quota, open_files, directory_entries, sleep } = SandboxLimits::default();
+        let sleep_ms = milliseconds(sleep);
+        Self { quota, open_files, directory_entries, sleep_ms, mounts: Vec::new(), env: Vec::new() }
     }
 }
 

@@ -122,7 +122,7 @@ mod tests {
     use std::time::Duration;
 
     use mentat_manifest::Fuel;
-    use mentat_runtime::error::TrapFrame;
+    use mentat_runtime::error::{Clock, TrapFrame};
     use serde_json::json;
 
     use super::*;
@@ -146,7 +146,10 @@ mod tests {
         let trap = facts(trap).await;
         assert_eq!((&trap["trap"], &trap["backtrace"][0]["module_offset"]), (&json!("[1]"), &json!(7)));
         assert_eq!(facts(Error::AgentNotFound { agent: "1e3".into() }).await["agent"], "1e3");
-        assert_eq!(facts(Error::Timeout { limit: Duration::from_secs(1) }).await["limit_ms"], 1000);
+        assert_eq!(
+            facts(Error::Timeout { limit: Duration::from_secs(1), clock: Clock::Wall }).await["limit_ms"],
+            1000
+        );
         assert_eq!(facts(Error::FuelExhausted { limit: Fuel(u64::MAX) }).await["limit_fuel"], u64::MAX);
         let overloaded = Error::Overloaded { message: "full".into(), retry_after: Duration::from_secs(1) };
         assert_eq!(facts(overloaded).await["retry_after_ms"], 1000);
