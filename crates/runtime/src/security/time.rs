@@ -1,11 +1,18 @@
 //! Times as records and policies write them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use chrono::{DateTime, SecondsFormat};
 
 /// RFC 3339 in UTC, with milliseconds. A time that no calendar has is the beginning of 1970.
 pub(crate) fn rfc3339(milliseconds: u128) -> String {
     let time = i64::try_from(milliseconds).ok().and_then(DateTime::from_timestamp_millis);
     time.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The same of a system time; one before 1970 is the beginning of 1970.
+pub(crate) fn rfc3339_of(time: SystemTime) -> String {
+    rfc3339(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()))
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, RestrictedExpression, Schema};
 use mentat_manifest::{Capability, FileAccess, Host, MediaAccess, Port, Protocol};
 
 use crate::security::principal::{Circumstances, Principal, Trust};
+use crate::security::time::rfc3339_of;
 
 /// The names of the schema, looked up once.
 pub(super) struct Terms {
@@ -233,6 +234,5 @@ fn long(value: u64) -> RestrictedExpression {
 
 /// RFC 3339, in milliseconds and UTC, as Cedar reads it.
 fn datetime(time: SystemTime) -> RestrictedExpression {
-    let milliseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    RestrictedExpression::new_datetime(crate::security::time::rfc3339(milliseconds))
+    RestrictedExpression::new_datetime(rfc3339_of(time))
 }

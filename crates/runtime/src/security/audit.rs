@@ -1,0 +1,257 @@
+//! The audit log: one record for each decision and each execution, written by one thread into an append-only Merkle log
+//! that tools of others can check (RFC 6962 hashes, C2SP tlog-tiles, checkpoints as signed notes).
+//!
+//! Invariant: what a record holds is enough to make its decision again. No record holds a secret.
+
+mod log;
+mod tree;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use mentat_manifest::Capability;
+use serde::{Deserialize, Serialize};
+
+use super::denial::DenialReason;
+use super::policy::Permission;
+use super::principal::{Circumstances, Principal};
+use super::time::rfc3339_of;
+
+pub use log::AuditError;
+pub use verify::{Fault, Report, check, read};
+pub use writer::{AuditConfig, Recorder, Sync};
+
+/// One record. Its place in the log is its `sequence`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number, from 0; the number of its leaf.
+    pub sequence: u64,
+    /// When it was made: RFC 3339, UTC.
+    pub timestamp: String,
+    /// What it is about.
+    pub event_type: EventType,
+    /// The agent.
+    pub agent: AgentPart,
+    /// On whose behalf.
+    pub tenant: String,
+    /// The name of the credential that the execution was asked for with.
+    pub caller: String,
+    /// The execution.
+    pub execution: ExecutionPart,
+    /// What was asked for and what was decided.
+    pub security: SecurityPart,
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// A capability was given or refused.
+    CapabilityDecision,
+    /// An execution ended.
+    Execution,
+}
+
+/// The agent of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentPart {
+    /// The manifest's id.
+    pub id: String,
+    /// The manifest's version.
+    pub version: String,
+    /// What executed it.
+    pub runtime: String,
+    /// `sha256:` and the digest of the module.
+    pub module: String,
+    /// Who signed it, and how far that is trusted.
+    pub attestation: AttestationPart,
+}
+
+/// The signature of an agent, as far as it was known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestationPart {
+    /// `untrusted`, `signed`, `community` or `verified`.
+    pub trust: String,
+    /// Who signed, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+}
+
+/// The execution of a record.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionPart {
+    /// The execution's id.
+    pub instance_id: String,
+    /// What the manifest lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities_requested: Vec<String>,
+    /// Largest sum of linear memories, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_used: Option<u64>,
+    /// Microseconds from the first instruction of the entry point to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_time_us: Option<u64>,
+    /// Fuel consumed, where it is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    /// `success`, or the reason code of the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// The agent's own verdict, where it ran to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityPart {
+    /// Executions that were ended for a denial.
+    pub sandbox_violations: u64,
+    /// Decisions that were made.
+    pub policy_checks: u64,
+    /// Of those, given.
+    pub capability_grants: u64,
+    /// Of those, refused.
+    pub capability_denials: u64,
+    /// The decision, where the record is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionPart>,
+}
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionPart {
+    /// What was asked for.
+    pub capability: String,
+    /// Whether it was given.
+    pub granted: bool,
+    /// `permitted`, or why not.
+    pub reason: String,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+    /// When it was asked, as policies saw it.
+    pub time: String,
+    /// What the caller left, where it took something away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowing: Option<Vec<String>>,
+}
+
+/// How an execution ended, for its record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// Largest sum of linear memories, in bytes.
+    pub memory_used: u64,
+    /// Microseconds of running.
+    pub execution_time_us: u64,
+    /// Fuel consumed, where it is counted.
+    pub fuel: Option<u64>,
+    /// `success`, or the reason code of the error.
+    pub result: String,
+    /// The agent's own verdict, where it ran to its end.
+    pub exit_code: Option<i32>,
+    /// Whether it was ended for a denial.
+    pub violation: bool,
+    /// Decisions that were given and refused.
+    pub decisions: Decisions,
+}
+
+/// How often powers were given and refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Given.
+    pub granted: u64,
+    /// Refused.
+    pub denied: u64,
+}
+
+impl Record {
+    /// The record of one decision.
+    #[must_use]
+    pub fn of_decision(
+        principal: &Principal,
+        circumstances: &Circumstances,
+        capability: &Capability,
+        decided: Result<&Permission, &DenialReason>,
+    ) -> Self {
+        let (reason, policies) = match decided {
+            Ok(permission) => ("permitted", permission.policies().to_vec()),
+            Err(reason) => (reason.as_str(), reason.policies()),
+        };
+        let granted = decided.is_ok();
+        let security = SecurityPart {
+            policy_checks: 1,
+            capability_grants: granted.into(),
+            capability_denials: (!granted).into(),
+            decision: Some(DecisionPart {
+                capability: capability.to_string(),
+                granted,
+                reason: reason.to_owned(),
+                policies,
+                time: rfc3339_of(circumstances.time),
+                narrowing: circumstances.narrowing.as_deref().map(<[String]>::to_vec),
+            }),
+            ..SecurityPart::default()
+        };
+        let execution =
+            ExecutionPart { instance_id: circumstances.execution.to_string(), ..ExecutionPart::default() };
+        Self::new(EventType::CapabilityDecision, principal, circumstances, execution, security)
+    }
+
+    /// The record of an execution that has ended.
+    #[must_use]
+    pub fn of_execution(
+        principal: &Principal,
+        circumstances: &Circumstances,
+        requested: &[Capability],
+        ending: &Ending,
+    ) -> Self {
+        let Decisions { granted, denied } = ending.decisions;
+        let security = SecurityPart {
+            sandbox_violations: ending.violation.into(),
+            policy_checks: granted.saturating_add(denied),
+            capability_grants: granted,
+            capability_denials: denied,
+            decision: None,
+        };
+        let execution = ExecutionPart {
+            instance_id: circumstances.execution.to_string(),
+            capabilities_requested: requested.iter().map(ToString::to_string).collect(),
+            memory_used: Some(ending.memory_used),
+            execution_time_us: Some(ending.execution_time_us),
+            fuel: ending.fuel,
+            result: Some(ending.result.clone()),
+            exit_code: ending.exit_code,
+        };
+        Self::new(EventType::Execution, principal, circumstances, execution, security)
+    }
+
+    fn new(
+        event_type: EventType,
+        principal: &Principal,
+        circumstances: &Circumstances,
+        execution: ExecutionPart,
+        security: SecurityPart,
+    ) -> Self {
+        Self {
+            sequence: 0,
+            timestamp: rfc3339_of(SystemTime::now()),
+            event_type,
+            agent: AgentPart {
+                id: principal.agent.to_string(),
+                version: principal.version.to_string(),
+                runtime: "wasm".into(),
+                module: principal.module.to_string(),
+                attestation: AttestationPart {
+                    trust: principal.trust.to_string(),
+                    signer: principal.signer.clone(),
+                },
+            },
+            tenant: Arc::clone(&principal.tenant).to_string(),
+            caller: Arc::clone(&circumstances.caller).to_string(),
+            execution,
+            security,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The log on disk. New records go to the file `pending`, one a line, and are safe there; from time to time they are
+//! moved into the tree: tiles of records and of hashes, then a signed checkpoint, then `pending` begins anew. Whatever
+//! moment the machine stops at, what was written is found again.
+//!
+//! Invariant: nothing in `tile/` is written twice but tiles that are not full, which are named by their width.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use signed_note::{Note, StandardSigner};
+use tlog_tiles::{Checkpoint, HASH_SIZE, Hash, record_hash};
+
+use super::Record;
+use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
+
+/// Bytes of one record at most: tlog-tiles writes their length in two bytes.
+pub(super) const MAX_RECORD_BYTES: usize = u16::MAX as usize;
+/// The file of records that are not in the tree yet.
+pub(super) const PENDING: &str = "pending";
+/// The signed root.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+/// The private key that signs it, and the public one.
+const KEY: &str = "key";
+pub(super) const PUBLIC_KEY: &str = "key.pub";
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// A file cannot be read or written.
+    #[error("audit log: `{}`: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is there is no log, or not this one.
+    #[error("audit log: `{}`: {why}", path.display())]
+    Broken {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// An open log.
+pub(super) struct Log {
+    folder: PathBuf,
+    origin: String,
+    signer: StandardSigner,
+    edge: Edge,
+    /// Records of the last tile of records, as far as they are in the tree.
+    entries: Vec<u8>,
+    pending: File,
+    /// Bytes of `pending` that are whole records.
+    pending_bytes: u64,
+    /// Those records, which the tree has not.
+    waiting: Vec<Vec<u8>>,
+}
+
+impl Log {
+    /// Opens a log, or begins one. What a crash left in `pending` is taken up; a last record that was not written whole
+    /// is left out.
+    pub(super) fn open(folder: &Path, origin: &str) -> Result<Self, AuditError> {
+        let at = |name: &str| folder.join(name);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| AuditError::File { path: folder.into(), source })?;
+        let signer = key(folder, origin)?;
+        let size = match std::fs::read(at(CHECKPOINT)) {
+            Ok(note) => {
+                let checkpoint = parse_checkpoint(&note).map_err(|why| broken(&at(CHECKPOINT), why))?;
+                checkpoint.size()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(source) => return Err(AuditError::File { path: at(CHECKPOINT), source }),
+        };
+        let edge = Edge::resume(size, |path, width| read_hashes(&at(path), width))?;
+        let width = usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default();
+        let entries = match width {
+            0 => Vec::new(),
+            width => read_file(&at(&entries_path(size / TILE_WIDTH as u64, width)))?,
+        };
+        let mut pending = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(at(PENDING))
+            .map_err(|source| AuditError::File { path: at(PENDING), source })?;
+        let mut text = Vec::new();
+        pending.read_to_end(&mut text).map_err(|source| AuditError::File { path: at(PENDING), source })?;
+        let (mut waiting, mut pending_bytes) = (Vec::new(), 0);
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let Some(line) = line.strip_suffix(b"\n") else { break };
+            let Ok(record) = serde_json::from_slice::<Record>(line) else {
+                return Err(broken(&at(PENDING), format!("what follows byte {pending_bytes} is no record")));
+            };
+            pending_bytes += line.len() as u64 + 1;
+            // A crash between the checkpoint and the new beginning leaves records here that the tree has.
+            if record.sequence >= size {
+                waiting.push(line.to_vec());
+            }
+        }
+        let origin = origin.to_owned();
+        let mut log =
+            Self { folder: folder.into(), origin, signer, edge, entries, pending, pending_bytes, waiting };
+        log.rewind()?;
+        Ok(log)
+    }
+
+    /// The number of the next record.
+    pub(super) fn next(&self) -> u64 {
+        self.edge.size() + self.waiting.len() as u64
+    }
+
+    /// Whether there are records that the tree has not.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Writes records, all or none of them.
+    pub(super) fn append(&mut self, records: Vec<Vec<u8>>) -> Result<(), AuditError> {
+        let mut text = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
+        for record in &records {
+            text.extend_from_slice(record);
+            text.push(b'\n');
+        }
+        if let Err(source) = self.pending.write_all(&text) {
+            // A disk that is full has taken a part.
+            self.rewind()?;
+            return Err(AuditError::File { path: self.folder.join(PENDING), source });
+        }
+        self.pending_bytes += text.len() as u64;
+        self.waiting.extend(records);
+        Ok(())
+    }
+
+    /// Waits until what was written is on the disk itself.
+    pub(super) fn sync(&self) -> Result<(), AuditError> {
+        let failed = |source| AuditError::File { path: self.folder.join(PENDING), source };
+        self.pending.sync_data().map_err(failed)
+    }
+
+    /// Moves the pending records into the tree and signs its new root.
+    pub(super) fn integrate(&mut self) -> Result<(), AuditError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let (mut edge, mut entries) = (self.edge.clone(), self.entries.clone());
+        for record in &self.waiting {
+            let length = u16::try_from(record.len()).unwrap_or(u16::MAX);
+            entries.extend_from_slice(&length.to_be_bytes());
+            entries.extend_from_slice(record);
+            let filled = edge.push(record_hash(record));
+            if edge.size() % TILE_WIDTH as u64 == 0 {
+                let number = edge.size() / TILE_WIDTH as u64 - 1;
+                self.write(&entries_path(number, TILE_WIDTH), &entries)?;
+                entries.clear();
+            }
+            for tile in filled {
+                self.write_hashes(&tile)?;
+            }
+        }
+        let width = usize::try_from(edge.size() % TILE_WIDTH as u64).unwrap_or_default();
+        if width > 0 {
+            self.write(&entries_path(edge.size() / TILE_WIDTH as u64, width), &entries)?;
+        }
+        for tile in edge.partial() {
+            self.write_hashes(&tile)?;
+        }
+        self.sign(&edge)?;
+        let before = std::mem::replace(&mut self.edge, edge);
+        self.entries = entries;
+        self.waiting.clear();
+        self.pending_bytes = 0;
+        self.rewind()?;
+        self.forget_partial(&before);
+        Ok(())
+    }
+
+    fn sign(&self, edge: &Edge) -> Result<(), AuditError> {
+        let path = self.folder.join(CHECKPOINT);
+        let wrong = |why: String| broken(&path, why);
+        let checkpoint = Checkpoint::new(&self.origin, edge.size(), edge.root(), "")
+            .map_err(|error| wrong(error.to_string()))?;
+        let mut note = Note::new(&checkpoint.to_bytes(), &[]).map_err(|error| wrong(format!("{error:?}")))?;
+        note.add_sigs(&[&self.signer]).map_err(|error| wrong(format!("{error:?}")))?;
+        self.write(CHECKPOINT, &note.to_bytes())
+    }
+
+    /// Removes the tiles that were not full and now are wider; whoever reads them now finds the wider ones.
+    fn forget_partial(&self, before: &Edge) {
+        let kept: Vec<String> = self.edge.partial().into_iter().map(|tile| tile.path).collect();
+        let entries = |edge: &Edge| {
+            let width = usize::try_from(edge.size() % TILE_WIDTH as u64).unwrap_or_default();
+            (width > 0).then(|| entries_path(edge.size() / TILE_WIDTH as u64, width))
+        };
+        let old = before.partial().into_iter().map(|tile| tile.path).chain(entries(before));
+        for path in old.filter(|path| !kept.contains(path) && Some(path) != entries(&self.edge).as_ref()) {
+            // One that stays costs room and nothing else.
+            let _ = std::fs::remove_file(self.folder.join(path));
+        }
+    }
+
+    fn write_hashes(&self, tile: &HashTile) -> Result<(), AuditError> {
+        let bytes: Vec<u8> = tile.hashes.iter().flat_map(|hash| hash.0).collect();
+        self.write(&tile.path, &bytes)
+    }
+
+    /// Writes a file that is there whole or not at all.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), AuditError> {
+        let path = self.folder.join(name);
+        let failed = |source| AuditError::File { path: path.clone(), source };
+        let folder = path.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        file.write_all(bytes).map_err(failed)?;
+        file.as_file().sync_data().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    /// Goes back to the end of the last whole record.
+    fn rewind(&mut self) -> Result<(), AuditError> {
+        let failed = |source| AuditError::File { path: self.folder.join(PENDING), source };
+        self.pending.set_len(self.pending_bytes).map_err(failed)?;
+        self.pending.seek(SeekFrom::Start(self.pending_bytes)).map(drop).map_err(failed)
+    }
+}
+
+/// The text of a checkpoint, whoever signed it.
+pub(super) fn parse_checkpoint(note: &[u8]) -> Result<Checkpoint, String> {
+    let note = Note::from_bytes(note).map_err(|_| "it is no signed note".to_owned())?;
+    Checkpoint::from_bytes(note.text()).map_err(|_| "it is no checkpoint".to_owned())
+}
+
+/// Reads the hashes of a tile.
+pub(super) fn read_hashes(path: &Path, width: usize) -> Result<Vec<Hash>, AuditError> {
+    let bytes = read_file(path)?;
+    if bytes.len() != width * HASH_SIZE {
+        return Err(broken(path, format!("it has {} bytes in place of {}", bytes.len(), width * HASH_SIZE)));
+    }
+    let hashes = bytes.chunks_exact(HASH_SIZE).filter_map(|hash| hash.try_into().ok());
+    Ok(hashes.map(Hash).collect())
+}
+
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, AuditError> {
+    std::fs::read(path).map_err(|source| AuditError::File { path: path.into(), source })
+}
+
+fn broken(path: &Path, why: String) -> AuditError {
+    AuditError::Broken { path: path.into(), why }
+}
+
+/// The key that signs checkpoints: made when the log begins, in the form of signed notes.
+fn key(folder: &Path, origin: &str) -> Result<StandardSigner, AuditError> {
+    let path = folder.join(KEY);
+    let failed = |source| AuditError::File { path: path.clone(), source };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (private, public) = signed_note::generate_key(&mut rand_core::OsRng, origin);
+            std::fs::write(folder.join(PUBLIC_KEY), format!("{public}\n")).map_err(failed)?;
+            let mut file =
+                OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;
+            file.write_all(private.as_bytes()).map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+            private
+        }
+        Err(source) => return Err(failed(source)),
+    };
+    StandardSigner::new(text.trim()).map_err(|_| broken(&path, "it is no key of signed notes".into()))
+}
