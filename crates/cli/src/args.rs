@@ -1,6 +1,8 @@
 //! The command line as the user writes it: every verb, its arguments and its help. Only describes and
 //! parses; what a verb does is in `commands/`. The page docs/cli.md is made from this file.
 
+mod operator;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +16,11 @@ use mentat_runtime::security::offers::Mount;
 
 use crate::values::{
     AgentReference, Input, parse_agent_reference, parse_env, parse_input, parse_left, parse_mount,
+};
+
+pub(crate) use self::operator::{
+    AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb, AuditVerifyArguments,
+    PolicyCheckArguments, PolicyShowArguments, PolicyTestArguments, PolicyVerb,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -48,6 +55,8 @@ pub(crate) enum Verb {
     Rollback(RollbackArguments),
     #[command(subcommand)]
     Policy(PolicyVerb),
+    #[command(subcommand)]
+    Audit(AuditVerb),
     Compile(CompileArguments),
     Completions(CompletionsArguments),
 }
@@ -268,58 +277,6 @@ pub(crate) struct RollbackArguments {
     pub(crate) json: JsonArgument,
 }
 
-/// Check, test and show the policies that say which agent may have what
-///
-/// Policies are written in Cedar, in `*.cedar` files of the folder that a server is given as `policy.dir`. See
-/// docs/set-policy.md.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PolicyVerb {
-    Check(PolicyCheckArguments),
-    Test(PolicyTestArguments),
-    Show(PolicyShowArguments),
-}
-
-/// Check that policies are in order, as a server would
-///
-/// Every problem goes to stderr, one a line, as `path:line:column: message`; with any of them the exit code is 2.
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat policy check policies\n\
-\x20 mentat policy check policies/network.cedar --json")]
-pub(crate) struct PolicyCheckArguments {
-    /// Folder of policies, or one file
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub(crate) path: PathBuf,
-    #[command(flatten)]
-    pub(crate) json: JsonArgument,
-}
-
-/// Run the examples that lie beside policies
-///
-/// Examples stand in `tests.yaml` and `*.tests.yaml`: a list, each with `name`, `agent`, `capability`, and `expect`,
-/// which is `allow` or `deny`. Those that come out otherwise go to stderr; with any of them the exit code is 2.
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat policy test policies")]
-pub(crate) struct PolicyTestArguments {
-    /// Folder of policies and examples
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(crate) folder: PathBuf,
-    #[command(flatten)]
-    pub(crate) json: JsonArgument,
-}
-
-/// Print the default policies, or the schema that all policies are checked against
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat policy show > policies/default.cedar\n\
-\x20 mentat policy show --schema")]
-pub(crate) struct PolicyShowArguments {
-    /// Print the schema: which agents, actions and resources policies can speak of
-    #[arg(long)]
-    pub(crate) schema: bool,
-}
-
 /// Compile a module to machine code, under limits of time and memory
 ///
 /// What `run` and `serve` start for each new module, so that a module which is made to choke the
@@ -470,9 +427,12 @@ impl Verb {
             Self::Rollback(arguments) => arguments.json.json,
             Self::Policy(PolicyVerb::Check(arguments)) => arguments.json.json,
             Self::Policy(PolicyVerb::Test(arguments)) => arguments.json.json,
-            Self::Policy(PolicyVerb::Show(_)) | Self::Serve(_) | Self::Compile(_) | Self::Completions(_) => {
-                false
-            }
+            Self::Audit(AuditVerb::Verify(arguments)) => arguments.json.json,
+            Self::Audit(AuditVerb::Query(_) | AuditVerb::Tail(_))
+            | Self::Policy(PolicyVerb::Show(_))
+            | Self::Serve(_)
+            | Self::Compile(_)
+            | Self::Completions(_) => false,
         }
     }
 }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Verb::Execute(arguments) => commands::execute::run(&arguments),
         Verb::List(arguments) => commands::list::run(&arguments),
         Verb::Unload(arguments) => commands::unload::run(&arguments),
+        Verb::Audit(verb) => commands::audit::run(&verb),
         Verb::Policy(verb) => commands::policy::run(&verb),
         Verb::Rollback(arguments) => commands::rollback::run(&arguments),
     };

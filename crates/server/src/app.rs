@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mentat_runtime::error::Error;
+use mentat_runtime::security::audit::Recorder;
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
 use tokio::runtime::Handle;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
-use crate::config::ServerConfig;
+use crate::config::{OnAuditFailure, ServerConfig};
 use crate::dispatch::{Dispatcher, GuestThreads};
 use crate::door::DoorState;
 use crate::registry::Registry;
@@ -32,6 +33,7 @@ pub struct App {
     closing: CancellationToken,
     /// The doors, their connections, and the executions.
     tasks: TaskTracker,
+    audit: Recorder,
     /// Ends the guests' threads with the service.
     _guests: GuestRuntime,
 }
@@ -48,12 +50,12 @@ impl App {
     /// cannot be listened at; `INTERNAL` for a disk that refuses.
     pub async fn start(config: &ServerConfig, compiler: Compiler) -> Result<Self, Error> {
         let policies = policies::read(&config.policy.dir)?;
-        let authority = Arc::new(Authority::new(
-            config.rules(),
-            config.security.on_violation,
-            config.offers()?,
-            policies::parse(&policies)?,
-        ));
+        let (parsed, offers) = (policies::parse(&policies)?, config.offers()?);
+        let audit = Recorder::open(&config.audit_config())
+            .map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
+        let on_violation = config.security.on_violation;
+        let authority =
+            Arc::new(Authority::new(config.rules(), on_violation, offers, parsed, Some(audit.clone())));
         let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         let runtime = Arc::new(Runtime::new(config.runtime_config(), compiler)?);
         let metrics = Arc::new(Metrics::new());
@@ -67,6 +69,7 @@ impl App {
             runtime,
             registry,
             Arc::clone(&authority),
+            (config.audit.on_failure == OnAuditFailure::Refuse).then(|| audit.clone()),
             Arc::clone(&metrics),
             threads,
             remembered,
@@ -103,7 +106,7 @@ impl App {
         tasks.spawn(http_door.serve(router, tls, limits, tasks.clone(), closing.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         tracing::info!(%grpc, %http, encrypted = config.tls.is_given(), "listening");
-        Ok(Self { grpc, http, grace, closing, tasks, _guests: guests })
+        Ok(Self { grpc, http, grace, closing, tasks, audit, _guests: guests })
     }
 
     /// Where gRPC is served; tells the port where the configuration said 0.
@@ -126,6 +129,10 @@ impl App {
         self.tasks.close();
         if tokio::time::timeout(self.grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "ending what did not finish in its grace");
+        }
+        let audit = self.audit;
+        if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {
+            tracing::error!("the audit log was not closed");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mentat_manifest::{Limits, escape_untrusted};
+use mentat_runtime::security::audit::AuditConfig;
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CompileConfig, EngineConfig, PoolConfig, RuntimeConfig, SandboxLimits};
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,9 @@ use crate::store::Quota;
 
 pub use keys::{KEYS, Key, variable_name};
 pub use sections::{
-    ApiKey, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig, LimitsConfig,
-    ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig, PolicyConfig, RegistryConfig,
-    SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
+    ApiKey, AuditLogConfig, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig,
+    LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig, OnAuditFailure, PolicyConfig,
+    RegistryConfig, SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
 };
 
 /// Variables that begin with `MENTAT_` and belong to clients or to the command line.
@@ -56,6 +57,8 @@ pub struct ServerConfig {
     pub policy: PolicyConfig,
     /// What becomes of agents that ask for what they may not have.
     pub security: SecurityConfig,
+    /// The audit log.
+    pub audit: AuditLogConfig,
     /// What there is to be granted.
     pub sandbox: SandboxConfig,
     /// The engines and their pools.
@@ -146,6 +149,12 @@ impl ServerConfig {
                 )));
             }
         }
+        let origin = &self.audit.origin;
+        if origin.is_empty() || origin.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+') {
+            return Err(ConfigError(
+                "`audit.origin` must be a name without spaces and `+`, such as `mentat/node-1`".into(),
+            ));
+        }
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(
@@ -198,6 +207,20 @@ impl ServerConfig {
             },
             artifacts: Some(self.server.data_dir.join("artifacts")),
             scratch: Some(self.server.data_dir.join("scratch")),
+        }
+    }
+
+    /// How the audit log is kept.
+    #[must_use]
+    pub fn audit_config(&self) -> AuditConfig {
+        let named = &self.audit.dir;
+        let folder =
+            if named.as_os_str().is_empty() { self.server.data_dir.join("audit") } else { named.clone() };
+        AuditConfig {
+            folder,
+            origin: self.audit.origin.clone(),
+            sync: self.audit.sync,
+            checkpoint_every: Duration::from_millis(self.audit.checkpoint_ms.max(1)),
         }
     }
 

@@ -4,14 +4,16 @@
 //! An execution goes in a straight line: the agent from the registry, a grant from the policy, a
 //! place of its own and one of the pool, one store and one call, then the record of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, Manifest};
+use mentat_manifest::{AgentId, AgentVersion, CapabilityKind, Manifest};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
+use mentat_runtime::security::audit::{Decisions, Ending, Recorder};
 pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::principal::Trust;
@@ -31,6 +33,8 @@ pub struct Dispatcher {
     runtime: Arc<Runtime>,
     registry: Arc<Registry>,
     authority: Arc<Authority>,
+    /// Without whose leave nothing runs; `None` where executions may run unaudited.
+    audit: Option<Recorder>,
     executions: Arc<Executions>,
     metrics: Arc<Metrics>,
     guests: GuestThreads,
@@ -78,6 +82,8 @@ pub struct ExecuteRequest {
     pub events: Option<mpsc::Sender<Event>>,
 }
 
+/// When to ask again whether the audit log can be written.
+const AUDIT_RETRY: Duration = Duration::from_secs(5);
 /// Agents of one page where the client does not say, and at most.
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
@@ -109,12 +115,13 @@ impl Dispatcher {
         runtime: Arc<Runtime>,
         registry: Registry,
         authority: Arc<Authority>,
+        audit: Option<Recorder>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         remembered: usize,
     ) -> Self {
         let executions = Arc::new(Executions::new(remembered));
-        Self { runtime, registry: Arc::new(registry), authority, executions, metrics, guests }
+        Self { runtime, registry: Arc::new(registry), authority, audit, executions, metrics, guests }
     }
 
     /// Loads an agent and makes it the active version of its id.
@@ -337,9 +344,42 @@ impl Dispatcher {
             }
             None => None,
         };
+        if self.audit.as_ref().is_some_and(|audit| !audit.accepts()) {
+            return Outcome::failed(Error::Overloaded {
+                message: "the audit log cannot be written, and nothing is executed unaudited; the server's log says why"
+                    .into(),
+                retry_after: AUDIT_RETRY,
+            });
+        }
         let ExecuteRequest { input, events, .. } = request;
         let invocation = Invocation { execution_id, input, caller, events, cancel };
-        self.runtime.execute(&agent.module, &grant, invocation).await
+        let outcome = self.runtime.execute(&agent.module, &grant, invocation).await;
+        let decisions = grant.decisions();
+        self.metrics.decided(&decisions);
+        grant.record_end(&ending(&outcome, &decisions));
+        outcome
+    }
+}
+
+/// How an execution ended, for the audit log.
+fn ending(outcome: &Outcome, decisions: &BTreeMap<CapabilityKind, Decisions>) -> Ending {
+    let usage = &outcome.usage;
+    let (result, exit_code) = match &outcome.result {
+        Ok(answer) => ("success", Some(answer.exit_code)),
+        Err(error) => (error.reason().as_str(), None),
+    };
+    let sum = |count: fn(&Decisions) -> u64| decisions.values().map(count).sum();
+    Ending {
+        memory_used: usage.peak_memory.0,
+        execution_time_us: u64::try_from(usage.execution.as_micros()).unwrap_or(u64::MAX),
+        fuel: usage.fuel.map(|fuel| fuel.0),
+        result: result.to_owned(),
+        exit_code,
+        violation: matches!(outcome.result, Err(Error::SecurityViolation { .. })),
+        decisions: Decisions {
+            granted: sum(|decisions| decisions.granted),
+            denied: sum(|decisions| decisions.denied),
+        },
     }
 }
 

@@ -3,15 +3,16 @@
 //!
 //! Invariant: a metric's labels take a bounded number of values, whatever clients send.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use mentat_manifest::AgentId;
+use mentat_manifest::{AgentId, CapabilityKind};
 use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::Outcome;
+use mentat_runtime::security::audit::Decisions;
 use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -43,6 +44,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("wasm_compile_duration_seconds", "Compiling a module and linking it", ""),
     ("wasm_module_cache_hits", "Loads whose compiled code was in memory or on disk", ""),
     ("wasm_module_cache_misses", "Loads whose code had to be compiled", ""),
+    ("capability_requests", "Decisions on capabilities that executions asked for", "kind, result"),
     ("admission_rejected", "Executions and compiles refused for want of a place", "reason"),
     (
         "server_in_flight_bytes",
@@ -62,6 +64,7 @@ pub struct Metrics {
     compile: Histogram,
     cache_hits: Counter,
     cache_misses: Counter,
+    capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
     in_flight: Gauge,
     agents: RwLock<HashSet<Arc<str>>>,
@@ -90,6 +93,12 @@ struct ExecutionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CapabilityLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RejectionLabels {
     reason: &'static str,
 }
@@ -107,6 +116,7 @@ impl Metrics {
             compile: Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0]),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
+            capabilities: Family::default(),
             rejected: Family::default(),
             in_flight: Gauge::default(),
             agents: RwLock::default(),
@@ -130,6 +140,7 @@ impl Metrics {
             "wasm_module_cache_hits" => registry.register(name, help, self.cache_hits.clone()),
             "wasm_module_cache_misses" => registry.register(name, help, self.cache_misses.clone()),
             "server_in_flight_bytes" => registry.register(name, help, self.in_flight.clone()),
+            "capability_requests" => registry.register(name, help, self.capabilities.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
             _ => {}
@@ -165,6 +176,16 @@ impl Metrics {
         self.fuel.inc_by(usage.fuel.map_or(0, |fuel| fuel.0));
         let labels = ExecutionLabels { agent_id: self.agent_label(agent), outcome: outcome_label(outcome) };
         self.execution.get_or_create(&labels).observe(usage.execution.as_secs_f64());
+    }
+
+    /// Counts what an execution was given and refused.
+    pub fn decided(&self, decisions: &BTreeMap<CapabilityKind, Decisions>) {
+        for (kind, decisions) in decisions {
+            for (result, count) in [("granted", decisions.granted), ("denied", decisions.denied)] {
+                let labels = CapabilityLabels { kind: kind.as_str(), result };
+                self.capabilities.get_or_create(&labels).inc_by(count);
+            }
+        }
     }
 
     /// The metrics in OpenMetrics text form, with what stands at a level now.

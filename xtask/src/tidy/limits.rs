@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     "executions.",
     "registry.",
     "policy.reload_",
+    "audit.checkpoint_",
     "sandbox.",
     "server.max_",
     "server.header_",

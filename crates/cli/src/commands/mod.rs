@@ -1,6 +1,7 @@
 //! One file for each verb: it takes the parsed arguments, does the work, writes the result, and
 //! answers the exit code or a failure.
 
+pub(crate) mod audit;
 pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod execute;

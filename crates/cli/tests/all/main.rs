@@ -15,6 +15,7 @@
 )]
 
 mod agents;
+mod audit;
 mod bombs;
 mod clients;
 mod connections;

@@ -93,6 +93,11 @@ impl Server {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

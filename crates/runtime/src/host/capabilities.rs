@@ -75,6 +75,7 @@ impl From<Denial> for CallError {
             | DenialReason::NotPermitted(_)
             | DenialReason::Faulty(..)
             | DenialReason::NotAllowed => AbiError::Denied,
+            DenialReason::TooMany(_) => AbiError::Exhausted,
         };
         Self::new(code, denial.to_string())
     }

@@ -1,11 +1,9 @@
 //! The gate of one execution: every power that its guest uses is asked for here, by a handle or by way of WASI. Asks the
-//! grant, counts, and ends the execution where the operator wants denials to end it.
+//! grant, and ends the execution where the operator wants denials to end it.
 //!
 //! Invariant: nothing in this room makes a `Permission`; what touches the world takes one, and gets it here.
 
-use std::collections::BTreeMap;
-
-use mentat_manifest::{Capability, CapabilityKind};
+use mentat_manifest::Capability;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -17,27 +15,13 @@ use crate::security::policy::{Grant, OnViolation, Permission};
 #[derive(Debug)]
 pub(crate) struct Gate {
     grant: Grant,
-    ledger: Mutex<Ledger>,
+    violation: Mutex<Option<String>>,
     terminated: CancellationToken,
-}
-
-/// What was asked for so far.
-#[derive(Debug, Default)]
-struct Ledger {
-    decisions: BTreeMap<CapabilityKind, Decisions>,
-    violation: Option<String>,
-}
-
-/// How often a kind of capability was given and refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Decisions {
-    granted: u64,
-    denied: u64,
 }
 
 impl Gate {
     pub(crate) fn new(grant: Grant) -> Self {
-        Self { grant, ledger: Mutex::default(), terminated: CancellationToken::new() }
+        Self { grant, violation: Mutex::default(), terminated: CancellationToken::new() }
     }
 
     /// The budget and the offers; powers are asked for.
@@ -48,17 +32,11 @@ impl Gate {
     /// Asks for a power.
     pub(crate) fn decide(&self, capability: &Capability) -> Result<Permission, Denial> {
         let decided = self.grant.decide(capability);
-        let mut ledger = self.ledger.lock();
-        let decisions = ledger.decisions.entry(capability.kind()).or_default();
-        match &decided {
-            Ok(_) => decisions.granted = decisions.granted.saturating_add(1),
-            Err(denial) => {
-                decisions.denied = decisions.denied.saturating_add(1);
-                if self.grant.on_violation() == OnViolation::Terminate {
-                    ledger.violation.get_or_insert_with(|| denial.to_string());
-                    self.terminated.cancel();
-                }
-            }
+        if let Err(denial) = &decided
+            && self.grant.on_violation() == OnViolation::Terminate
+        {
+            self.violation.lock().get_or_insert_with(|| denial.to_string());
+            self.terminated.cancel();
         }
         decided
     }
@@ -81,6 +59,6 @@ impl Gate {
 
     /// The denial that ends the execution, if there is one.
     pub(crate) fn violation(&self) -> Option<String> {
-        self.ledger.lock().violation.clone()
+        self.violation.lock().clone()
     }
 }

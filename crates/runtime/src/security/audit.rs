@@ -20,7 +20,7 @@ use super::principal::{Circumstances, Principal};
 use super::time::rfc3339_of;
 
 pub use log::AuditError;
-pub use verify::{Fault, Report, check, read};
+pub use verify::{Fault, Report, check, read, read_from};
 pub use writer::{AuditConfig, Recorder, Sync};
 
 /// One record. Its place in the log is its `sequence`.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, ModuleDigest};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use super::audit::Recorder;
 use super::cedar::Policies;
 use super::offers::Offers;
 use super::policy::{Grant, Judge, Listed, OnViolation, Powers, Rules};
@@ -22,6 +23,7 @@ pub struct Authority {
     rules: Rules,
     on_violation: OnViolation,
     offers: Arc<Offers>,
+    audit: Option<Recorder>,
     policies: RwLock<Arc<Policies>>,
 }
 
@@ -72,10 +74,22 @@ impl Narrowing {
 }
 
 impl Authority {
-    /// An authority.
+    /// An authority; what it decides is recorded in `audit` where there is one.
     #[must_use]
-    pub fn new(rules: Rules, on_violation: OnViolation, offers: Offers, policies: Policies) -> Self {
-        Self { rules, on_violation, offers: Arc::new(offers), policies: RwLock::new(Arc::new(policies)) }
+    pub fn new(
+        rules: Rules,
+        on_violation: OnViolation,
+        offers: Offers,
+        policies: Policies,
+        audit: Option<Recorder>,
+    ) -> Self {
+        Self {
+            rules,
+            on_violation,
+            audit,
+            offers: Arc::new(offers),
+            policies: RwLock::new(Arc::new(policies)),
+        }
     }
 
     /// The budgets.
@@ -122,6 +136,8 @@ impl Authority {
             offers: Arc::clone(&self.offers),
             tenant: Arc::clone(&caller.tenant),
             on_violation: self.on_violation,
+            audit: self.audit.clone(),
+            ledger: Mutex::default(),
         };
         let (limits, ceiling) = (narrow(budget), narrow(self.rules.ceiling.clone()));
         Ok(Grant { limits, ceiling, args: Vec::new(), powers: Arc::new(powers) })
@@ -146,7 +162,8 @@ mod tests {
     fn decide(narrowing: &[Narrowing]) -> Grant {
         let source = PolicySource { name: "own".into(), text: POLICIES.into() };
         let policies = Policies::parse(&[source]).unwrap();
-        let authority = Authority::new(Rules::default(), OnViolation::Deny, Offers::default(), policies);
+        let authority =
+            Authority::new(Rules::default(), OnViolation::Deny, Offers::default(), policies, None);
         let applicant = Applicant {
             manifest: &Manifest::parse(MANIFEST).unwrap(),
             module: &ModuleDigest::of(b""),

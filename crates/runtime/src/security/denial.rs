@@ -31,6 +31,8 @@ pub enum DenialReason {
     Faulty(String, String),
     /// The user of the command line did not allow it.
     NotAllowed,
+    /// The execution has asked for as many different things as one may.
+    TooMany(usize),
 }
 
 impl DenialReason {
@@ -44,6 +46,7 @@ impl DenialReason {
             Self::NotPermitted(_) => "not_permitted",
             Self::Faulty(..) => "faulty_policy",
             Self::NotAllowed => "not_allowed",
+            Self::TooMany(_) => "too_many",
         }
     }
 
@@ -53,7 +56,11 @@ impl DenialReason {
         match self {
             Self::Forbidden(policies) => policies.clone(),
             Self::Faulty(policy, _) => vec![policy.clone()],
-            Self::NotInManifest(_) | Self::Narrowed | Self::NotPermitted(_) | Self::NotAllowed => Vec::new(),
+            Self::NotInManifest(_)
+            | Self::Narrowed
+            | Self::NotPermitted(_)
+            | Self::NotAllowed
+            | Self::TooMany(_) => Vec::new(),
         }
     }
 }
@@ -82,6 +89,9 @@ impl fmt::Display for Denial {
                 formatter,
                 "is denied because the policy `{policy}` cannot be evaluated: {error}; the operator must mend it"
             ),
+            DenialReason::TooMany(limit) => {
+                write!(formatter, "is one more than the {limit} different ones that an execution may ask for")
+            }
             DenialReason::NotAllowed => {
                 write!(formatter, "is not allowed here; allow it with {}", self.flag(&capability))
             }

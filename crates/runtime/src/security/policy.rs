@@ -4,17 +4,23 @@
 //! Invariant: only this room makes a `Grant` or a `Permission`; an instance can only be made from the first, and nothing
 //! outside the sandbox is touched without the second.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::{ByteCount, Capability, FileAccess, Limits, LimitsRequest, Manifest};
+use mentat_manifest::{ByteCount, Capability, CapabilityKind, FileAccess, Limits, LimitsRequest, Manifest};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Decisions, Ending, Record, Recorder};
 use super::cedar::{Policies, Verdict};
 use super::denial::{Denial, DenialReason};
 use super::offers::{Mount, Offers};
 use super::principal::{Circumstances, Principal};
 use crate::error::Error;
+
+/// Different capabilities that one execution may ask for; each decision on one is a record in the audit log.
+const MAX_RECORDED: usize = 10_000;
 
 /// What the operator allows every agent to cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +66,17 @@ pub(super) struct Powers {
     pub(super) offers: Arc<Offers>,
     pub(super) tenant: Arc<str>,
     pub(super) on_violation: OnViolation,
+    /// Where decisions are recorded; `None` for a user's own executions.
+    pub(super) audit: Option<Recorder>,
+    pub(super) ledger: Mutex<Ledger>,
+}
+
+/// What an execution has asked for so far.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    by_kind: BTreeMap<CapabilityKind, Decisions>,
+    /// What was recorded, and whether it was given: the same once more is counted and not recorded again.
+    recorded: HashMap<Capability, bool>,
 }
 
 /// What becomes of an execution that is denied a power it asked for.
@@ -130,6 +147,8 @@ impl Grant {
             offers: Arc::default(),
             tenant: "".into(),
             on_violation: OnViolation::Deny,
+            audit: None,
+            ledger: Mutex::default(),
         };
         Self { limits: Limits::DEFAULT, ceiling: Limits::DEFAULT, args: Vec::new(), powers: Arc::new(powers) }
     }
@@ -205,12 +224,32 @@ impl Grant {
         self.powers.manifest.as_ref().map_or(&[], |listed| &listed.env)
     }
 
-    /// Decides on one capability: the manifest must list it, every narrowing leave it, and policy permit it.
+    /// How often powers were given and refused so far, by kind.
+    #[must_use]
+    pub fn decisions(&self) -> BTreeMap<CapabilityKind, Decisions> {
+        self.powers.ledger.lock().by_kind.clone()
+    }
+
+    /// Records the end of the execution.
+    pub fn record_end(&self, ending: &Ending) {
+        if let (Some(audit), Judge::Policies { principal, circumstances, .. }) =
+            (&self.powers.audit, &self.powers.judge)
+        {
+            let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+            audit.record(Record::of_execution(principal, circumstances, listed, ending));
+        }
+    }
+
+    /// Decides on one capability: the manifest must list it, every narrowing leave it, and policy permit it. The decision
+    /// is counted, and recorded where it is the first of its kind in this execution.
     ///
     /// # Errors
     /// Why not, and what would have to be otherwise.
     pub fn decide(&self, capability: &Capability) -> Result<Permission, Denial> {
-        self.powers.decide(capability).map_err(|reason| Denial { capability: capability.clone(), reason })
+        let now = SystemTime::now();
+        let decided = self.powers.decide(capability, now);
+        self.powers.note(capability, now, &decided)?;
+        decided.map_err(|reason| Denial { capability: capability.clone(), reason })
     }
 }
 
@@ -227,7 +266,42 @@ impl Powers {
         all
     }
 
-    fn decide(&self, capability: &Capability) -> Result<Permission, DenialReason> {
+    /// Counts a decision and records it.
+    ///
+    /// # Errors
+    /// When the execution has asked for too many different things.
+    fn note(
+        &self,
+        capability: &Capability,
+        time: SystemTime,
+        decided: &Result<Permission, DenialReason>,
+    ) -> Result<(), Denial> {
+        let mut ledger = self.ledger.lock();
+        let decisions = ledger.by_kind.entry(capability.kind()).or_default();
+        match decided {
+            Ok(_) => decisions.granted = decisions.granted.saturating_add(1),
+            Err(_) => decisions.denied = decisions.denied.saturating_add(1),
+        }
+        let (Some(audit), Judge::Policies { principal, circumstances, .. }) = (&self.audit, &self.judge)
+        else {
+            return Ok(());
+        };
+        if ledger.recorded.get(capability) == Some(&decided.is_ok()) {
+            return Ok(());
+        }
+        if ledger.recorded.len() >= MAX_RECORDED {
+            return Err(Denial {
+                capability: capability.clone(),
+                reason: DenialReason::TooMany(MAX_RECORDED),
+            });
+        }
+        ledger.recorded.insert(capability.clone(), decided.is_ok());
+        let circumstances = Circumstances { time, ..circumstances.clone() };
+        audit.record(Record::of_decision(principal, &circumstances, capability, decided.as_ref()));
+        Ok(())
+    }
+
+    fn decide(&self, capability: &Capability, time: SystemTime) -> Result<Permission, DenialReason> {
         let permission = |policies| Permission { capability: capability.clone(), policies };
         let covers = |all: &[Capability]| all.iter().any(|one| one.covers(capability));
         if let Judge::User { allowed } = &self.judge
@@ -246,7 +320,7 @@ impl Powers {
         match &self.judge {
             Judge::User { .. } => Err(DenialReason::NotAllowed),
             Judge::Policies { policies, principal, circumstances } => {
-                let circumstances = Circumstances { time: SystemTime::now(), ..circumstances.clone() };
+                let circumstances = Circumstances { time, ..circumstances.clone() };
                 match policies.ask(principal, capability, &circumstances) {
                     Verdict::Permitted(policies) => Ok(permission(policies)),
                     Verdict::Forbidden(policies) => Err(DenialReason::Forbidden(policies)),
@@ -301,6 +375,8 @@ impl Rules {
             offers: Arc::new(offers),
             tenant: "default".into(),
             on_violation: OnViolation::Deny,
+            audit: None,
+            ledger: Mutex::default(),
         };
         Ok(Grant { limits, ceiling: self.ceiling.clone(), args, powers: Arc::new(powers) })
     }

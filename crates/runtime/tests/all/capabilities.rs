@@ -61,7 +61,8 @@ impl World {
     fn grant(&self) -> Grant {
         let source = PolicySource { name: "test".into(), text: self.policies.clone() };
         let policies = Policies::parse(&[source]).unwrap_or_else(|error| panic!("{error}"));
-        let authority = Authority::new(Rules::default(), self.on_violation, self.offers.clone(), policies);
+        let authority =
+            Authority::new(Rules::default(), self.on_violation, self.offers.clone(), policies, None);
         let list = serde_json::to_string(&self.capabilities).unwrap();
         let manifest = format!(
             "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: a.wasm\nwasm: {{ capabilities: {list} }}\n"

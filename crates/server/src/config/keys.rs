@@ -115,6 +115,17 @@ pub const KEYS: &[Key] = &[
         "security.on_violation",
         "What becomes of an agent that asks for what it may not have: `deny` lets it see the error, `terminate` ends the execution with SECURITY_VIOLATION.",
     ),
+    key("audit.dir", "Folder of the audit log; `audit` in the data directory where empty."),
+    key("audit.origin", "What the log calls itself in its checkpoints; one name for each server."),
+    key(
+        "audit.sync",
+        "When the disk itself is waited for: `group` after each group of records, `checkpoint` with each checkpoint, `never`. What was written and not waited for survives a crash of the service, not of the machine.",
+    ),
+    key("audit.checkpoint_ms", "Milliseconds between two signed checkpoints."),
+    key(
+        "audit.on_failure",
+        "What becomes of executions while the log cannot be written, as on a full disk: `refuse` them, or `continue` unaudited until it can.",
+    ),
     key(
         "sandbox.quota",
         "Bytes that one execution may write to a directory whose mount says nothing else, and to its scratch directory at `/tmp`.",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mentat_manifest::{ByteCount, FileAccess, Fuel, Limits};
 use mentat_runtime::SandboxLimits;
+use mentat_runtime::security::audit::Sync;
 use mentat_runtime::security::policy::{OnViolation, Rules};
 use serde::{Deserialize, Serialize};
 
@@ -179,6 +180,33 @@ pub struct SecurityConfig {
     pub on_violation: OnViolation,
 }
 
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditLogConfig {
+    /// Its folder; `audit` in the data directory where empty.
+    pub dir: PathBuf,
+    /// What the log calls itself in its checkpoints.
+    pub origin: String,
+    /// When the disk is waited for.
+    pub sync: Sync,
+    /// Milliseconds between two signed checkpoints.
+    pub checkpoint_ms: u64,
+    /// What becomes of executions while the log cannot be written.
+    pub on_failure: OnAuditFailure,
+}
+
+/// What becomes of executions while the audit log cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnAuditFailure {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They run all the same; their records are written when the log can be written again.
+    Continue,
+}
+
 /// What there is to be granted, and what it may take of the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -343,6 +371,18 @@ impl Default for CeilingConfig {
 impl Default for PolicyConfig {
     fn default() -> Self {
         Self { dir: PathBuf::new(), reload_ms: 1_000 }
+    }
+}
+
+impl Default for AuditLogConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            origin: "mentat".into(),
+            sync: Sync::default(),
+            checkpoint_ms: 1_000,
+            on_failure: OnAuditFailure::default(),
+        }
     }
 }
 

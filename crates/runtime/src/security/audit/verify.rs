@@ -118,32 +118,46 @@ pub fn check(folder: &Path, earlier: Option<&[u8]>) -> Result<Report, AuditError
 /// # Errors
 /// When the log cannot be read.
 pub fn read(folder: &Path) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
+    read_from(folder, 0)
+}
+
+/// The same, from the record of that number on.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(
+    folder: &Path,
+    from: u64,
+) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
+    // First, so that what is moved into the tree meanwhile is found in one place at least.
+    let (pending, _) = pending(folder)?;
     let size = read_checkpoint(folder).map_or(0, |checkpoint| checkpoint.size());
     let folder = folder.to_owned();
-    let pending: Vec<Vec<u8>> = match pending(&folder)? {
-        (lines, _) => lines,
-    };
-    let tiles = (0..size.div_ceil(TILE_WIDTH as u64)).flat_map({
+    let tile = TILE_WIDTH as u64;
+    let tiles = (from / tile..size.div_ceil(tile)).flat_map({
         let folder = folder.clone();
         move |number| {
-            let width = usize::try_from((size - number * TILE_WIDTH as u64).min(TILE_WIDTH as u64))
-                .unwrap_or(TILE_WIDTH);
+            let width = usize::try_from((size - number * tile).min(tile)).unwrap_or(TILE_WIDTH);
             match entries(&folder, number, width) {
-                Ok(records) => records.into_iter().map(Ok).collect::<Vec<_>>(),
+                Ok(records) => records.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             }
         }
     });
-    let parse = move |bytes: Result<Vec<u8>, AuditError>| {
-        let bytes = bytes?;
+    let parse = move |bytes: Vec<u8>| {
         serde_json::from_slice::<Record>(&bytes)
             .map_err(|error| AuditError::Broken { path: folder.clone(), why: format!("a record: {error}") })
     };
-    let is_new = move |record: &Result<Record, AuditError>| {
-        !record.as_ref().is_ok_and(|record| record.sequence < size)
+    let is_wanted = move |record: &Result<Record, AuditError>, from: u64| {
+        record.as_ref().map_or(true, |record| record.sequence >= from)
     };
-    let parse_pending = parse.clone();
-    Ok(tiles.map(parse).chain(pending.into_iter().map(Ok).map(parse_pending).filter(is_new)))
+    let signed = tiles.map({
+        let parse = parse.clone();
+        move |bytes| bytes.and_then(&parse)
+    });
+    let signed = signed.filter(move |record| is_wanted(record, from));
+    let open = pending.into_iter().map(parse).filter(move |record| is_wanted(record, from.max(size)));
+    Ok(signed.chain(open))
 }
 
 fn check_tile(
@@ -262,7 +276,6 @@ fn read_checkpoint(folder: &Path) -> Option<Checkpoint> {
 }
 
 /// The checkpoint, if the log's key has signed it; `Err(None)` where there is none.
-#[expect(clippy::type_complexity, reason = "a file that cannot be read is no fault of the log's")]
 fn signed_checkpoint(folder: &Path) -> Result<Result<Option<Checkpoint>, Option<Fault>>, AuditError> {
     let path = folder.join(CHECKPOINT);
     if !path.exists() {

@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_checkpoint_that_nobody_signed_and_a_log_that_was_cut_are_found() {
         let report = tampered(|folder| {
-            edit(folder.join("checkpoint"), |bytes| replace(bytes, b"\n600\n", b"\n500\n"))
+            edit(folder.join("checkpoint"), |bytes| replace(bytes, b"\n600\n", b"\n500\n"));
         });
         assert!(report.faults.contains(&Fault::Signature), "{:?}", report.faults);
         let folder = tempfile::tempdir().unwrap();

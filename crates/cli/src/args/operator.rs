@@ -1,0 +1,156 @@
+//! The verbs of an operator who works on policies and on the audit log, with their arguments and their help.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+
+use super::JsonArgument;
+
+/// Check, test and show the policies that say which agent may have what
+///
+/// Policies are written in Cedar, in `*.cedar` files of the folder that a server is given as `policy.dir`. See
+/// docs/set-policy.md.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyVerb {
+    Check(PolicyCheckArguments),
+    Test(PolicyTestArguments),
+    Show(PolicyShowArguments),
+}
+
+/// Check that policies are in order, as a server would
+///
+/// Every problem goes to stderr, one a line, as `path:line:column: message`; with any of them the exit code is 2.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat policy check policies\n\
+\x20 mentat policy check policies/network.cedar --json")]
+pub(crate) struct PolicyCheckArguments {
+    /// Folder of policies, or one file
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Run the examples that lie beside policies
+///
+/// Examples stand in `tests.yaml` and `*.tests.yaml`: a list, each with `name`, `agent`, `capability`, and `expect`,
+/// which is `allow` or `deny`. Those that come out otherwise go to stderr; with any of them the exit code is 2.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat policy test policies")]
+pub(crate) struct PolicyTestArguments {
+    /// Folder of policies and examples
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Print the default policies, or the schema that all policies are checked against
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat policy show > policies/default.cedar\n\
+\x20 mentat policy show --schema")]
+pub(crate) struct PolicyShowArguments {
+    /// Print the schema: which agents, actions and resources policies can speak of
+    #[arg(long)]
+    pub(crate) schema: bool,
+}
+
+/// Check, search and follow a server's audit log
+///
+/// The log is a folder, `audit` in the server's data directory where `audit.dir` names no other. See docs/audit.md.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    Verify(AuditVerifyArguments),
+    Query(AuditQueryArguments),
+    Tail(AuditTailArguments),
+}
+
+/// Check that nothing in an audit log was changed, taken out, swapped or cut off
+///
+/// Every record is hashed anew and held against the tree, and the tree against the signed checkpoint. What is wrong goes
+/// to stderr, one a line, with the number of the record; with anything wrong the exit code is 5.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat audit verify /var/lib/mentat/audit\n\
+\x20 mentat audit verify audit --checkpoint last-week.checkpoint")]
+pub(crate) struct AuditVerifyArguments {
+    /// Folder of the log
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
+    /// Copy of an earlier checkpoint, kept elsewhere: proves that nothing before it was rewritten
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Print the records of an audit log that match, one JSON object a line
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat audit query audit --agent example.reader --denied\n\
+\x20 mentat audit query audit --execution 01890a5d-ac96-774b-bcce-b302099a8057")]
+pub(crate) struct AuditQueryArguments {
+    /// Folder of the log
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) filter: AuditFilter,
+}
+
+/// Print the last records of an audit log, and with `--follow` those that come
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat audit tail audit -n 20\n\
+\x20 mentat audit tail audit --follow --denied")]
+pub(crate) struct AuditTailArguments {
+    /// Folder of the log
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
+    /// Records to begin with
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(crate) lines: usize,
+    /// Go on with records as they are written
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) filter: AuditFilter,
+}
+
+/// Which records of an audit log are meant; all that is given must hold.
+#[derive(Debug, Args)]
+pub(crate) struct AuditFilter {
+    /// Records of this agent
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// Records of this execution
+    #[arg(long, value_name = "ID")]
+    pub(crate) execution: Option<String>,
+    /// Records of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    /// Records about decisions, or about executions
+    #[arg(long, value_enum)]
+    pub(crate) event: Option<AuditEvent>,
+    /// Records of something that was refused
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// Records made at this time or later, in RFC 3339, such as `2026-11-24T09:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<DateTime<Utc>>,
+    /// Records made before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<DateTime<Utc>>,
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditEvent {
+    /// A capability was given or refused
+    Decision,
+    /// An execution ended
+    Execution,
+}
