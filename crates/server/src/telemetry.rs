@@ -293,6 +293,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.module_loaded(CodeOrigin::Disk);
         metrics.executed(&"a.b".parse().unwrap(), &ran(0));
+        let decisions = Decisions { granted: 2, denied: 1 };
+        metrics.decided(&BTreeMap::from([(CapabilityKind::Env, decisions)]));
         let overloaded = Error::Overloaded { message: String::new(), retry_after: Duration::ZERO };
         metrics.executed(&"a.b".parse().unwrap(), &Outcome { result: Err(overloaded), ..ran(0) });
         let text = metrics.render(&Levels { active: 3, places: 10, in_flight_bytes: 5 }).unwrap();
@@ -302,6 +304,7 @@ mod tests {
         assert!(text.contains("wasm_instances_total{status=\"active\"} 3"));
         assert!(text.contains("wasm_module_cache_hits_total 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
+        assert!(text.contains("capability_requests_total{kind=\"env\",result=\"denied\"} 1"));
     }
 
     #[test]

@@ -79,7 +79,9 @@ pub fn check(folder: &Path, earlier: Option<&[u8]>) -> Result<Report, AuditError
         Err(None) => None,
     };
     let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
-    if checkpoint.is_none() && report.faults.is_empty() && folder.join("tile").exists() {
+    // A crash before the first checkpoint leaves tiles, and the records of which they were made.
+    let has_tiles = folder.join("tile").exists();
+    if checkpoint.is_none() && report.faults.is_empty() && has_tiles && pending(folder)?.0.is_empty() {
         report.faults.push(Fault::NoCheckpoint);
     }
     let mut edge = Edge::default();

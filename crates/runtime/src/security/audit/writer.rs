@@ -354,6 +354,8 @@ mod tests {
             edit(folder.join("checkpoint"), |bytes| replace(bytes, b"\n600\n", b"\n500\n"));
         });
         assert!(report.faults.contains(&Fault::Signature), "{:?}", report.faults);
+        let report = tampered(|folder| std::fs::remove_file(folder.join("checkpoint")).unwrap());
+        assert_eq!(report.faults, [Fault::NoCheckpoint]);
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), 300);
         let early = std::fs::read(folder.path().join("checkpoint")).unwrap();
@@ -383,6 +385,8 @@ mod tests {
         // As `kill -9` leaves it: the writer is never told to end.
         std::mem::forget(recorder);
         edit(pending, |bytes| bytes.truncate(bytes.len() - 5));
+        // It may have been about to make the first tiles.
+        std::fs::create_dir_all(folder.path().join("tile/entries")).unwrap();
         let report = verify(folder.path());
         assert_eq!((report.records, report.signed, report.torn), (9, 0, true));
         write(folder.path(), 1);
