@@ -20,7 +20,7 @@ use crate::values::{
 
 pub(crate) use self::operator::{
     AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb, AuditVerifyArguments,
-    PolicyCheckArguments, PolicyShowArguments, PolicyTestArguments, PolicyVerb,
+    PolicyCheckArguments, PolicyReplayArguments, PolicyShowArguments, PolicyTestArguments, PolicyVerb,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -427,6 +427,7 @@ impl Verb {
             Self::Rollback(arguments) => arguments.json.json,
             Self::Policy(PolicyVerb::Check(arguments)) => arguments.json.json,
             Self::Policy(PolicyVerb::Test(arguments)) => arguments.json.json,
+            Self::Policy(PolicyVerb::Replay(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Verify(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Query(_) | AuditVerb::Tail(_))
             | Self::Policy(PolicyVerb::Show(_))

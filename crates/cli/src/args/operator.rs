@@ -15,6 +15,7 @@ use super::JsonArgument;
 pub(crate) enum PolicyVerb {
     Check(PolicyCheckArguments),
     Test(PolicyTestArguments),
+    Replay(PolicyReplayArguments),
     Show(PolicyShowArguments),
 }
 
@@ -44,6 +45,24 @@ pub(crate) struct PolicyTestArguments {
     /// Folder of policies and examples
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Decide recorded requests again, under other policies
+///
+/// Every decision of an audit log that policies were asked for is made again from its record. Those that would have come
+/// out differently are printed, one a line.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat policy replay --policy new-policies --audit /var/lib/mentat/audit")]
+pub(crate) struct PolicyReplayArguments {
+    /// Folder of policies, or one file
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) policy: PathBuf,
+    /// Folder of the audit log
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) audit: PathBuf,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
 }

@@ -138,7 +138,7 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
         && filter.until.is_none_or(|until| time.is_some_and(|time| time < until))
 }
 
-fn check_folder(folder: &Path) -> Result<(), Failure> {
+pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
     if folder.join("key.pub").is_file() {
         return Ok(());
     }
@@ -149,6 +149,6 @@ fn check_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "to be passed to `map_err` as it is")]
-fn failed(error: audit::AuditError) -> Failure {
+pub(super) fn failed(error: audit::AuditError) -> Failure {
     Failure::invalid(error.to_string())
 }

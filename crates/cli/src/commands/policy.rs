@@ -1,6 +1,8 @@
 //! `mentat policy`: policies as an operator works on them, without a server: whether they are in order, and whether they
 //! decide as the examples beside them say.
 
+mod replay;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ pub(crate) fn run(verb: &PolicyVerb) -> Result<ExitCode, Failure> {
     match verb {
         PolicyVerb::Check(arguments) => check(arguments),
         PolicyVerb::Test(arguments) => test(arguments),
+        PolicyVerb::Replay(arguments) => replay::run(arguments),
         PolicyVerb::Show(arguments) => show(arguments),
     }
 }
@@ -116,7 +119,7 @@ fn verdict(good: bool) -> ExitCode {
 }
 
 /// A folder's policies, or one file.
-pub(super) fn sources(path: &Path) -> Result<Vec<PolicySource>, Failure> {
+fn sources(path: &Path) -> Result<Vec<PolicySource>, Failure> {
     if path.is_dir() {
         return Ok(policies::read(path)?);
     }

@@ -77,6 +77,24 @@ async fn decisions_and_executions_are_recorded_with_what_policy_saw() {
 }
 
 #[tokio::test]
+async fn recorded_decisions_are_made_again_under_other_policies() {
+    let server = Server::with(&["audit.checkpoint_ms=20"]);
+    load(&server).await;
+    execute_some(&server, 1).await;
+    let folder = folder(&server);
+    recorded(&folder, 3).await;
+    let policies = tempfile::tempdir().unwrap();
+    let text_of =
+        "@id(\"data\") permit (principal == Agent::\"a.cat\", action, resource in Path::\"/data\");";
+    std::fs::write(policies.path().join("new.cedar"), text_of).unwrap();
+    let replay = ["policy", "replay", "--policy", policies.path().to_str().unwrap(), "--audit"];
+    let output = run(&[&replay[..], &[folder.to_str().unwrap()]].concat());
+    let expected = "record 1: a.cat: `filesystem:read:/data` was permitted by nothing, would be permitted by data\n\
+                    1 of 2 decisions would come out differently\n";
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+}
+
+#[tokio::test]
 async fn the_log_survives_a_kill_and_a_change_is_named() {
     let mut server = Server::with(&["audit.checkpoint_ms=30"]);
     load(&server).await;

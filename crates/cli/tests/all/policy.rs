@@ -123,3 +123,32 @@ async fn policies_with_a_mistake_keep_a_server_from_starting() {
     assert!(said.contains("own.cedar:1:") && said.contains("fly"), "{said}");
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[tokio::test]
+async fn scratch_files_need_no_mount_and_what_a_kill_leaves_of_them_goes_with_the_next_start() {
+    let guest = r#"(module
+        (import "mentat" "request_capability" (func $request (param i32 i32) (result i32)))
+        (import "mentat" "invoke_capability" (func $invoke (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "filesystem:readwrite:/tmp")
+        (data (i32.const 100) "{\22op\22:\22write\22,\22path\22:\22/tmp/x\22,\22data\22:\22x\22}")
+        (func (export "process") (result i32)
+          (call $invoke (call $request (i32.const 0) (i32.const 25)) (i32.const 100) (i32.const 41))))"#;
+    let mut server = Server::start();
+    let manifest = manifest_with("a.tmp", "1.0.0", "  capabilities: [\"filesystem:readwrite:/tmp\"]\n");
+    server.load_as(&manifest, guest).await.unwrap();
+    let scratch = server.data().join("scratch");
+    let left = || std::fs::read_dir(&scratch).unwrap().count();
+    let run = async |server: &Server| {
+        let answer = server.client().await.execute_agent(execute("a.tmp", "")).await;
+        // The length of `{"written":1}`.
+        assert_eq!(answer.unwrap().into_inner().exit_code, 13);
+    };
+    run(&server).await;
+    eventually("the scratch directory is gone", async || left() == 0).await;
+    server.kill();
+    std::fs::create_dir(scratch.join("mentat-scratch-old")).unwrap();
+    let server = server.restart();
+    assert_eq!(left(), 0);
+    run(&server).await;
+}

@@ -18,6 +18,8 @@ use super::paths;
 use crate::security::offers::{Mount, Offers, SCRATCH};
 use crate::security::policy::{Permission, common_access};
 
+/// How the names of scratch directories begin.
+pub(crate) const SCRATCH_PREFIX: &str = "mentat-scratch-";
 /// Bytes that an entry of a directory counts for, whatever is in it: a block.
 pub(crate) const ENTRY_BYTES: u64 = 4096;
 
@@ -172,7 +174,7 @@ impl Volumes {
     fn scratch(&mut self) -> std::io::Result<Dir> {
         if self.scratch.is_none() {
             let mut builder = tempfile::Builder::new();
-            builder.prefix("mentat-scratch-");
+            builder.prefix(SCRATCH_PREFIX);
             let made = match &self.scratch_in {
                 Some(place) => builder.tempdir_in(place)?,
                 None => builder.tempdir()?,

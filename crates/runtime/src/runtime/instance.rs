@@ -53,10 +53,13 @@ pub(crate) async fn run(
         Err(error) => (Err(error), OpenLines::default()),
         Ok(open_lines) => {
             let called = tokio::select! {
+                // Asked first: a guest that is to be ended runs no further, one that was denied something at its
+                // beginning not at all.
+                biased;
+                () = gate.terminated().cancelled() => Ended::Cancelled,
+                () = invocation.cancel.cancelled() => Ended::Cancelled,
                 called = call(&mut store, module, &mut clock) => Ended::Called(called),
                 () = budget.run_out(started) => Ended::TimedOut,
-                () = invocation.cancel.cancelled() => Ended::Cancelled,
-                () = gate.terminated().cancelled() => Ended::Cancelled,
             };
             let limits = budget.limits();
             let result = match called {

@@ -14,7 +14,7 @@ pub(crate) mod trap;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ use self::pool::{Pool, PoolConfig};
 use crate::error::{Error, ModuleProblemKind};
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
+use crate::host::volumes::SCRATCH_PREFIX;
 use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
 
@@ -114,6 +115,10 @@ impl Runtime {
                 (private.path().to_owned(), Some(private))
             }
         };
+        if let Some(scratch) = &config.scratch {
+            prepare_scratch(scratch)
+                .map_err(|error| Error::internal("making a place for scratch files", error))?;
+        }
         let compile_queue = PoolConfig {
             queue_length: config.compile.queue_length,
             queue_timeout_ms: config.compile.queue_timeout_ms,
@@ -298,6 +303,19 @@ impl Runtime {
         }
         self.artifacts.keep(&engine.wasmtime, &info.digest, metering, scratch).map_err(failed)
     }
+}
+
+/// Makes the place of the scratch directories, and removes those that a process left which was killed: the place belongs
+/// to one runtime at a time.
+fn prepare_scratch(place: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(place)?;
+    for entry in std::fs::read_dir(place)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 #[allow(unsafe_code, reason = "mapping compiled code is unsafe by Wasmtime's design")]

@@ -16,12 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use super::denial::DenialReason;
 use super::policy::Permission;
-use super::principal::{Circumstances, Principal};
-use super::time::rfc3339_of;
+use super::principal::{Circumstances, Principal, Trust};
+use super::time::{parse_rfc3339, rfc3339_of};
 
 pub use log::AuditError;
 pub use verify::{Fault, Report, check, read, read_from};
 pub use writer::{AuditConfig, Recorder, Sync};
+
+/// Reasons of decisions that policies were asked for.
+const ASKED: [&str; 4] = ["permitted", "forbidden", "not_permitted", "faulty_policy"];
 
 /// One record. Its place in the log is its `sequence`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,6 +141,17 @@ pub struct DecisionPart {
     pub narrowing: Option<Vec<String>>,
 }
 
+/// A question as policies were asked it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Who asked.
+    pub principal: Principal,
+    /// For what.
+    pub capability: Capability,
+    /// How it came to the question.
+    pub circumstances: Circumstances,
+}
+
 /// How an execution ended, for its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
@@ -227,6 +241,33 @@ impl Record {
         Self::new(EventType::Execution, principal, circumstances, execution, security)
     }
 
+    /// The question that policies answered, to ask it again. `None` where the record is about no decision, or about one
+    /// that was made before policies were asked.
+    #[must_use]
+    pub fn question(&self) -> Option<Question> {
+        let decision = self.security.decision.as_ref()?;
+        if !ASKED.contains(&decision.reason.as_str()) {
+            return None;
+        }
+        Some(Question {
+            principal: Principal {
+                agent: self.agent.id.parse().ok()?,
+                version: self.agent.version.parse().ok()?,
+                module: self.agent.module.parse().ok()?,
+                tenant: self.tenant.as_str().into(),
+                trust: Trust::from_name(&self.agent.attestation.trust)?,
+                signer: self.agent.attestation.signer.clone(),
+            },
+            capability: decision.capability.parse().ok()?,
+            circumstances: Circumstances {
+                time: parse_rfc3339(&decision.time)?,
+                execution: self.execution.instance_id.parse().ok()?,
+                caller: self.caller.as_str().into(),
+                narrowing: decision.narrowing.clone().map(Into::into),
+            },
+        })
+    }
+
     fn new(
         event_type: EventType,
         principal: &Principal,
@@ -253,5 +294,45 @@ impl Record {
             execution,
             security,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use mentat_manifest::ModuleDigest;
+
+    use super::*;
+    use crate::model::ExecutionId;
+
+    #[test]
+    fn a_decision_can_be_made_again_from_its_record_alone() {
+        let question = Question {
+            principal: Principal {
+                agent: "a.b".parse().unwrap(),
+                version: "1.2.3-beta.1".parse().unwrap(),
+                module: ModuleDigest::of(b"module"),
+                tenant: "acme".into(),
+                trust: Trust::Community,
+                signer: Some("CN=Somebody".into()),
+            },
+            capability: "network:https:*.example.com:8443".parse().unwrap(),
+            circumstances: Circumstances {
+                time: UNIX_EPOCH + Duration::from_millis(1_795_510_800_042),
+                execution: ExecutionId::new(),
+                caller: "ci".into(),
+                narrowing: Some(["env:A".to_owned()].as_slice().into()),
+            },
+        };
+        let Question { principal, capability, circumstances } = &question;
+        let decided = |reason: &DenialReason| {
+            let record = Record::of_decision(principal, circumstances, capability, Err(reason));
+            let text = serde_json::to_string(&record).unwrap();
+            serde_json::from_str::<Record>(&text).unwrap().question()
+        };
+        assert_eq!(decided(&DenialReason::Forbidden(vec!["p".into()])), Some(question.clone()));
+        assert_eq!(decided(&DenialReason::NotPermitted(String::new())), Some(question.clone()));
+        assert_eq!(decided(&DenialReason::NotInManifest("a.b".into())), None);
     }
 }

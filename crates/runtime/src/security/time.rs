@@ -1,6 +1,6 @@
 //! Times as records and policies write them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
 
@@ -13,6 +13,12 @@ pub(crate) fn rfc3339(milliseconds: u128) -> String {
 /// The same of a system time; one before 1970 is the beginning of 1970.
 pub(crate) fn rfc3339_of(time: SystemTime) -> String {
     rfc3339(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()))
+}
+
+/// Reads what [`rfc3339`] writes.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(time.timestamp_millis()).ok()?))
 }
 
 #[cfg(test)]

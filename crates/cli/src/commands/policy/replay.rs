@@ -1,0 +1,99 @@
+//! `mentat policy replay`: what would have come out differently.
+
+use std::process::ExitCode;
+
+use mentat_manifest::escape_untrusted;
+use mentat_runtime::security::audit::{self, DecisionPart, Record};
+use mentat_runtime::security::cedar::{Policies, Verdict};
+use serde::Serialize;
+
+use super::{placed, sources};
+use crate::args::PolicyReplayArguments;
+use crate::commands::audit::{check_folder, failed};
+use crate::output::{self, Failure};
+
+/// Characters of a policy's id, or of its error, that are shown.
+const MAX_POLICY_CHARS: usize = 200;
+
+#[derive(Serialize)]
+struct Reply {
+    decisions: usize,
+    changes: Vec<Change>,
+}
+
+/// A decision that would have come out differently.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Change {
+    sequence: u64,
+    agent: String,
+    capability: String,
+    was: String,
+    would_be: String,
+}
+
+pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure> {
+    let policies = Policies::parse(&sources(&arguments.policy)?).map_err(|error| {
+        let lines: Vec<String> = error.0.iter().map(|problem| placed(&arguments.policy, problem)).collect();
+        Failure::invalid(format!("the policies are not in order: {}", lines.join("; ")))
+    })?;
+    check_folder(&arguments.audit)?;
+    let (mut decisions, mut changes) = (0, Vec::new());
+    for record in audit::read(&arguments.audit).map_err(failed)? {
+        let record = record.map_err(failed)?;
+        let Some(change) = again(&policies, &record) else { continue };
+        decisions += 1;
+        changes.extend(change);
+    }
+    if arguments.json.json {
+        output::write_json(&Reply { decisions, changes })?;
+    } else {
+        let mut text = String::new();
+        for Change { sequence, agent, capability, was, would_be } in &changes {
+            text.push_str(&format!(
+                "record {sequence}: {agent}: `{capability}` was {was}, would be {would_be}\n"
+            ));
+        }
+        text.push_str(&format!("{} of {decisions} decisions would come out differently\n", changes.len()));
+        output::write_stdout(text.as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a decision again: `None` where policies were not asked, else what is different, if anything.
+fn again(policies: &Policies, record: &Record) -> Option<Option<Change>> {
+    let question = record.question()?;
+    let decision = record.security.decision.as_ref()?;
+    let verdict = policies.ask(&question.principal, &question.capability, &question.circumstances);
+    if matches!(verdict, Verdict::Permitted(_)) == decision.granted {
+        return Some(None);
+    }
+    Some(Some(Change {
+        sequence: record.sequence,
+        agent: question.principal.agent.to_string(),
+        capability: question.capability.to_string(),
+        was: was(decision),
+        would_be: would_be(&verdict),
+    }))
+}
+
+fn was(decision: &DecisionPart) -> String {
+    let by = || escape_untrusted(&decision.policies.join(", "), MAX_POLICY_CHARS);
+    match (decision.granted, decision.policies.is_empty()) {
+        (true, _) => format!("permitted by {}", by()),
+        (false, true) => "permitted by nothing".into(),
+        (false, false) => format!("denied by {}", by()),
+    }
+}
+
+fn would_be(verdict: &Verdict) -> String {
+    let by = |policies: &[String]| escape_untrusted(&policies.join(", "), MAX_POLICY_CHARS);
+    match verdict {
+        Verdict::Permitted(policies) => format!("permitted by {}", by(policies)),
+        Verdict::Forbidden(policies) => format!("denied by {}", by(policies)),
+        Verdict::Unmentioned => "permitted by nothing".into(),
+        Verdict::Faulty(policy, error) => {
+            let error = escape_untrusted(error, MAX_POLICY_CHARS);
+            format!("denied, since `{policy}` cannot be evaluated: {error}")
+        }
+    }
+}
