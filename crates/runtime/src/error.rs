@@ -98,14 +98,14 @@ pub enum Shortage {
 
 /// A clock that ends executions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
+pub enum TimeLimit {
     /// From the beginning to the end, wherever the guest is.
     Wall,
     /// What it spends asleep.
     Asleep,
 }
 
-impl fmt::Display for Clock {
+impl fmt::Display for TimeLimit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Wall => "did not finish within",
@@ -208,7 +208,7 @@ pub enum Error {
         /// The budget that was in force.
         limit: Duration,
         /// Which clock ran out.
-        clock: Clock,
+        clock: TimeLimit,
     },
     /// The guest trapped.
     #[error("the agent trapped: {message}{}", innermost(.backtrace))]

@@ -143,6 +143,20 @@ impl Descriptors {
         if is_directory.await.unwrap_or(true) { Err(Refusal::Denied) } else { Ok(()) }
     }
 
+    /// Whether things may go from one directory to the other. Between two volumes they do only where both may be read and
+    /// written: what can only be written in one must not become readable in another.
+    pub(crate) fn check_between(&self, from: u32, to: u32) -> Result<(), Refusal> {
+        let (Some((from, source)), Some((to, target))) = (self.find(from), self.find(to)) else {
+            return Ok(());
+        };
+        let is_free = |volume: &Volume| volume.access == FileAccess::ReadWrite;
+        if from.volume == to.volume || (is_free(source) && is_free(target)) {
+            Ok(())
+        } else {
+            Err(Refusal::Denied)
+        }
+    }
+
     /// Whether the content of an open directory may be listed, and is no more than the host will collect.
     pub(crate) async fn check_list(&self, descriptor: u32) -> Result<(), Refusal> {
         let Some((open, volume)) = self.find(descriptor) else { return Ok(()) };

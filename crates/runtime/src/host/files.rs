@@ -16,7 +16,7 @@ use super::abi::AbiError;
 use super::capabilities::{CallError, arguments};
 use super::context::HostContext;
 use super::paths::{self, LastLink};
-use super::volumes::{Place, VolumeError};
+use super::volumes::{Location, VolumeError};
 use crate::security::policy::Permission;
 
 /// Bytes of one result at most; longer files are read in pieces.
@@ -62,18 +62,18 @@ pub(crate) async fn invoke(
     bytes: &[u8],
 ) -> Result<Bytes, CallError> {
     let operation: Operation = arguments(bytes)?;
-    let place = open(context, permission, &operation)?;
-    tokio::task::spawn_blocking(move || operation.run(&place))
+    let location = open(context, permission, &operation)?;
+    tokio::task::spawn_blocking(move || operation.run(&location))
         .await
         .map_err(|error| CallError::new(AbiError::Unavailable, error.to_string()))?
 }
 
-/// The place that the operation is about: within the grant, and permitted by itself.
+/// The location that the operation is about: within the grant, and permitted by itself.
 fn open(
     context: &mut HostContext,
     permission: &Permission,
     operation: &Operation,
-) -> Result<Place, CallError> {
+) -> Result<Location, CallError> {
     let Capability::Filesystem { path: granted, .. } = permission.capability() else {
         return Err(CallError::malformed("the grant is for no files"));
     };
@@ -88,19 +88,19 @@ fn open(
     let permission =
         if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
     let grant = context.gate.grant();
-    let place = context.volumes.open(&permission, grant.offers(), grant.tenant())?;
-    let direct = paths::resolve(&place.directory, &place.below, operation.last_link())?;
-    if direct != place.below {
-        // A link leads elsewhere in the same directory: that place must be permitted as well.
+    let location = context.volumes.open(&permission, grant.offers(), grant.tenant())?;
+    let direct = paths::resolve(&location.directory, &location.below, operation.last_link())?;
+    if direct != location.below {
+        // A link leads elsewhere in the same directory: that location must be permitted as well.
         let there = format!(
             "filesystem:{}:{}",
             operation.access().as_str(),
-            paths::join_guest(&place.guest, &direct)
+            paths::join_guest(&location.guest, &direct)
         );
         let there = there.parse::<Capability>().map_err(|error| CallError::malformed(error.to_string()))?;
         context.gate.decide(&there)?;
     }
-    Ok(Place { below: direct, ..place })
+    Ok(Location { below: direct, ..location })
 }
 
 impl Operation {
@@ -131,19 +131,19 @@ impl Operation {
         }
     }
 
-    fn run(&self, place: &Place) -> Result<Bytes, CallError> {
-        let (directory, path) = (&place.directory, place.name());
+    fn run(&self, location: &Location) -> Result<Bytes, CallError> {
+        let (directory, path) = (&location.directory, location.name());
         match self {
             Self::Read { offset, length, .. } => read(directory, path, *offset, *length),
             Self::Write { data, data_base64, .. } => {
                 let content = content(data.as_deref(), data_base64.as_deref())?;
                 let mut options = OpenOptions::new();
-                write(directory, path, options.create(true).write(true).truncate(true), &content, place)
+                write(directory, path, options.create(true).write(true).truncate(true), &content, location)
             }
             Self::Append { data, data_base64, .. } => {
                 let content = content(data.as_deref(), data_base64.as_deref())?;
                 let mut options = OpenOptions::new();
-                write(directory, path, options.create(true).append(true), &content, place)
+                write(directory, path, options.create(true).append(true), &content, location)
             }
             Self::List { .. } => list(directory, path),
             Self::Stat { .. } => Ok(told(&describe(&directory.symlink_metadata(path)?))),
@@ -173,10 +173,10 @@ fn write(
     path: &Path,
     options: &mut OpenOptions,
     content: &[u8],
-    place: &Place,
+    location: &Location,
 ) -> Result<Bytes, CallError> {
     let added = (content.len() as u64).saturating_add(super::volumes::ENTRY_BYTES);
-    place.quota.take(added).map_err(|full| CallError::new(AbiError::Exhausted, full.to_string()))?;
+    location.quota.take(added).map_err(|full| CallError::new(AbiError::Exhausted, full.to_string()))?;
     let (mut file, _) = open_file(directory, path, options)?;
     file.write_all(content)?;
     Ok(told(&json!({ "written": content.len() })))

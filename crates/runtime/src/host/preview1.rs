@@ -385,6 +385,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         target_path: GuestPtr<str>,
     ) -> Result<(), types::Error> {
         let (source, target) = (text(memory, src_path)?, text(memory, target_path)?);
+        self.files.check_between(src_fd.into(), target_fd.into())?;
         self.files.check_moved(src_fd.into(), &source).await?;
         self.files.check_moved(target_fd.into(), &target).await?;
         self.files.check_new(target_fd.into(), &target).await?;
@@ -452,6 +453,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         dest_path: GuestPtr<str>,
     ) -> Result<(), types::Error> {
         let (source, target) = (text(memory, src_path)?, text(memory, dest_path)?);
+        self.files.check_between(src_fd.into(), dest_fd.into())?;
         self.files.check_moved(src_fd.into(), &source).await?;
         self.files.check_moved(dest_fd.into(), &target).await?;
         self.wasi.path_rename(memory, src_fd, src_path, dest_fd, dest_path).await

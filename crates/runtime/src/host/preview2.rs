@@ -322,6 +322,7 @@ impl HostDescriptor for GuardedFiles<'_> {
         new_descriptor: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        self.files.check_between(fd.rep(), new_descriptor.rep())?;
         self.files.check_moved(fd.rep(), &old_path).await?;
         self.files.check_moved(new_descriptor.rep(), &new_path).await?;
         self.files.check_new(new_descriptor.rep(), &new_path).await?;
@@ -372,6 +373,7 @@ impl HostDescriptor for GuardedFiles<'_> {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        self.files.check_between(fd.rep(), new_fd.rep())?;
         self.files.check_moved(fd.rep(), &old_path).await?;
         self.files.check_moved(new_fd.rep(), &new_path).await?;
         self.wasi.rename_at(fd, old_path, new_fd, new_path).await

@@ -12,7 +12,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use super::context::HostContext;
 use super::descriptors::Volume;
 use super::stdio::{LogStdio, OutputStdio};
-use super::volumes::Place;
+use super::volumes::Location;
 use crate::model::LogLevel;
 
 /// Random bytes in one call at most; the host holds them in memory while it copies them.
@@ -57,9 +57,9 @@ pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder,
         wasi.env(name, value);
     }
     let mut volumes = Vec::new();
-    for (place, alike) in directories(context) {
-        let guest = place.path();
-        match mount(&mut wasi, place, alike) {
+    for (location, alike) in directories(context) {
+        let guest = location.path();
+        match mount(&mut wasi, location, alike) {
             Ok(volume) => volumes.push(volume),
             Err(error) => warn(context, &format!("the directory `{guest}` cannot be opened: {error:#}")),
         }
@@ -108,8 +108,8 @@ fn environment(context: &HostContext) -> BTreeMap<String, String> {
 }
 
 /// The directories that may be opened, and whether what lies in each is decided on as it is itself.
-fn directories(context: &mut HostContext) -> Vec<(Place, bool)> {
-    let mut places = Vec::new();
+fn directories(context: &mut HostContext) -> Vec<(Location, bool)> {
+    let mut locations = Vec::new();
     for capability in context.gate.grant().preopens() {
         let permission = match context.gate.decide(&capability) {
             Ok(permission) => permission,
@@ -126,18 +126,18 @@ fn directories(context: &mut HostContext) -> Vec<(Place, bool)> {
         if itself.is_ok() || opened.is_empty() {
             opened.insert(0, itself);
         }
-        for place in opened {
-            match place {
-                Ok(place) => places.push((place, alike)),
+        for location in opened {
+            match location {
+                Ok(location) => locations.push((location, alike)),
                 Err(error) => warn(context, &error.to_string()),
             }
         }
     }
-    places
+    locations
 }
 
-fn mount(wasi: &mut WasiCtxBuilder, place: Place, alike: bool) -> wasmtime::Result<Volume> {
-    let volume = place.into_volume(alike)?;
+fn mount(wasi: &mut WasiCtxBuilder, location: Location, alike: bool) -> wasmtime::Result<Volume> {
+    let volume = location.into_volume(alike)?;
     let access = match volume.access {
         FileAccess::Read => FsPerms::ReadOnly,
         // That it may not be looked at is for the checks before Wasmtime's own.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use mentat_manifest::{ByteCount, Capability, FileAccess};
+use mentat_manifest::{ByteCount, Capability, FileAccess, is_at_or_below};
 use tempfile::TempDir;
 
 use super::descriptors::Volume;
@@ -53,7 +53,7 @@ pub(crate) struct Full {
 
 /// A place in a directory of the execution.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     /// The guest path of the directory.
     pub(crate) guest: String,
     /// The directory.
@@ -109,18 +109,16 @@ impl Volumes {
         permission: &Permission,
         offers: &Offers,
         tenant: &str,
-    ) -> Result<Place, VolumeError> {
+    ) -> Result<Location, VolumeError> {
         let Capability::Filesystem { access, path } = permission.capability() else {
             return Err(VolumeError::NoFiles(permission.capability().to_string()));
         };
         let mount = offers.mount_of(path, tenant);
-        let is_scratch =
-            path == SCRATCH || path.strip_prefix(SCRATCH).is_some_and(|rest| rest.starts_with('/'));
         // An operator who mounts something at `/tmp` means it.
-        if is_scratch && mount.is_none_or(|mount| mount.guest.len() < SCRATCH.len()) {
+        if is_at_or_below(path, SCRATCH) && mount.is_none_or(|mount| mount.guest.len() < SCRATCH.len()) {
             let broken = |source| VolumeError::Broken { guest: SCRATCH.into(), source };
             let directory = self.scratch().map_err(broken)?;
-            return Ok(Place {
+            return Ok(Location {
                 guest: SCRATCH.into(),
                 directory,
                 access: *access,
@@ -138,13 +136,13 @@ impl Volumes {
         permission: &Permission,
         offers: &Offers,
         tenant: &str,
-    ) -> Vec<Result<Place, VolumeError>> {
+    ) -> Vec<Result<Location, VolumeError>> {
         let Capability::Filesystem { access, path } = permission.capability() else { return Vec::new() };
         let below = offers.mounts_below(path, tenant);
         below.map(|mount| self.open_mount(mount, *access, &mount.guest)).collect()
     }
 
-    fn open_mount(&mut self, mount: &Mount, access: FileAccess, path: &str) -> Result<Place, VolumeError> {
+    fn open_mount(&mut self, mount: &Mount, access: FileAccess, path: &str) -> Result<Location, VolumeError> {
         let broken = |source| VolumeError::Broken { guest: mount.guest.clone(), source };
         let Some(access) = common_access(access, mount.access) else {
             return Err(VolumeError::Access {
@@ -155,7 +153,7 @@ impl Volumes {
         };
         let directory = Dir::open_ambient_dir(&mount.host, ambient_authority()).map_err(broken)?;
         let quota = self.quota(&mount.guest, mount.quota);
-        Ok(Place {
+        Ok(Location {
             guest: mount.guest.clone(),
             directory,
             access,
@@ -195,7 +193,7 @@ impl Drop for Volumes {
     }
 }
 
-impl Place {
+impl Location {
     /// The directory that was asked for, to be given to a guest whole. Where a file was asked for, the directory it lies
     /// in, in which each thing must then be decided on by itself.
     ///
@@ -203,19 +201,13 @@ impl Place {
     /// When it is not there.
     pub(crate) fn into_volume(self, alike: bool) -> std::io::Result<Volume> {
         let Self { guest, directory, access, mut below, quota } = self;
-        let mut alike = alike;
-        let root = loop {
-            if below.as_os_str().is_empty() {
-                break directory;
-            }
-            match directory.open_dir(&below) {
-                Err(error) if alike && error.kind() == std::io::ErrorKind::NotADirectory => {
-                    alike = false;
-                    below.pop();
-                }
-                opened => break opened?,
-            }
-        };
+        let is_file =
+            directory.metadata(if below.as_os_str().is_empty() { Path::new(".") } else { &below })?.is_file();
+        if is_file {
+            below.pop();
+        }
+        let root = if below.as_os_str().is_empty() { directory } else { directory.open_dir(&below)? };
+        let alike = alike && !is_file;
         let guest = paths::join_guest(&guest, &below);
         Ok(Volume { guest, root: Arc::new(root), access, quota, alike })
     }

@@ -15,7 +15,7 @@ use wasmtime_wasi::I32Exit;
 use super::module::{CoreCall, CoreWasi, Entry, Module};
 use super::pool::Permit;
 use super::trap::{self, Fault};
-use crate::error::{Clock as WallClock, Error};
+use crate::error::{Error, TimeLimit};
 use crate::host::budget::{Budget, Sleep};
 use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::descriptors::Descriptors;
@@ -65,7 +65,7 @@ pub(crate) async fn run(
             let result = match called {
                 _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
                 Ended::Cancelled => Err(Error::Cancelled),
-                Ended::TimedOut => Err(Error::Timeout { limit: limits.timeout, clock: WallClock::Wall }),
+                Ended::TimedOut => Err(Error::Timeout { limit: limits.timeout, clock: TimeLimit::Wall }),
                 Ended::Called(Ok(answer)) => Ok(answer),
                 Ended::Called(Err(error)) => {
                     match trap::classify(&error, &limits, store.data().limiter.refused()) {

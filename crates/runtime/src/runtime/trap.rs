@@ -5,7 +5,7 @@ use mentat_manifest::{Limits, escape_untrusted};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::error::{Clock, Error, Shortage, TrapFrame};
+use crate::error::{Error, Shortage, TimeLimit, TrapFrame};
 use crate::host::api::GuestAbort;
 use crate::host::budget::Overslept;
 use crate::host::capabilities::Violation;
@@ -36,7 +36,7 @@ pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: Option
         return Fault::Failed(Error::SecurityViolation { message: violation.to_string() });
     }
     if let Some(Overslept(limit)) = error.downcast_ref::<Overslept>() {
-        return Fault::Failed(Error::Timeout { limit: *limit, clock: Clock::Asleep });
+        return Fault::Failed(Error::Timeout { limit: *limit, clock: TimeLimit::Asleep });
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return Fault::Failed(Error::Overloaded {

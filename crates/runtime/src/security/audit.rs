@@ -21,7 +21,7 @@ use super::time::{parse_rfc3339, rfc3339_of};
 
 pub use log::AuditError;
 pub use verify::{Fault, Report, check, read, read_from};
-pub use writer::{AuditConfig, Recorder, Sync};
+pub use writer::{AuditConfig, Recorder, SyncMode};
 
 /// Reasons of decisions that policies were asked for.
 const ASKED: [&str; 4] = ["permitted", "forbidden", "not_permitted", "faulty_policy"];

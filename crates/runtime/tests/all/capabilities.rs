@@ -393,6 +393,27 @@ async fn a_file_that_was_granted_by_itself_is_all_there_is() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_granted_by_itself_is_found_whatever_policies_speak_of() {
+    let named = "permit (principal, action, resource == Path::\"/data/hello.txt\");";
+    let world = World::new(&["filesystem:read:/data/hello.txt"]).policies(named);
+    assert_eq!(world.files("r hello.txt").await, (0, "hello".into()));
+    assert_eq!(world.files("r private/key.txt").await.0, EACCES);
+}
+
+#[tokio::test]
+async fn what_can_only_be_written_does_not_become_readable_elsewhere() {
+    let other = tempfile::tempdir().unwrap();
+    let mount = |folder: &Path, guest| Mount::new(folder, guest, FileAccess::ReadWrite).unwrap();
+    let mut both = World::new(&["filesystem:readwrite:/data", "filesystem:readwrite:/other"]);
+    both.offers.mounts.push(mount(other.path(), "/other"));
+    assert_eq!(both.files("x hello.txt moved").await.0, 0);
+    let mut safe = World::new(&["filesystem:write:/data", "filesystem:readwrite:/other"]);
+    safe.offers.mounts.push(mount(other.path(), "/other"));
+    assert_eq!(safe.files("x private/key.txt key").await.0, EACCES);
+    assert!(safe.path("private/key.txt").exists());
+}
+
+#[tokio::test]
 async fn wasi_writes_no_more_than_the_quota_and_opens_no_more_than_its_share() {
     let mut world = World::new(&["filesystem:readwrite:/data"]);
     world.offers.mounts[0].quota = Some(ByteCount(12_000));

@@ -1,7 +1,7 @@
 ;; A WASI command that does to files, in the first directory it has, what the lines of its stdin say: `r PATH` reads and
 ;; prints, `w PATH` makes anew and writes a thousand bytes, `l PATH` counts what a listing takes, `s PATH` looks, `u PATH`
 ;; removes, `d PATH` makes a directory, `m PATH PATH` renames, `h PATH PATH` links, `k TARGET PATH` makes a symbolic link,
-;; `o PATH` opens for reading and does not close, `t PATH` makes anew and sets the length to a million. The exit status is
+;; `x PATH PATH` renames into the second directory, `o PATH` opens for reading and does not close, `t PATH` makes anew and sets the length to a million. The exit status is
 ;; the error number of the first that fails.
 (module
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
@@ -91,6 +91,9 @@
     (if (i32.eq (local.get $op) (i32.const 109)) (then ;; m
       (call $check (call $rename (i32.const 3) (global.get $first) (global.get $first_length)
         (i32.const 3) (global.get $second) (global.get $second_length)))))
+    (if (i32.eq (local.get $op) (i32.const 120)) (then ;; x
+      (call $check (call $rename (i32.const 3) (global.get $first) (global.get $first_length)
+        (i32.const 4) (global.get $second) (global.get $second_length)))))
     (if (i32.eq (local.get $op) (i32.const 104)) (then ;; h
       (call $check (call $link (i32.const 3) (i32.const 0) (global.get $first) (global.get $first_length)
         (i32.const 3) (global.get $second) (global.get $second_length)))))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mentat_manifest::{ByteCount, FileAccess, Fuel, Limits};
 use mentat_runtime::SandboxLimits;
-use mentat_runtime::security::audit::Sync;
+use mentat_runtime::security::audit::SyncMode;
 use mentat_runtime::security::policy::{OnViolation, Rules};
 use serde::{Deserialize, Serialize};
 
@@ -189,7 +189,7 @@ pub struct AuditLogConfig {
     /// What the log calls itself in its checkpoints.
     pub origin: String,
     /// When the disk is waited for.
-    pub sync: Sync,
+    pub sync: SyncMode,
     /// Milliseconds between two signed checkpoints.
     pub checkpoint_ms: u64,
     /// What becomes of executions while the log cannot be written.
@@ -379,7 +379,7 @@ impl Default for AuditLogConfig {
         Self {
             dir: PathBuf::new(),
             origin: "mentat".into(),
-            sync: Sync::default(),
+            sync: SyncMode::default(),
             checkpoint_ms: 1_000,
             on_failure: OnAuditFailure::default(),
         }

@@ -122,7 +122,7 @@ mod tests {
     use std::time::Duration;
 
     use mentat_manifest::Fuel;
-    use mentat_runtime::error::{Clock, TrapFrame};
+    use mentat_runtime::error::{TimeLimit, TrapFrame};
     use serde_json::json;
 
     use super::*;
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!((&trap["trap"], &trap["backtrace"][0]["module_offset"]), (&json!("[1]"), &json!(7)));
         assert_eq!(facts(Error::AgentNotFound { agent: "1e3".into() }).await["agent"], "1e3");
         assert_eq!(
-            facts(Error::Timeout { limit: Duration::from_secs(1), clock: Clock::Wall }).await["limit_ms"],
+            facts(Error::Timeout { limit: Duration::from_secs(1), clock: TimeLimit::Wall }).await["limit_ms"],
             1000
         );
         assert_eq!(facts(Error::FuelExhausted { limit: Fuel(u64::MAX) }).await["limit_fuel"], u64::MAX);

@@ -27,7 +27,7 @@ pub struct AuditConfig {
     /// What the log calls itself in its checkpoints.
     pub origin: String,
     /// When the disk is waited for.
-    pub sync: Sync,
+    pub sync: SyncMode,
     /// How often pending records are moved into the tree and its root is signed.
     pub checkpoint_every: Duration,
 }
@@ -35,7 +35,7 @@ pub struct AuditConfig {
 /// When the writer waits until the disk itself has what it wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sync {
+pub enum SyncMode {
     /// After each group of records.
     Group,
     /// With each checkpoint.
@@ -118,7 +118,7 @@ impl Recorder {
 
 struct Writer {
     log: Log,
-    sync: Sync,
+    sync: SyncMode,
     checkpoint_every: Duration,
     state: Arc<State>,
     /// Records that the disk has refused so far.
@@ -172,8 +172,8 @@ impl Writer {
         }
         let count = self.unwritten.len();
         let written = self.log.append(self.unwritten.clone()).and_then(|()| match self.sync {
-            Sync::Group => self.log.sync(),
-            Sync::Checkpoint | Sync::Never => Ok(()),
+            SyncMode::Group => self.log.sync(),
+            SyncMode::Checkpoint | SyncMode::Never => Ok(()),
         });
         self.settle("writing records", written.map(|()| count));
     }
@@ -183,8 +183,8 @@ impl Writer {
             return;
         }
         let done = match self.sync {
-            Sync::Never => Ok(()),
-            Sync::Group | Sync::Checkpoint => self.log.sync(),
+            SyncMode::Never => Ok(()),
+            SyncMode::Group | SyncMode::Checkpoint => self.log.sync(),
         };
         let done = done.and_then(|()| self.log.integrate());
         self.settle("signing a checkpoint", done.map(|()| 0));
@@ -232,7 +232,7 @@ mod tests {
         AuditConfig {
             folder: folder.into(),
             origin: "test.log".into(),
-            sync: Sync::Never,
+            sync: SyncMode::Never,
             checkpoint_every: Duration::from_millis(5),
         }
     }
