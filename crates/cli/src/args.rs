@@ -12,10 +12,11 @@ use clap_complete::Shell;
 use mentat_manifest::{
     AgentId, AgentVersion, ByteCount, Capability, Fuel, LimitsRequest, Metering, parse_duration,
 };
-use mentat_runtime::security::offers::Mount;
+use mentat_runtime::security::offers::{Extension, Mount};
 
 use crate::values::{
-    AgentReference, Input, parse_agent_reference, parse_env, parse_input, parse_left, parse_mount,
+    AgentReference, Input, parse_agent_reference, parse_env, parse_extension, parse_input, parse_left,
+    parse_mount,
 };
 
 pub(crate) use self::operator::{
@@ -68,8 +69,8 @@ pub(crate) enum Verb {
 /// of those listed by `mentat --help`.
 ///
 /// Nothing is permitted but what is given here, whatever the manifest asks for: directories by `--mount`, variables by
-/// `--env`, everything else by `--allow`. Arguments after `--` are for WASI commands. Compiled code is kept, so that the second run starts
-/// at once.
+/// `--env`, secrets by `--secret`, services by `--extension`, everything else by `--allow`. Arguments after `--` are for
+/// WASI commands. Compiled code is kept, so that the second run starts at once.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat run agents/word-statistics --input 'to be or not to be'\n\
@@ -91,6 +92,13 @@ pub(crate) struct RunArguments {
     /// Capability that the agent may have, such as `network:https:api.example.com` or `filesystem:readwrite:/tmp`
     #[arg(long = "allow", value_name = "CAPABILITY")]
     pub(crate) allow: Vec<Capability>,
+    /// Secret that the agent uses and never sees: the value of the environment variable NAME, put into requests to these
+    /// hosts, such as `api.example.com` (by HTTPS) or `http:127.0.0.1:8000`
+    #[arg(long = "secret", value_name = "NAME=HOST[,HOST…]", value_parser = parse_env)]
+    pub(crate) secrets: Vec<(String, String)>,
+    /// Service that the agent calls as `extension:NAME`
+    #[arg(long = "extension", value_name = "NAME=URL", value_parser = parse_extension)]
+    pub(crate) extensions: Vec<(String, Extension)>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
     /// Where compiled code is kept; `$XDG_CACHE_HOME/mentat` or `~/.cache/mentat` if not given

@@ -29,6 +29,11 @@ pub(crate) fn api_key() -> Option<String> {
     env::var_os("MENTAT_API_KEY")?.into_string().ok().filter(|key| !key.is_empty())
 }
 
+/// The value of a secret, from the variable of its name: never an option, for the same reason.
+pub(crate) fn secret(name: &str) -> Option<String> {
+    env::var_os(name)?.into_string().ok()
+}
+
 /// Whether stderr is a terminal, so that progress makes sense there.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()

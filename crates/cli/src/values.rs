@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use mentat_manifest::{AgentId, AgentVersion, Capability, FileAccess};
-use mentat_runtime::security::offers::Mount;
+use mentat_runtime::security::offers::{Extension, Mount};
 
 /// Where an agent's input comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,14 @@ pub(crate) fn parse_env(text: &str) -> Result<(String, String), String> {
         Some(_) => Err("neither name nor value may contain a NUL character".into()),
         None => Err(format!("`{text}` has no `=`; write NAME=VALUE")),
     }
+}
+
+/// `NAME=URL`.
+pub(crate) fn parse_extension(text: &str) -> Result<(String, Extension), String> {
+    let (name, url) = parse_env(text)?;
+    let wrong = |error: mentat_manifest::CapabilityError| error.to_string();
+    format!("extension:{name}").parse::<Capability>().map_err(wrong)?;
+    Ok((name, Extension::new(&url).map_err(wrong)?))
 }
 
 /// `ID` or `ID@VERSION`.

@@ -15,4 +15,4 @@ pub use runtime::engine::{Allocator, EngineConfig};
 pub use runtime::inspect::{Export, Import, ImportKind, MemoryInfo, ModuleInfo, Shape, Signature};
 pub use runtime::module::Module;
 pub use runtime::pool::{Pool, PoolConfig};
-pub use runtime::{CodeOrigin, Loaded, Runtime, RuntimeConfig, SandboxLimits};
+pub use runtime::{CodeOrigin, Loaded, NetworkConfig, Runtime, RuntimeConfig, SandboxLimits};

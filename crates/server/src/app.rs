@@ -57,7 +57,9 @@ impl App {
         let authority =
             Arc::new(Authority::new(config.rules(), on_violation, offers, parsed, Some(audit.clone())));
         let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
-        let runtime = Arc::new(Runtime::new(config.runtime_config(), compiler)?);
+        let runtime_config =
+            config.runtime_config().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
+        let runtime = Arc::new(Runtime::new(runtime_config, compiler)?);
         let metrics = Arc::new(Metrics::new());
         let max_in_memory = usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX);
         let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), max_in_memory);

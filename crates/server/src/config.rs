@@ -3,6 +3,7 @@
 //! process's environment.
 
 mod keys;
+mod network;
 mod offers;
 mod sections;
 
@@ -20,10 +21,11 @@ use crate::door::HostNames;
 use crate::store::Quota;
 
 pub use keys::{KEYS, Key, variable_name};
+pub use network::{HostConfig, NetworkSection};
 pub use sections::{
     ApiKey, AuditLogConfig, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig,
-    LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig, OnAuditFailure, PolicyConfig,
-    RegistryConfig, SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
+    ExtensionConfig, LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig,
+    OnAuditFailure, PolicyConfig, RegistryConfig, SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
 };
 
 /// Variables that begin with `MENTAT_` and belong to clients or to the command line.
@@ -61,6 +63,8 @@ pub struct ServerConfig {
     pub audit: AuditLogConfig,
     /// What there is to be granted.
     pub sandbox: SandboxConfig,
+    /// How agents reach the network.
+    pub network: NetworkSection,
     /// The engines and their pools.
     pub engine: EngineConfig,
     /// The queue before the pool.
@@ -155,6 +159,7 @@ impl ServerConfig {
                 "`audit.origin` must be a name without spaces and `+`, such as `mentat/node-1`".into(),
             ));
         }
+        self.network.read()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(
@@ -193,9 +198,11 @@ impl ServerConfig {
     }
 
     /// What the runtime is made of.
-    #[must_use]
-    pub fn runtime_config(&self) -> RuntimeConfig {
-        RuntimeConfig {
+    ///
+    /// # Errors
+    /// For hosts and networks of `network` that are none.
+    pub fn runtime_config(&self) -> Result<RuntimeConfig, ConfigError> {
+        Ok(RuntimeConfig {
             engine: self.engine.clone(),
             pool: self.pool.clone(),
             compile: self.compile.clone(),
@@ -207,7 +214,8 @@ impl ServerConfig {
             },
             artifacts: Some(self.server.data_dir.join("artifacts")),
             scratch: Some(self.server.data_dir.join("scratch")),
-        }
+            network: self.network.read()?,
+        })
     }
 
     /// How the audit log is kept.

@@ -20,6 +20,7 @@ const KEYS: &[&str] = &[
     "policy.reload_",
     "audit.checkpoint_",
     "sandbox.",
+    "network.",
     "server.max_",
     "server.header_",
     "server.idle_",
@@ -27,7 +28,17 @@ const KEYS: &[&str] = &[
     "server.shutdown_",
 ];
 /// Of those sections, what is a choice and no limit.
-const CHOICES: &[&str] = &["engine.allocator", "sandbox.mounts", "sandbox.env"];
+const CHOICES: &[&str] = &[
+    "engine.allocator",
+    "sandbox.mounts",
+    "sandbox.env",
+    "sandbox.secrets",
+    "sandbox.extensions",
+    "network.nameservers",
+    "network.hosts",
+    "network.reachable",
+    "network.roots",
+];
 
 /// Limits that the page leaves out, and rows that are no longer true.
 pub(super) fn limits(tree: &Tree) -> Vec<Problem> {

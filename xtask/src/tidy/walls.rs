@@ -32,9 +32,17 @@ const GRPC: &[&str] =
     &["crates/proto/", "crates/server/src/grpc/", "crates/server/src/app.rs", "crates/cli/src/client"];
 const HTTP: &[&str] = &["crates/server/src/gateway/", "crates/server/src/app.rs"];
 const TRANSPORT: &[&str] = &["crates/server/src/transport/"];
+/// Where connections are served, and where a guest's are made.
+const CONNECTIONS: &[&str] = &[
+    "crates/server/src/transport/",
+    "crates/runtime/src/host/network",
+    "crates/runtime/src/host/requests.rs",
+];
 const ENGINE_REASON: &str = "Wasmtime is known in the rooms `runtime` and `host` alone";
 const GRPC_REASON: &str = "the wire is known at its doors alone: `grpc` and the command line's client";
 const TRANSPORT_REASON: &str = "connections and their encryption are known in the room `transport` alone";
+const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, and made for guests in `network` and `requests`, which take a permission";
+const NAMES_REASON: &str = "names are looked up in `network` alone, which checks what they lead to";
 const HTTP_REASON: &str = "HTTP is known in the room `gateway` alone";
 
 const FOREIGN_WORDS: &[ForeignWord] = &[
@@ -50,9 +58,26 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
     ForeignWord { path: "axum", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "tower_http", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "utoipa", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
-    ForeignWord { path: "hyper", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord { path: "hyper", within: &["crates/"], except: CONNECTIONS, reason: CONNECTIONS_REASON },
     ForeignWord { path: "hyper_util", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
-    ForeignWord { path: "tokio_rustls", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord {
+        path: "tokio_rustls",
+        within: &["crates/"],
+        except: CONNECTIONS,
+        reason: CONNECTIONS_REASON,
+    },
+    ForeignWord {
+        path: "hickory_resolver",
+        within: &["crates/"],
+        except: &["crates/runtime/src/host/network/"],
+        reason: NAMES_REASON,
+    },
+    ForeignWord {
+        path: "tokio::net",
+        within: &["crates/runtime/"],
+        except: &["crates/runtime/src/host/network"],
+        reason: CONNECTIONS_REASON,
+    },
     ForeignWord { path: "webpki", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
     ForeignWord {
         path: "std::env",

@@ -1,18 +1,22 @@
 //! `mentat run`: one agent, once, in this process, with the powers that the user gives.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mentat_manifest::Capability;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Event, ExecutionId, Invocation, Outcome, Usage};
 use mentat_runtime::security::offers::Mount;
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
+use mentat_runtime::security::secret::Secret;
 use mentat_runtime::{CodeOrigin, ModuleInfo, Runtime, Shape};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::args::RunArguments;
+use crate::environment;
 use crate::files;
 use crate::local;
 use crate::output::{self, Failure};
@@ -107,6 +111,8 @@ fn powers(arguments: &RunArguments, agent: &AgentSource) -> Result<UserPowers, F
     let powers = UserPowers {
         mounts: arguments.mounts.clone(),
         env: arguments.env.clone(),
+        secrets: secrets(&arguments.secrets)?,
+        extensions: arguments.extensions.iter().cloned().collect(),
         args: arguments.args.clone(),
         allow: arguments.allow.clone(),
     };
@@ -122,15 +128,33 @@ fn powers(arguments: &RunArguments, agent: &AgentSource) -> Result<UserPowers, F
              its input with --input"
         )));
     }
-    let gives = !powers.mounts.is_empty() || !powers.env.is_empty() || !powers.allow.is_empty();
+    let gives = UserPowers { args: Vec::new(), ..powers.clone() } != UserPowers::default();
     if gives && !info.uses_wasi() && !info.asks_for_capabilities() {
         return Err(Failure::invalid(format!(
-            "`{name}` imports nothing from WASI and no `request_capability`, so it cannot use what --mount, --env and \
-             --allow give"
+            "`{name}` imports nothing from WASI and no `request_capability`, so it cannot use what --mount, --env, \
+             --secret, --extension and --allow give"
         )));
     }
     check_mounts(&powers.mounts)?;
     Ok(powers)
+}
+
+/// The values of secrets, from the variables of their names.
+fn secrets(asked: &[(String, String)]) -> Result<BTreeMap<String, Secret>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for (name, hosts) in asked {
+        let wrong = |what: &str| Failure::invalid(format!("--secret {name}: {what}"));
+        format!("secret:{name}").parse::<Capability>().map_err(|error| wrong(&error.to_string()))?;
+        let value = environment::secret(name).ok_or_else(|| {
+            wrong("its value is taken from the environment variable of that name, which is not set")
+        })?;
+        let hosts: Vec<String> = hosts.split(',').map(str::to_owned).collect();
+        let secret = Secret::new(value, &hosts).map_err(|error| wrong(&error.to_string()))?;
+        if secrets.insert(name.clone(), secret).is_some() {
+            return Err(wrong("it is given twice"));
+        }
+    }
+    Ok(secrets)
 }
 
 fn check_mounts(mounts: &[Mount]) -> Result<(), Failure> {

@@ -24,6 +24,7 @@ mod encryption;
 mod errors;
 mod guests;
 mod large;
+mod network;
 mod policy;
 mod program;
 mod server;

@@ -139,9 +139,18 @@ impl Server {
     }
 
     pub async fn load_as(&self, manifest: &str, guest: &str) -> Result<LoadAgentResponse, tonic::Status> {
+        self.load_module(manifest, &assemble(guest)).await
+    }
+
+    /// Loads a module in binary form.
+    pub async fn load_module(
+        &self,
+        manifest: &str,
+        module: &[u8],
+    ) -> Result<LoadAgentResponse, tonic::Status> {
         let request = LoadAgentRequest {
             manifest: manifest.to_owned(),
-            wasm_bytes: assemble(guest).into(),
+            wasm_bytes: module.to_vec().into(),
             ..LoadAgentRequest::default()
         };
         self.client().await.load_agent(request).await.map(tonic::Response::into_inner)

@@ -25,6 +25,8 @@ pub(crate) enum AbiError {
     TooLarge,
     /// The execution has used up its number of such things.
     Exhausted,
+    /// The other side did not answer in time.
+    TimedOut,
     /// The other side, or the host, cannot do it now.
     Unavailable,
     /// The handle is none that was given out, or was given back.
@@ -50,6 +52,7 @@ impl AbiError {
             Self::NotFound => -4,
             Self::TooLarge => -5,
             Self::Exhausted => -6,
+            Self::TimedOut => -7,
             Self::Unavailable => -8,
             Self::BadHandle => -9,
             Self::Unsupported => -38,
@@ -66,6 +69,7 @@ impl AbiError {
             Self::NotFound => "what the argument names does not exist",
             Self::TooLarge => "an argument or the result is larger than its limit",
             Self::Exhausted => "the execution has used up its number of such things",
+            Self::TimedOut => "the other side did not answer in time",
             Self::Unavailable => "the other side failed, or could not be reached",
             Self::BadHandle => "the handle is none that was given out, or was given back",
             Self::NoResult => "there is no result to read",

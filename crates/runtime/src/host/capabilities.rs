@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use mentat_manifest::{Capability, Limits, escape_untrusted};
+use mentat_manifest::{Capability, Limits, Protocol, escape_untrusted};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::abi::AbiError;
 use super::context::HostContext;
-use super::files;
+use super::{exchanges, extensions, files};
 use crate::security::denial::{Denial, DenialReason};
 use crate::security::policy::Permission;
 
@@ -103,6 +103,7 @@ pub(crate) fn request(context: &mut HostContext, text: &[u8]) -> Called<i32> {
 
 /// Gives a grant back.
 pub(crate) fn release(context: &mut HostContext, handle: i32) -> Result<(), CallError> {
+    context.exchanges.release(handle);
     context.capabilities.held.remove(&handle).map(drop).ok_or_else(bad_handle)
 }
 
@@ -122,18 +123,21 @@ pub(crate) async fn invoke(
     }
     let used = match permission.capability() {
         Capability::Filesystem { .. } => files::invoke(store.data_mut(), &permission, arguments).await,
-        Capability::Env(name) => variable(store.data(), name, arguments),
+        Capability::Env(name) => variable(store.data_mut(), &permission, name, arguments),
+        Capability::Secret(name) => secret(store.data_mut(), &permission, name, arguments),
         Capability::Compute { .. } => raise(&mut store, &permission, arguments)?,
-        Capability::Network { .. }
-        | Capability::Secret(_)
-        | Capability::Media { .. }
-        | Capability::Extension(_) => {
-            let kind = permission.capability().kind().as_str();
-            Err(CallError::new(
-                AbiError::Unsupported,
-                format!("this runtime does nothing with a grant of `{kind}` yet"),
-            ))
+        Capability::Network { protocol: Protocol::Tcp | Protocol::Udp, .. } => Err(CallError::new(
+            AbiError::Unsupported,
+            "a grant of `tcp` or `udp` is used by the sockets of WASI 0.2; requests take one of `http` or `https`",
+        )),
+        Capability::Network { .. } => {
+            exchanges::invoke(store.data_mut(), handle, &permission, arguments).await
         }
+        Capability::Extension(_) => extensions::invoke(store.data_mut(), &permission, arguments).await,
+        Capability::Media { .. } => Err(CallError::new(
+            AbiError::Unsupported,
+            "this runtime has no media store yet that a grant of `media` would be for",
+        )),
     };
     store.data().gate.check()?;
     Ok(used)
@@ -170,9 +174,18 @@ fn check_plain(bytes: &[u8], operation: &str) -> Result<(), CallError> {
     }
 }
 
-fn variable(context: &HostContext, name: &str, arguments: &[u8]) -> Result<Bytes, CallError> {
+fn variable(
+    context: &mut HostContext,
+    permission: &Permission,
+    name: &str,
+    arguments: &[u8],
+) -> Result<Bytes, CallError> {
     check_plain(arguments, "get")?;
-    match context.gate.grant().offers().env.get(name) {
+    let offers = context.gate.grant().offers();
+    if offers.sealed.contains_key(name) {
+        return context.outbound().secrets.issue(permission).map(Bytes::from);
+    }
+    match offers.env.get(name) {
         Some(value) => Ok(Bytes::copy_from_slice(value.as_bytes())),
         None => Err(CallError::new(
             AbiError::NotFound,
@@ -182,6 +195,26 @@ fn variable(context: &HostContext, name: &str, arguments: &[u8]) -> Result<Bytes
             ),
         )),
     }
+}
+
+/// The placeholder of a secret.
+fn secret(
+    context: &mut HostContext,
+    permission: &Permission,
+    name: &str,
+    arguments: &[u8],
+) -> Result<Bytes, CallError> {
+    check_plain(arguments, "get")?;
+    if !context.gate.grant().offers().secrets.contains_key(name) {
+        return Err(CallError::new(
+            AbiError::NotFound,
+            format!(
+                "the secret `{name}` is granted but there is none here; the operator gives its value and its hosts with \
+                 `[[sandbox.secrets]]`, a user of `mentat run` with `--secret {name}=HOST`"
+            ),
+        ));
+    }
+    context.outbound().secrets.issue(permission).map(Bytes::from)
 }
 
 /// Raises the execution's own budget to what the grant says; never lowers it, and never over the ceiling.

@@ -8,7 +8,7 @@ use self::bindings::mentat::agent::{capabilities, errors, log, media, metrics, s
 use super::abi::AbiError;
 use super::capabilities::{self as grants, CallError};
 use super::context::HostContext;
-use super::{http, preview2};
+use super::{http, preview2, sockets};
 use crate::model::LogLevel;
 
 pub(crate) mod bindings {
@@ -70,6 +70,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     preview2::add_to_linker(&mut linker)?;
     http::add_to_linker(&mut linker)?;
+    sockets::add_to_linker(&mut linker)?;
     bindings::Agent::add_to_linker::<_, HasSelf<HostContext>>(&mut linker, |context| context)?;
     linker.allow_shadowing(true);
     // Bindings give a host function the store's data; raising a budget takes the store.
@@ -105,6 +106,7 @@ fn refusal(error: CallError) -> errors::Error {
         AbiError::NotFound => errors::Code::NotFound,
         AbiError::TooLarge => errors::Code::TooLarge,
         AbiError::Exhausted => errors::Code::Exhausted,
+        AbiError::TimedOut => errors::Code::TimedOut,
         AbiError::Unavailable => errors::Code::Unavailable,
         AbiError::Unsupported => errors::Code::Unsupported,
         // Resources and return values leave no room for these.

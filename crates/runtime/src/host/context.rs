@@ -18,9 +18,13 @@ use super::abi::AbiError;
 use super::budget::{Budget, Sleep};
 use super::capabilities::{CallError, CapabilitySet};
 use super::descriptors::{Descriptors, FileLimits};
+use super::exchanges::Exchanges;
 use super::gate::Gate;
-use super::http::{self, DeniedHttp};
+use super::http::{self, OutboundHttp};
+use super::network::Network;
+use super::outbound::Outbound;
 use super::preview1::Preview1;
+use super::sockets::SocketPlaces;
 use super::stdio::{LogSink, OutputSink};
 use super::volumes::Volumes;
 use crate::model::Event;
@@ -39,6 +43,8 @@ pub(crate) struct HostConfig {
     pub(crate) scratch: Option<PathBuf>,
     /// What a sandbox may take of the machine.
     pub(crate) sandbox: SandboxLimits,
+    /// The network.
+    pub(crate) network: Arc<Network>,
 }
 
 /// What the sandbox of one execution may take of the machine.
@@ -86,6 +92,11 @@ pub(crate) struct HostContext {
     pub(crate) budget: Budget,
     /// What was granted by handles.
     pub(crate) capabilities: CapabilitySet,
+    /// HTTP exchanges by a grant that are not over.
+    pub(crate) exchanges: Exchanges,
+    /// The network, and its way onto it, made when it is first asked for.
+    network: Arc<Network>,
+    outbound: Option<Arc<Outbound>>,
     /// Result of the last call that makes one, for `result_read`.
     pub(crate) result: Option<Bytes>,
     /// What it may take of the machine.
@@ -109,7 +120,9 @@ pub(crate) struct Preview2 {
     pub(crate) context: WasiCtx,
     pub(crate) table: ResourceTable,
     pub(crate) http: WasiHttpCtx,
-    pub(crate) hooks: DeniedHttp,
+    pub(crate) hooks: OutboundHttp,
+    /// Places of open sockets.
+    pub(crate) sockets: SocketPlaces,
     pub(crate) files: Descriptors,
     pub(crate) sleep: Sleep,
 }
@@ -132,6 +145,9 @@ impl HostContext {
             volumes: Volumes::new(host.scratch.clone(), host.sandbox.quota),
             budget: Budget::new(limits.clone()),
             capabilities: CapabilitySet::default(),
+            exchanges: Exchanges::default(),
+            network: Arc::clone(&host.network),
+            outbound: None,
             result: None,
             memory: None,
             last_error: Bytes::new(),
@@ -170,19 +186,37 @@ impl HostContext {
 
     /// The WASI 0.2 state; an empty sandbox where none was made.
     pub(crate) fn preview2(&mut self) -> &mut Preview2 {
-        let gate = &self.gate;
-        self.preview2.get_or_insert_with(|| {
+        let Self { preview2, outbound, network, gate, logs, .. } = self;
+        preview2.get_or_insert_with(|| {
             let files = Descriptors::nothing(Arc::clone(gate));
-            Box::new(Preview2::new(WasiCtxBuilder::new().build(), files, Sleep::new(Duration::ZERO)))
+            let nothing = WasiCtxBuilder::new().build();
+            let outbound = Arc::clone(way_out(outbound, network, gate, logs));
+            Box::new(Preview2::new(nothing, files, Sleep::new(Duration::ZERO), outbound))
         })
+    }
+
+    /// The way onto the network, and the secrets that may be taken along.
+    pub(crate) fn outbound(&mut self) -> &Arc<Outbound> {
+        way_out(&mut self.outbound, &self.network, &self.gate, &self.logs)
     }
 }
 
+fn way_out<'a>(
+    outbound: &'a mut Option<Arc<Outbound>>,
+    network: &Arc<Network>,
+    gate: &Arc<Gate>,
+    logs: &LogSink,
+) -> &'a Arc<Outbound> {
+    outbound
+        .get_or_insert_with(|| Arc::new(Outbound::new(Arc::clone(network), Arc::clone(gate), logs.clone())))
+}
+
 impl Preview2 {
-    pub(crate) fn new(context: WasiCtx, files: Descriptors, sleep: Sleep) -> Self {
+    pub(crate) fn new(context: WasiCtx, files: Descriptors, sleep: Sleep, outbound: Arc<Outbound>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        Self { context, table, http: http::context(), hooks: DeniedHttp, files, sleep }
+        let (http, hooks) = (http::context(), OutboundHttp(outbound));
+        Self { context, table, http, hooks, sockets: SocketPlaces::default(), files, sleep }
     }
 }
 

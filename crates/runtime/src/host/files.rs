@@ -220,13 +220,14 @@ fn open_file(directory: &Dir, path: &Path, options: &mut OpenOptions) -> Result<
     Ok((file, metadata))
 }
 
-fn content(data: Option<&str>, data_base64: Option<&str>) -> Result<Vec<u8>, CallError> {
+/// Bytes that a guest gives as text or as base64.
+pub(super) fn content(data: Option<&str>, data_base64: Option<&str>) -> Result<Vec<u8>, CallError> {
     match (data, data_base64) {
         (Some(text), None) => Ok(text.as_bytes().to_vec()),
         (None, Some(text)) => STANDARD
             .decode(text)
-            .map_err(|error| CallError::malformed(format!("`data_base64` is not base64: {error}"))),
-        _ => Err(CallError::malformed("give one of `data` and `data_base64`")),
+            .map_err(|error| CallError::malformed(format!("what is given in base64 is none: {error}"))),
+        _ => Err(CallError::malformed("give the bytes once: as text, or in base64")),
     }
 }
 

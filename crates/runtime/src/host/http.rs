@@ -1,7 +1,10 @@
-//! `wasi:http` for components: who may send (nobody, without a grant), and how much a guest's requests may hold in
-//! the host while they wait to be sent. Wasmtime bounds headers and bodies by these numbers; a method's and an
-//! authority's length it leaves to us.
+//! `wasi:http` for components: their requests take the same way as those by a grant, and may hold so much in the host
+//! while they wait to be sent. Wasmtime bounds headers and bodies by these numbers; a method's and an authority's length
+//! it leaves to us.
 
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, Method};
@@ -9,6 +12,9 @@ use wasmtime_wasi_http::p2::types::HostOutgoingRequest as OutgoingRequest;
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks, WasiHttpView};
 
 use super::context::HostContext;
+use super::outbound::Outbound;
+use super::requests::{self, ContentError, Patience};
+use crate::model::LogLevel;
 
 /// The interface whose functions are bounded here, in Wasmtime's own version of it; a component's is matched to it.
 const TYPES: &str = "wasi:http/types@0.2.12";
@@ -19,8 +25,8 @@ const MAX_FIELDS_BYTES: usize = 32 << 10;
 /// Bytes of one write to a request's body; two of them wait for the sender at most.
 const MAX_BODY_CHUNK_BYTES: usize = 64 << 10;
 
-/// Refuses every HTTP request a component makes.
-pub(crate) struct DeniedHttp;
+/// Sends the HTTP requests of one component.
+pub(crate) struct OutboundHttp(pub(crate) Arc<Outbound>);
 
 /// The bounds of one execution's HTTP resources.
 pub(crate) fn context() -> WasiHttpCtx {
@@ -67,14 +73,40 @@ type SentRequest = wasmtime_wasi_http::Result<(
     Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
 )>;
 
-impl WasiHttpHooks for DeniedHttp {
+impl WasiHttpHooks for OutboundHttp {
     fn send_request(
         &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _errors: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        errors: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
     ) -> Box<dyn Future<Output = SentRequest> + Send> {
-        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+        // Tells of the guest's own body, which the guest knows; WASI 0.2 has no use for it.
+        drop(errors);
+        let outbound = Arc::clone(&self.0);
+        let permission = outbound.decide_request(request.uri());
+        let options = options.unwrap_or_default();
+        let patience = Patience {
+            connect: options.connect_timeout,
+            first_byte: options.first_byte_timeout,
+            between_bytes: options.between_bytes_timeout,
+        };
+        Box::new(async move {
+            let request = request
+                .map(|body| body.map_err(|error| ContentError::Broken(error.to_string())).boxed_unsync());
+            let sent = match permission {
+                Ok(permission) => requests::send(&outbound, &permission, request, patience).await,
+                Err(error) => return Err(error.into()),
+            };
+            let response = sent.map_err(|error| {
+                // WASI's error is a word; the log has the sentence.
+                outbound.logs.log(LogLevel::Warn, error.tell().as_bytes());
+                error
+            })?;
+            let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
+            let done: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send> =
+                Box::new(async { Ok(()) });
+            Ok((response, done))
+        })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

@@ -89,19 +89,35 @@ pub(crate) fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, O
     (wasi, OpenLines(open))
 }
 
-/// What the manifest says, and of the operator's variables those that it asks for and may have.
-fn environment(context: &HostContext) -> BTreeMap<String, String> {
+/// What the manifest says, and of the operator's variables and secrets those that it asks for and may have. Of what is
+/// sealed the guest finds the placeholder.
+fn environment(context: &mut HostContext) -> BTreeMap<String, String> {
     let grant = context.gate.grant();
     let mut variables: BTreeMap<String, String> = grant.constants().iter().cloned().collect();
-    for capability in grant.variables() {
-        let Capability::Env(name) = &capability else { continue };
-        match context.gate.decide(&capability) {
-            Ok(_) => {
-                if let Some(value) = grant.offers().env.get(name) {
-                    variables.insert(name.clone(), value.clone());
+    let asked: Vec<Capability> = grant.variables().into_iter().chain(grant.secrets()).collect();
+    for capability in asked {
+        let (Capability::Env(name) | Capability::Secret(name)) = &capability else { continue };
+        let permission = match context.gate.decide(&capability) {
+            Ok(permission) => permission,
+            Err(denial) => {
+                warn(context, &denial.to_string());
+                continue;
+            }
+        };
+        let offers = context.gate.grant().offers();
+        let value = if offers.sealed(&capability).is_some() {
+            match context.outbound().secrets.issue(&permission) {
+                Ok(placeholder) => Some(placeholder),
+                Err(error) => {
+                    warn(context, &error.message);
+                    None
                 }
             }
-            Err(denial) => warn(context, &denial.to_string()),
+        } else {
+            offers.env.get(name).filter(|_| matches!(capability, Capability::Env(_))).cloned()
+        };
+        if let Some(value) = value {
+            variables.insert(name.clone(), value);
         }
     }
     variables

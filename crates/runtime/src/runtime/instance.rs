@@ -21,6 +21,7 @@ use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::descriptors::Descriptors;
 use crate::host::preview1::{FIRST_DIRECTORY, Preview1};
 use crate::host::sandbox::{self, OpenLines, Stdio};
+use crate::host::sockets;
 use crate::model::{Answer, Invocation, LogLevel, Outcome, Usage};
 use crate::security::policy::Grant;
 
@@ -151,7 +152,9 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
             // A component is given its directories when it asks for them.
             let files = Descriptors::new(Arc::clone(&context.gate), volumes, context.limits.files());
             let sleep = Sleep::new(context.limits.sleep);
-            context.preview2 = Some(Box::new(Preview2::new(wasi.build(), files, sleep)));
+            let outbound = Arc::clone(context.outbound());
+            sockets::allow(&mut wasi, &outbound);
+            context.preview2 = Some(Box::new(Preview2::new(wasi.build(), files, sleep, outbound)));
             Ok(open_lines)
         }
     }

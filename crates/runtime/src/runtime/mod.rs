@@ -32,6 +32,8 @@ use self::pool::{Pool, PoolConfig};
 use crate::error::{Error, ModuleProblemKind};
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
+use crate::host::network::Network;
+pub use crate::host::network::NetworkConfig;
 use crate::host::volumes::SCRATCH_PREFIX;
 use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
@@ -47,6 +49,8 @@ pub struct RuntimeConfig {
     pub compile: CompileConfig,
     /// What sandboxes may take of the machine.
     pub sandbox: SandboxLimits,
+    /// How executions reach the network.
+    pub network: NetworkConfig,
     /// Where compiled code is kept; `None` for a private directory that goes with the runtime.
     pub artifacts: Option<PathBuf>,
     /// Where executions have their scratch directories; `None` for the system's own place for such.
@@ -127,6 +131,7 @@ impl Runtime {
             table_elements: config.engine.table_elements,
             scratch: config.scratch.clone(),
             sandbox: config.sandbox.clone(),
+            network: Arc::new(Network::new(config.network.clone())?),
         };
         Ok(Self {
             host,

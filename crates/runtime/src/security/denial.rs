@@ -107,6 +107,10 @@ impl Denial {
                 format!("`--mount HOST:{}` (`:rw` to write)", escape_untrusted(path, MAX_CAPABILITY_CHARS))
             }
             (CapabilityKind::Env, Capability::Env(name)) => format!("`--env {name}=VALUE`"),
+            (CapabilityKind::Secret, Capability::Secret(name)) => {
+                format!("`--secret {name}=HOST`, the value in the environment variable `{name}`")
+            }
+            (CapabilityKind::Extension, Capability::Extension(name)) => format!("`--extension {name}=URL`"),
             _ => format!("`--allow '{capability}'`"),
         }
     }

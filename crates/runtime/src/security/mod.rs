@@ -7,4 +7,5 @@ pub mod denial;
 pub mod offers;
 pub mod policy;
 pub mod principal;
+pub mod secret;
 mod time;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use mentat_manifest::{ByteCount, Capability, CapabilityError, FileAccess, is_at_or_below};
 
+use super::secret::Secret;
+
 /// The guest directory that is the execution's own, and goes with it.
 pub const SCRATCH: &str = "/tmp";
 
@@ -16,6 +18,19 @@ pub struct Offers {
     pub mounts: Vec<Mount>,
     /// Variables by name.
     pub env: BTreeMap<String, String>,
+    /// Variables whose values agents use and never see.
+    pub sealed: BTreeMap<String, Secret>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// The operator's own services by the name of their extension.
+    pub extensions: BTreeMap<String, Extension>,
+}
+
+/// An operator's own service, which agents call by the name of its extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    endpoint: Capability,
+    path: String,
 }
 
 /// A directory of this machine as guests see it.
@@ -34,6 +49,25 @@ pub struct Mount {
 }
 
 impl Offers {
+    /// The secret that a capability is for: one by its own name, or a sealed variable.
+    #[must_use]
+    pub fn sealed(&self, capability: &Capability) -> Option<&Secret> {
+        match capability {
+            Capability::Secret(name) => self.secrets.get(name),
+            Capability::Env(name) => self.sealed.get(name),
+            _ => None,
+        }
+    }
+
+    /// The path of an extension's URL.
+    #[must_use]
+    pub fn path_of_extension(&self, capability: &Capability) -> &str {
+        match capability {
+            Capability::Extension(name) => self.extensions.get(name).map_or("/", |found| found.path.as_str()),
+            _ => "/",
+        }
+    }
+
     /// The mount that a guest path lies in for a tenant: the one with the longest guest path.
     #[must_use]
     pub fn mount_of(&self, path: &str, tenant: &str) -> Option<&Mount> {
@@ -47,6 +81,30 @@ impl Offers {
             mount.serves(tenant) && mount.guest != path && is_at_or_below(&mount.guest, path)
         };
         self.mounts.iter().filter(below)
+    }
+}
+
+impl Extension {
+    /// A service at a URL of one host.
+    ///
+    /// # Errors
+    /// When it does not begin with `http://` or `https://`, or names no host.
+    pub fn new(url: &str) -> Result<Self, CapabilityError> {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let path = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(path).unwrap_or((rest, ""));
+        let endpoint: Capability = match scheme {
+            "http" | "https" => format!("network:{scheme}:{authority}").parse()?,
+            // Says which schemes there are.
+            _ => format!("network:{url}").parse()?,
+        };
+        Ok(Self { endpoint, path: if path.is_empty() { "/".into() } else { path.to_owned() } })
+    }
+
+    /// Whom it is called at, as a `network` capability.
+    #[must_use]
+    pub fn endpoint(&self) -> &Capability {
+        &self.endpoint
     }
 }
 

@@ -8,16 +8,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::{ByteCount, Capability, CapabilityKind, FileAccess, Limits, LimitsRequest, Manifest};
+use mentat_manifest::{
+    ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Manifest, Protocol,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{Decisions, Ending, Record, Recorder};
 use super::cedar::{Policies, Verdict};
 use super::denial::{Denial, DenialReason};
-use super::offers::{Mount, Offers};
+use super::offers::{Extension, Mount, Offers};
 use super::principal::{Circumstances, Principal};
+use super::secret::Secret;
 use crate::error::Error;
+use crate::model::ExecutionId;
 
 /// Different capabilities that one execution may ask for; each decision on one is a record in the audit log.
 const MAX_RECORDED: usize = 10_000;
@@ -40,6 +44,10 @@ pub struct UserPowers {
     pub mounts: Vec<Mount>,
     /// Environment variables the guest sees.
     pub env: Vec<(String, String)>,
+    /// Secrets the guest uses and never sees.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Services that the guest calls by the names of their extensions.
+    pub extensions: BTreeMap<String, Extension>,
     /// Arguments after the program's name.
     pub args: Vec<String>,
     /// Capabilities the guest may have.
@@ -218,6 +226,47 @@ impl Grant {
         self.powers.with_allowed(listed, |capability| matches!(capability, Capability::Env(_)))
     }
 
+    /// Secrets that the guest finds the placeholders of in its environment, if they are permitted.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Capability> {
+        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        self.powers.with_allowed(listed, |capability| matches!(capability, Capability::Secret(_)))
+    }
+
+    /// The connections to a host that the manifest asks for, or a user allows: each of one protocol, to the ports that are
+    /// asked for. Whether they are permitted is to be asked.
+    #[must_use]
+    pub fn connections_to(&self, host: &Host) -> Vec<Capability> {
+        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        let asked = |capability: &&Capability| matches!(capability, Capability::Network { host: asked, .. } if asked.covers(host));
+        let mut connections = Vec::new();
+        for capability in self.powers.with_allowed(listed, asked) {
+            let Capability::Network { protocol, port, .. } = capability else { continue };
+            let protocols = match protocol {
+                Protocol::Any => &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::Udp][..],
+                ref one => std::slice::from_ref(one),
+            };
+            let to_host = |protocol| Capability::Network { protocol, host: host.clone(), port };
+            connections.extend(protocols.iter().copied().map(to_host));
+        }
+        connections
+    }
+
+    /// The agent's id; `None` for a module without a manifest.
+    #[must_use]
+    pub fn agent(&self) -> Option<&str> {
+        self.powers.manifest.as_ref().map(|listed| listed.agent.as_str())
+    }
+
+    /// The execution; `None` for a user's own.
+    #[must_use]
+    pub fn execution(&self) -> Option<ExecutionId> {
+        match &self.powers.judge {
+            Judge::Policies { circumstances, .. } => Some(circumstances.execution),
+            Judge::User { .. } => None,
+        }
+    }
+
     /// Variables whose values stand in the manifest.
     #[must_use]
     pub fn constants(&self) -> &[(String, String)] {
@@ -359,15 +408,20 @@ impl Rules {
         let budget = self.budget(manifest)?;
         let limits = Limits::resolve(&budget, limits, &self.ceiling)
             .map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
-        let UserPowers { mounts, env, args, mut allow } = powers;
+        let UserPowers { mounts, env, secrets, extensions, args, mut allow } = powers;
         // What is given by a flag of its own is allowed by it.
         allow.extend(env.iter().map(|(name, _)| Capability::Env(name.clone())));
+        // An agent may ask for it as the secret that it is, or as a variable that is sealed.
+        allow.extend(secrets.keys().map(|name| Capability::Secret(name.clone())));
+        allow.extend(secrets.keys().map(|name| Capability::Env(name.clone())));
+        allow.extend(extensions.keys().map(|name| Capability::Extension(name.clone())));
         allow.extend(
             mounts
                 .iter()
                 .map(|mount| Capability::Filesystem { access: mount.access, path: mount.guest.clone() }),
         );
-        let offers = Offers { mounts, env: env.into_iter().collect() };
+        let env = env.into_iter().collect();
+        let offers = Offers { mounts, env, sealed: secrets.clone(), secrets, extensions };
         let powers = Powers {
             judge: Judge::User { allowed: allow },
             manifest: manifest.map(Listed::of),

@@ -10,7 +10,7 @@ use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Metering};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::{Answer, Invocation, LogLine, Outcome};
 use mentat_runtime::security::policy::{Rules, UserPowers};
-use mentat_runtime::{Compiler, EngineConfig, Loaded, Runtime, RuntimeConfig};
+use mentat_runtime::{Compiler, EngineConfig, Loaded, NetworkConfig, Runtime, RuntimeConfig};
 
 /// One execution of one guest.
 pub struct Test {
@@ -23,13 +23,16 @@ pub struct Test {
 /// The runtime of this test process, with a small pool.
 pub fn runtime() -> &'static Arc<Runtime> {
     static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let engine = EngineConfig { max_executions: 250, ..EngineConfig::default() };
-        // A static is never dropped, so a private directory would stay behind.
-        let artifacts = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
-        let config = RuntimeConfig { engine, artifacts, ..RuntimeConfig::default() };
-        Arc::new(Runtime::new(config, Compiler::InProcess).unwrap())
-    })
+    RUNTIME.get_or_init(|| Arc::new(runtime_with(NetworkConfig::default())))
+}
+
+/// A runtime with a network of its own.
+pub fn runtime_with(network: NetworkConfig) -> Runtime {
+    let engine = EngineConfig { max_executions: 250, ..EngineConfig::default() };
+    // A static is never dropped, so a private directory would stay behind.
+    let artifacts = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
+    let config = RuntimeConfig { engine, artifacts, network, ..RuntimeConfig::default() };
+    Runtime::new(config, Compiler::InProcess).unwrap()
 }
 
 impl Test {
@@ -77,8 +80,12 @@ impl Test {
     }
 
     pub async fn load(&self) -> Result<Loaded, Error> {
+        self.load_in(runtime()).await
+    }
+
+    pub async fn load_in(&self, runtime: &Arc<Runtime>) -> Result<Loaded, Error> {
         let metering = self.limits.metering.unwrap_or(Metering::Fuel);
-        runtime().load(self.module.clone(), metering).await
+        runtime.load(self.module.clone(), metering).await
     }
 
     /// Loads and executes, as `mentat run` does.

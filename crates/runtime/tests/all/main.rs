@@ -18,4 +18,6 @@ mod compile;
 mod generated;
 mod guests;
 mod harness;
+mod network;
 mod places;
+mod world;

@@ -148,7 +148,45 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "sandbox.env",
-        "Values of environment variables that agents may ask for, each with `name` and one of `value`, `from` (a variable of the service) and `file`.",
+        "Values of environment variables that agents may ask for, each with `name` and one of `value`, `from` (a variable of the service) and `file`. One that also has `hosts` is sealed: agents get a placeholder, as of a secret.",
+    ),
+    key(
+        "sandbox.secrets",
+        "Values that agents may use and never see, each with `name`, one of `value`, `from` and `file`, and `hosts`: where it may go, such as `api.example.com` (by HTTPS), `*.example.com:8443` or `http:10.0.0.5`.",
+    ),
+    key(
+        "sandbox.extensions",
+        "Services of the operator's own that agents call by `extension:NAME`, each with `name` and `url`; the agent's JSON is posted there.",
+    ),
+    key(
+        "network.connections",
+        "Connections, sockets and look-ups of names that one execution may have open at one time.",
+    ),
+    key(
+        "network.connect_timeout_ms",
+        "Milliseconds until a connection stands: its name looked up, its encryption agreed on.",
+    ),
+    key(
+        "network.response_timeout_ms",
+        "Milliseconds that a host may keep an agent waiting, for the beginning of a response and between any two parts of it.",
+    ),
+    key("network.request_bytes", "Bytes of one request's body at most."),
+    key("network.response_bytes", "Bytes of one response's body at most."),
+    key(
+        "network.nameservers",
+        "DNS servers that names are looked up at, such as `10.0.0.2:53`; those of `/etc/resolv.conf` where empty.",
+    ),
+    key(
+        "network.hosts",
+        "Names that mean what is said here, private addresses as well, each with `name` and `addresses`; they are not looked up.",
+    ),
+    key(
+        "network.reachable",
+        "Networks that looked-up names may lead to though they are not public, such as `10.1.0.0/16`.",
+    ),
+    key(
+        "network.roots",
+        "PEM file of roots that servers' certificates are checked against, beside the system's; empty: none.",
     ),
     key(
         "engine.allocator",

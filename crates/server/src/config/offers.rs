@@ -3,9 +3,10 @@
 
 use mentat_manifest::Capability;
 use mentat_runtime::error::Error;
-use mentat_runtime::security::offers::{Mount, Offers};
+use mentat_runtime::security::offers::{Extension, Mount, Offers};
+use mentat_runtime::security::secret::Secret;
 
-use super::{MountConfig, ServerConfig, VariableConfig};
+use super::{ExtensionConfig, MountConfig, ServerConfig, VariableConfig};
 
 /// Bytes of the value of a variable at most.
 const MAX_VALUE_BYTES: usize = 64 << 10;
@@ -34,13 +35,39 @@ impl ServerConfig {
             offers.mounts.push(read);
         }
         for variable in &self.sandbox.env {
-            let value = value_of("sandbox.env", variable)?;
-            if offers.env.insert(variable.name.clone(), value).is_some() {
-                return Err(wrong(&format!("`sandbox.env`: `{}` is given twice", variable.name)));
+            let (name, value) = (variable.name.clone(), value_of("sandbox.env", variable)?);
+            if offers.env.contains_key(&name) || offers.sealed.contains_key(&name) {
+                return Err(wrong(&format!("`sandbox.env`: `{name}` is given twice")));
+            }
+            if variable.hosts.is_empty() {
+                offers.env.insert(name, value);
+            } else {
+                offers.sealed.insert(name, secret_of("sandbox.env", variable, value)?);
+            }
+        }
+        for variable in &self.sandbox.secrets {
+            let value = value_of("sandbox.secrets", variable)?;
+            let secret = secret_of("sandbox.secrets", variable, value)?;
+            if offers.secrets.insert(variable.name.clone(), secret).is_some() {
+                return Err(wrong(&format!("`sandbox.secrets`: `{}` is given twice", variable.name)));
+            }
+        }
+        for ExtensionConfig { name, url } in &self.sandbox.extensions {
+            let failed = |error: &dyn std::fmt::Display| wrong(&format!("`sandbox.extensions`: {error}"));
+            format!("extension:{name}").parse::<Capability>().map_err(|error| failed(&error))?;
+            let extension =
+                Extension::new(url).map_err(|error| failed(&format!("the URL of `{name}`: {error}")))?;
+            if offers.extensions.insert(name.clone(), extension).is_some() {
+                return Err(failed(&format!("`{name}` is given twice")));
             }
         }
         Ok(offers)
     }
+}
+
+fn secret_of(section: &str, variable: &VariableConfig, value: String) -> Result<Secret, Error> {
+    Secret::new(value, &variable.hosts)
+        .map_err(|error| wrong(&format!("`{section}`: `{}`: {error}", variable.name)))
 }
 
 fn read_mount(mount: &MountConfig) -> Result<Mount, Error> {
@@ -58,7 +85,7 @@ fn read_mount(mount: &MountConfig) -> Result<Mount, Error> {
 
 #[allow(clippy::disallowed_methods, reason = "this is part of `config`: the operator names the variable")]
 fn value_of(section: &str, variable: &VariableConfig) -> Result<String, Error> {
-    let VariableConfig { name, value, from, file } = variable;
+    let VariableConfig { name, value, from, file, hosts: _ } = variable;
     if let Err(error) = format!("env:{name}").parse::<Capability>() {
         return Err(wrong(&format!("`{section}`: {error}")));
     }

@@ -223,6 +223,10 @@ pub struct SandboxConfig {
     pub mounts: Vec<MountConfig>,
     /// Values of environment variables.
     pub env: Vec<VariableConfig>,
+    /// Values that agents use and never see.
+    pub secrets: Vec<VariableConfig>,
+    /// The operator's own services that agents call by name.
+    pub extensions: Vec<ExtensionConfig>,
 }
 
 /// A directory of this machine as agents see it.
@@ -257,7 +261,7 @@ pub enum MountAccess {
     ReadWrite,
 }
 
-/// The value of one environment variable, from one of three places.
+/// The value of an environment variable or of a secret, from one of three places.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariableConfig {
@@ -272,6 +276,19 @@ pub struct VariableConfig {
     /// A file that has it; one newline at its end is none of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// The hosts that it may go to. A secret needs them; a variable that has them is sealed: agents get a placeholder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+}
+
+/// A service of the operator's that agents call by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtensionConfig {
+    /// Its name, as in `extension:NAME`.
+    pub name: String,
+    /// Where calls are posted to.
+    pub url: String,
 }
 
 /// What is remembered of executions.
@@ -389,8 +406,16 @@ impl Default for AuditLogConfig {
 impl Default for SandboxConfig {
     fn default() -> Self {
         let SandboxLimits { quota, open_files, directory_entries, sleep } = SandboxLimits::default();
-        let sleep_ms = milliseconds(sleep);
-        Self { quota, open_files, directory_entries, sleep_ms, mounts: Vec::new(), env: Vec::new() }
+        Self {
+            quota,
+            open_files,
+            directory_entries,
+            sleep_ms: milliseconds(sleep),
+            mounts: Vec::new(),
+            env: Vec::new(),
+            secrets: Vec::new(),
+            extensions: Vec::new(),
+        }
     }
 }
 
@@ -416,7 +441,7 @@ impl Default for LogConfig {
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
