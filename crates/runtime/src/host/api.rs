@@ -12,7 +12,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
 use super::context::{HostConfig, HostContext};
-use super::{capabilities, component};
+use super::{capabilities, component, preview0};
 use crate::model::LogLevel;
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
@@ -68,8 +68,14 @@ fn list_imports(engine: &Engine, linker: &Linker<HostContext>) -> BTreeMap<(Stri
 fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p1::wasi_snapshot_preview1::add_to_linker(&mut linker, HostContext::preview1)?;
-    wasmtime_wasi::p0::add_to_linker_async(&mut linker, HostContext::preview0)?;
+    wasmtime_wasi::p0::add_to_linker_async(&mut linker, |context: &mut HostContext| {
+        &mut context.preview0().wasi
+    })?;
     linker.allow_shadowing(true);
+    // Wasmtime's own waits as long, and for as much, as it is asked to.
+    linker.func_wrap_async(WASI_PREVIEW0, "poll_oneoff", |caller, arguments| {
+        Box::new(preview0::poll_oneoff(caller, arguments))
+    })?;
     // Wasmtime's own refuses statuses above 125, which ordinary programs do use.
     for module in [WASI_PREVIEW0, WASI_PREVIEW1] {
         linker.func_wrap(module, "proc_exit", |status: i32| -> wasmtime::Result<()> {

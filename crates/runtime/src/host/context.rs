@@ -10,7 +10,6 @@ use mentat_manifest::ByteCount;
 use tokio::sync::mpsc;
 use wasmtime::Memory;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -23,6 +22,7 @@ use super::gate::Gate;
 use super::http::{self, OutboundHttp};
 use super::network::Network;
 use super::outbound::Outbound;
+use super::preview0::Preview0;
 use super::preview1::Preview1;
 use super::sockets::SocketPlaces;
 use super::stdio::{LogSink, OutputSink};
@@ -110,7 +110,7 @@ pub(crate) struct HostContext {
     /// For core modules that import WASI; made from the grant before the guest starts.
     pub(crate) preview1: Option<Preview1>,
     /// For core modules that import WASI's forerunner, without files or variables.
-    pub(crate) preview0: Option<WasiP1Ctx>,
+    pub(crate) preview0: Option<Preview0>,
     /// For components; made from the grant before the guest starts.
     pub(crate) preview2: Option<Box<Preview2>>,
 }
@@ -180,8 +180,11 @@ impl HostContext {
     }
 
     /// The state of WASI's forerunner; an empty sandbox where none was made.
-    pub(crate) fn preview0(&mut self) -> &mut WasiP1Ctx {
-        self.preview0.get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
+    pub(crate) fn preview0(&mut self) -> &mut Preview0 {
+        self.preview0.get_or_insert_with(|| Preview0 {
+            wasi: WasiCtxBuilder::new().build_p1(),
+            sleep: Sleep::new(Duration::ZERO),
+        })
     }
 
     /// The WASI 0.2 state; an empty sandbox where none was made.

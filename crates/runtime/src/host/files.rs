@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions, OpenOptionsExt};
 use mentat_manifest::{Capability, FileAccess};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,33 +26,75 @@ const MAX_ENTRIES: usize = 10_000;
 
 /// What is to be done. Paths are guest paths; without one, the path of the grant is meant.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(try_from = "Arguments")]
 enum Operation {
-    Read {
-        path: Option<String>,
-        #[serde(default)]
-        offset: u64,
-        length: Option<u64>,
-    },
-    Write {
-        path: Option<String>,
-        data: Option<String>,
-        data_base64: Option<String>,
-    },
-    Append {
-        path: Option<String>,
-        data: Option<String>,
-        data_base64: Option<String>,
-    },
-    List {
-        path: Option<String>,
-    },
-    Stat {
-        path: Option<String>,
-    },
-    Remove {
-        path: Option<String>,
-    },
+    Read { path: Option<String>, offset: u64, length: Option<u64> },
+    Write { path: Option<String>, data: Option<String>, data_base64: Option<String> },
+    Append { path: Option<String>, data: Option<String>, data_base64: Option<String> },
+    List { path: Option<String> },
+    Stat { path: Option<String> },
+    Remove { path: Option<String> },
+}
+
+/// The arguments as they are written. Flat, so that none is kept before it is known to be one: a tagged enum would first
+/// collect all that is there, at many times the size of its text.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    op: Op,
+    path: Option<String>,
+    offset: Option<u64>,
+    length: Option<u64>,
+    data: Option<String>,
+    data_base64: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Op {
+    Read,
+    Write,
+    Append,
+    List,
+    Stat,
+    Remove,
+}
+
+/// How much of the entries of a directory is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// All, as `stat` would.
+    All,
+    /// No more than is needed to ask for one of them: where each is decided on by itself, some may not be looked at.
+    Names,
+}
+
+impl TryFrom<Arguments> for Operation {
+    type Error = String;
+
+    fn try_from(arguments: Arguments) -> Result<Self, String> {
+        let Arguments { op, path, offset, length, data, data_base64 } = arguments;
+        let reads = matches!(op, Op::Read);
+        let writes = matches!(op, Op::Write | Op::Append);
+        for (key, given, taken) in [
+            ("offset", offset.is_some(), reads),
+            ("length", length.is_some(), reads),
+            ("data", data.is_some(), writes),
+            ("data_base64", data_base64.is_some(), writes),
+        ] {
+            if given && !taken {
+                return Err(format!("the operation has no `{key}`"));
+            }
+        }
+        Ok(match op {
+            Op::Read => Self::Read { path, offset: offset.unwrap_or(0), length },
+            Op::Write => Self::Write { path, data, data_base64 },
+            Op::Append => Self::Append { path, data, data_base64 },
+            Op::List => Self::List { path },
+            Op::Stat => Self::Stat { path },
+            Op::Remove => Self::Remove { path },
+        })
+    }
 }
 
 /// Does one operation.
@@ -63,7 +105,9 @@ pub(crate) async fn invoke(
 ) -> Result<Bytes, CallError> {
     let operation: Operation = arguments(bytes)?;
     let location = open(context, permission, &operation)?;
-    tokio::task::spawn_blocking(move || operation.run(&location))
+    let listed = Capability::Filesystem { access: FileAccess::Read, path: location.path() };
+    let detail = if context.gate.grant().decides_alike_below(&listed) { Detail::All } else { Detail::Names };
+    tokio::task::spawn_blocking(move || operation.run(&location, detail))
         .await
         .map_err(|error| CallError::new(AbiError::Unavailable, error.to_string()))?
 }
@@ -131,7 +175,7 @@ impl Operation {
         }
     }
 
-    fn run(&self, location: &Location) -> Result<Bytes, CallError> {
+    fn run(&self, location: &Location, detail: Detail) -> Result<Bytes, CallError> {
         let (directory, path) = (&location.directory, location.name());
         match self {
             Self::Read { offset, length, .. } => read(directory, path, *offset, *length),
@@ -145,7 +189,7 @@ impl Operation {
                 let mut options = OpenOptions::new();
                 write(directory, path, options.create(true).append(true), &content, location)
             }
-            Self::List { .. } => list(directory, path),
+            Self::List { .. } => list(directory, path, detail),
             Self::Stat { .. } => Ok(told(&describe(&directory.symlink_metadata(path)?))),
             Self::Remove { .. } => remove(directory, path),
         }
@@ -182,7 +226,7 @@ fn write(
     Ok(told(&json!({ "written": content.len() })))
 }
 
-fn list(directory: &Dir, path: &Path) -> Result<Bytes, CallError> {
+fn list(directory: &Dir, path: &Path, detail: Detail) -> Result<Bytes, CallError> {
     let mut entries = Vec::new();
     for entry in directory.read_dir(path)? {
         if entries.len() == MAX_ENTRIES {
@@ -190,7 +234,10 @@ fn list(directory: &Dir, path: &Path) -> Result<Bytes, CallError> {
             return Err(CallError::new(AbiError::TooLarge, message));
         }
         let entry = entry?;
-        let mut told = describe(&entry.metadata()?);
+        let mut told = match detail {
+            Detail::All => describe(&entry.metadata()?),
+            Detail::Names => json!({ "type": kind(entry.file_type()?) }),
+        };
         if let Some(fields) = told.as_object_mut() {
             fields.insert("name".into(), entry.file_name().to_string_lossy().into());
         }
@@ -231,13 +278,17 @@ pub(super) fn content(data: Option<&str>, data_base64: Option<&str>) -> Result<V
     }
 }
 
-fn describe(metadata: &Metadata) -> Value {
-    let kind = match metadata.file_type() {
+fn kind(file_type: FileType) -> &'static str {
+    match file_type {
         kind if kind.is_dir() => "directory",
         kind if kind.is_file() => "file",
         kind if kind.is_symlink() => "link",
         _ => "other",
-    };
+    }
+}
+
+fn describe(metadata: &Metadata) -> Value {
+    let kind = kind(metadata.file_type());
     let modified = metadata.modified().ok().and_then(|time| {
         let since = time.into_std().duration_since(std::time::UNIX_EPOCH).ok()?;
         u64::try_from(since.as_millis()).ok()

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use cap_std::fs::Dir;
+use rustix::fs::{Mode, OFlags};
 
 /// Links that are followed on the way; Linux follows forty.
 const MAX_LINKS: usize = 40;
@@ -18,6 +19,14 @@ pub(crate) enum LastLink {
     Follow,
     /// It is meant itself.
     Keep,
+}
+
+impl LastLink {
+    /// The same for a path as it was written: what ends in `/` or `/.` means the directory behind a link, as the system
+    /// takes it, whatever the caller says of links.
+    pub(crate) fn of(self, path: &str) -> Self {
+        if path.ends_with('/') || path.ends_with("/.") { Self::Follow } else { self }
+    }
 }
 
 /// The guest path of something below a guest directory.
@@ -61,6 +70,21 @@ pub(crate) fn resolve(directory: &Dir, path: &Path, last: LastLink) -> io::Resul
             Err(error) if error.kind() == io::ErrorKind::NotFound => reached = next,
             Err(error) => return Err(error),
         }
+    }
+    Ok(reached)
+}
+
+/// Opens a directory by a path that has no links on it, one name after another, so that one which has become a link since
+/// the path was resolved leads nowhere.
+///
+/// # Errors
+/// When a name on the way is not there, or no directory.
+pub(crate) fn open_direct(directory: &Dir, path: &Path) -> io::Result<Dir> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut reached = directory.try_clone()?;
+    for name in path.components() {
+        let Component::Normal(name) = name else { return Err(io::ErrorKind::InvalidInput.into()) };
+        reached = rustix::fs::openat(&reached, name, flags, Mode::empty())?.into();
     }
     Ok(reached)
 }
@@ -109,5 +133,31 @@ mod tests {
             assert!(resolved(escape).unwrap_err().contains("outside"), "{escape}");
         }
         assert!(resolved("a/loop").unwrap_err().contains("links"));
+    }
+
+    #[test]
+    fn a_path_that_was_resolved_is_opened_without_links() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("a", folder.path().join("link")).unwrap();
+        let directory = Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+        assert!(open_direct(&directory, Path::new("a/b")).is_ok());
+        assert!(open_direct(&directory, Path::new("")).is_ok());
+        for indirect in ["link/b", "a/..", "/"] {
+            assert!(open_direct(&directory, Path::new(indirect)).is_err(), "{indirect}");
+        }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_asks_for_what_is_behind_a_link() {
+        for (path, last) in [
+            ("a", LastLink::Keep),
+            ("a/", LastLink::Follow),
+            ("a/.", LastLink::Follow),
+            ("a//", LastLink::Follow),
+            ("a.", LastLink::Keep),
+        ] {
+            assert_eq!(LastLink::Keep.of(path), last, "{path}");
+        }
     }
 }

@@ -7,14 +7,14 @@ use wasmtime_wasi::p1::{WasiP1Ctx, types};
 use wiggle::{GuestMemory, GuestPtr};
 
 use super::budget::Sleep;
-use super::descriptors::{Descriptors, MAX_PATH_BYTES, Refusal};
+use super::descriptors::{Descriptors, MAX_PATH_BYTES, Refusal, Writing};
 use super::paths::LastLink;
 use super::volumes::ENTRY_BYTES;
 
 /// Buffers of one write to a file at most, as on Linux.
 const MAX_BUFFERS: u32 = 1024;
 /// Subscriptions of one poll at most; each is a timer or a waiter of the host's.
-const MAX_SUBSCRIPTIONS: u32 = 4096;
+pub(super) const MAX_SUBSCRIPTIONS: u32 = 4096;
 /// The descriptor of the first directory, after stdin, stdout and stderr.
 pub(crate) const FIRST_DIRECTORY: u32 = 3;
 
@@ -51,14 +51,42 @@ fn last_link(flags: types::Lookupflags) -> LastLink {
     if flags.contains(types::Lookupflags::SYMLINK_FOLLOW) { LastLink::Follow } else { LastLink::Keep }
 }
 
-/// What will be possible with what is opened so. What is opened for nothing can be looked at.
+/// What will be possible with what is opened so. What is not opened for writing Wasmtime opens for reading, whatever was
+/// asked for.
 fn wanted(flags: types::Oflags, rights: types::Rights) -> FileAccess {
-    let changes = flags.intersects(types::Oflags::CREAT | types::Oflags::TRUNC)
-        || rights.contains(types::Rights::FD_WRITE);
-    match (rights.contains(types::Rights::FD_READ), changes) {
+    let writes = rights.contains(types::Rights::FD_WRITE);
+    let changes = writes || flags.intersects(types::Oflags::CREAT | types::Oflags::TRUNC);
+    match (rights.contains(types::Rights::FD_READ) || !writes, changes) {
         (true, true) => FileAccess::ReadWrite,
-        (false, true) => FileAccess::Write,
-        (true | false, false) => FileAccess::Read,
+        (true, false) => FileAccess::Read,
+        (false, _) => FileAccess::Write,
+    }
+}
+
+impl Preview1 {
+    /// Takes what a write takes of the quota, at an offset or where the file stands.
+    async fn writing(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        fd: types::Fd,
+        buffers: types::CiovecArray,
+        offset: Option<types::Filesize>,
+    ) -> Result<Writing, types::Error> {
+        if !self.files.is_open(fd.into()) {
+            return Ok(Writing::default());
+        }
+        let length = first_length(memory, buffers)?;
+        let offset = match offset {
+            Some(offset) => offset,
+            None => self.wasi.fd_tell(memory, fd)?,
+        };
+        // Most writes go on where the last one ended, and need no look at the file.
+        let size = if self.files.goes_on(fd.into(), offset) {
+            offset
+        } else {
+            self.wasi.fd_filestat_get(memory, fd).await?.size
+        };
+        Ok(self.files.take_write(fd.into(), size, offset, length)?)
     }
 }
 
@@ -221,6 +249,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         mtim: types::Timestamp,
         fst_flags: types::Fstflags,
     ) -> Result<(), types::Error> {
+        self.files.check_open(fd.into(), FileAccess::Write).await?;
         self.wasi.fd_filestat_set_times(memory, fd, atim, mtim, fst_flags).await
     }
 
@@ -249,11 +278,9 @@ impl WasiSnapshotPreview1 for Preview1 {
         fd: types::Fd,
         ciovs: types::CiovecArray,
     ) -> Result<types::Size, types::Error> {
-        let taken = if self.files.is_open(fd.into()) { first_length(memory, ciovs)? } else { 0 };
-        self.files.take(fd.into(), taken)?;
+        let writing = self.writing(memory, fd, ciovs, None).await?;
         let written = self.wasi.fd_write(memory, fd, ciovs).await;
-        let used = written.as_ref().map_or(0, |written| u64::from(*written));
-        self.files.give_back(fd.into(), taken.saturating_sub(used));
+        self.files.wrote(fd.into(), writing, written.as_ref().ok().map(|written| u64::from(*written)));
         written
     }
 
@@ -264,11 +291,9 @@ impl WasiSnapshotPreview1 for Preview1 {
         ciovs: types::CiovecArray,
         offset: types::Filesize,
     ) -> Result<types::Size, types::Error> {
-        let taken = if self.files.is_open(fd.into()) { first_length(memory, ciovs)? } else { 0 };
-        self.files.take(fd.into(), taken)?;
+        let writing = self.writing(memory, fd, ciovs, Some(offset)).await?;
         let written = self.wasi.fd_pwrite(memory, fd, ciovs, offset).await;
-        let used = written.as_ref().map_or(0, |written| u64::from(*written));
-        self.files.give_back(fd.into(), taken.saturating_sub(used));
+        self.files.wrote(fd.into(), writing, written.as_ref().ok().map(|written| u64::from(*written)));
         written
     }
 
@@ -406,7 +431,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         self.files.check_room()?;
         let name = text(memory, path)?;
         let access = wanted(oflags, fs_rights_base);
-        let checked = self.files.check(dirfd.into(), &name, last_link(dirflags), access).await?;
+        let checked = self.files.check_opened(dirfd.into(), &name, last_link(dirflags), access).await?;
         let made = if oflags.contains(types::Oflags::CREAT) { ENTRY_BYTES } else { 0 };
         self.files.take(dirfd.into(), made)?;
         let opened = self
@@ -467,7 +492,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         dest_path: GuestPtr<str>,
     ) -> Result<(), types::Error> {
         let name = text(memory, dest_path)?;
-        self.files.check_new(dirfd.into(), &name).await?;
+        self.files.check_link(dirfd.into(), &name).await?;
         self.wasi.path_symlink(memory, src_path, dirfd, dest_path).await
     }
 

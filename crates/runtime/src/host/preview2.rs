@@ -1,23 +1,20 @@
 //! WASI 0.2's files for components: Wasmtime's own, with a check before what it does not check itself, by
 //! [`Descriptors`]; and its polling, within bounds.
 
-use bytes::Bytes;
 use mentat_manifest::FileAccess;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{self, HostDescriptor, HostDirectoryEntryStream};
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types as filesystem_types};
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, DynPollable, FsError, FsResult, OutputStream, Pollable, StreamError,
-    StreamResult,
-};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, FsError, FsResult};
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use super::budget::Sleep;
 use super::context::HostContext;
 use super::descriptors::{Descriptors, Refusal};
+use super::file_streams::{HeldStream, MeteredStream};
 use super::paths::LastLink;
-use super::volumes::{ENTRY_BYTES, Quota};
+use super::volumes::ENTRY_BYTES;
 
 /// Pollables that a guest waits for in one call; it can have no more of them alive than `context::MAX_RESOURCES`.
 const MAX_POLLABLES: usize = 4096;
@@ -32,12 +29,6 @@ struct HasFiles;
 
 impl HasData for HasFiles {
     type Data<'a> = GuardedFiles<'a>;
-}
-
-/// A stream into a file, whose bytes count against a quota.
-struct MeteredStream {
-    stream: DynOutputStream,
-    quota: Quota,
 }
 
 /// Polling of one component, while a call waits.
@@ -80,37 +71,14 @@ impl GuardedFiles<'_> {
     fn metered(
         &mut self,
         stream: Resource<DynOutputStream>,
-        quota: Option<Quota>,
+        file: u32,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let Some(quota) = quota else { return Ok(stream) };
+        let (Some(quota), Some(place)) = (self.files.quota(file), self.files.place(file)) else {
+            return Ok(stream);
+        };
         let stream = self.wasi.table.delete(stream)?;
-        let metered: DynOutputStream = Box::new(MeteredStream { stream, quota });
+        let metered: DynOutputStream = Box::new(MeteredStream { stream, quota, _place: place });
         Ok(self.wasi.table.push(metered)?)
-    }
-}
-
-impl OutputStream for MeteredStream {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        if self.quota.take(bytes.len() as u64).is_err() {
-            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-            return Err(StreamError::LastOperationFailed(full.into()));
-        }
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        self.stream.flush()
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        self.stream.check_write()
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for MeteredStream {
-    async fn ready(&mut self) {
-        self.stream.ready().await;
     }
 }
 
@@ -118,14 +86,17 @@ fn last_link(flags: types::PathFlags) -> LastLink {
     if flags.contains(types::PathFlags::SYMLINK_FOLLOW) { LastLink::Follow } else { LastLink::Keep }
 }
 
-/// What will be possible with what is opened so. What is opened for nothing can be looked at.
+/// What will be possible with what is opened so. What is not opened for writing Wasmtime opens for reading, whatever was
+/// asked for.
 fn wanted(open: types::OpenFlags, flags: types::DescriptorFlags) -> FileAccess {
-    let changes = open.intersects(types::OpenFlags::CREATE | types::OpenFlags::TRUNCATE)
-        || flags.intersects(types::DescriptorFlags::WRITE | types::DescriptorFlags::MUTATE_DIRECTORY);
-    match (flags.contains(types::DescriptorFlags::READ), changes) {
+    let writes = flags.contains(types::DescriptorFlags::WRITE);
+    let changes = writes
+        || open.intersects(types::OpenFlags::CREATE | types::OpenFlags::TRUNCATE)
+        || flags.contains(types::DescriptorFlags::MUTATE_DIRECTORY);
+    match (flags.contains(types::DescriptorFlags::READ) || !writes, changes) {
         (true, true) => FileAccess::ReadWrite,
-        (false, true) => FileAccess::Write,
-        (true | false, false) => FileAccess::Read,
+        (true, false) => FileAccess::Read,
+        (false, _) => FileAccess::Write,
     }
 }
 
@@ -245,6 +216,7 @@ impl HostDescriptor for GuardedFiles<'_> {
         atim: types::NewTimestamp,
         mtim: types::NewTimestamp,
     ) -> FsResult<()> {
+        self.files.check_open(fd.rep(), FileAccess::Write).await?;
         self.wasi.set_times(fd, atim, mtim).await
     }
 
@@ -263,11 +235,15 @@ impl HostDescriptor for GuardedFiles<'_> {
         buf: Vec<u8>,
         offset: types::Filesize,
     ) -> FsResult<types::Filesize> {
-        let (file, taken) = (fd.rep(), buf.len() as u64);
-        self.files.take(file, taken)?;
+        let file = fd.rep();
+        let size = if self.files.goes_on(file, offset) {
+            offset
+        } else {
+            self.wasi.stat(Resource::new_borrow(file)).await?.size
+        };
+        let writing = self.files.take_write(file, size, offset, buf.len() as u64)?;
         let written = self.wasi.write(fd, buf, offset).await;
-        let used = written.as_ref().map_or(0, |written| *written);
-        self.files.give_back(file, taken.saturating_sub(used));
+        self.files.wrote(file, writing, written.as_ref().ok().copied());
         written
     }
 
@@ -339,7 +315,7 @@ impl HostDescriptor for GuardedFiles<'_> {
     ) -> FsResult<Resource<Descriptor>> {
         self.files.check_room()?;
         let access = wanted(oflags, flags);
-        let checked = self.files.check(fd.rep(), &path, last_link(path_flags), access).await?;
+        let checked = self.files.check_opened(fd.rep(), &path, last_link(path_flags), access).await?;
         let (directory, made) =
             (fd.rep(), if oflags.contains(types::OpenFlags::CREATE) { ENTRY_BYTES } else { 0 });
         self.files.take(directory, made)?;
@@ -385,7 +361,7 @@ impl HostDescriptor for GuardedFiles<'_> {
         src_path: String,
         dest_path: String,
     ) -> FsResult<()> {
-        self.files.check_new(fd.rep(), &dest_path).await?;
+        self.files.check_link(fd.rep(), &dest_path).await?;
         self.wasi.symlink_at(fd, src_path, dest_path).await
     }
 
@@ -399,7 +375,12 @@ impl HostDescriptor for GuardedFiles<'_> {
         fd: Resource<Descriptor>,
         offset: types::Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
-        self.wasi.read_via_stream(fd, offset)
+        let place = self.files.place(fd.rep());
+        let stream = self.wasi.read_via_stream(fd, offset)?;
+        let Some(place) = place else { return Ok(stream) };
+        let stream = self.wasi.table.delete(stream)?;
+        let held: DynInputStream = Box::new(HeldStream { stream, _place: place });
+        Ok(self.wasi.table.push(held)?)
     }
 
     fn write_via_stream(
@@ -407,15 +388,24 @@ impl HostDescriptor for GuardedFiles<'_> {
         fd: Resource<Descriptor>,
         offset: types::Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let quota = self.files.quota(fd.rep());
+        let file = fd.rep();
+        // The system answers this out of its memory.
+        let size = match self.wasi.table.get(&fd)? {
+            Descriptor::File(file) => file.file.metadata().map_or(0, |metadata| metadata.len()),
+            Descriptor::Dir(_) => 0,
+        };
         let stream = self.wasi.write_via_stream(fd, offset)?;
-        self.metered(stream, quota)
+        if let Err(refusal) = self.files.take(file, offset.saturating_sub(size)) {
+            drop(self.wasi.table.delete(stream)?);
+            return Err(refusal.into());
+        }
+        self.metered(stream, file)
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        let quota = self.files.quota(fd.rep());
+        let file = fd.rep();
         let stream = self.wasi.append_via_stream(fd)?;
-        self.metered(stream, quota)
+        self.metered(stream, file)
     }
 
     async fn is_same_object(
@@ -438,5 +428,28 @@ impl HostDescriptor for GuardedFiles<'_> {
     ) -> FsResult<types::MetadataHashValue> {
         self.files.check(fd.rep(), &path, last_link(path_flags), FileAccess::Read).await?;
         self.wasi.metadata_hash_at(fd, path_flags, path).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_opened_for_writing_is_opened_for_reading() {
+        use types::{DescriptorFlags as Flags, OpenFlags as Open};
+        for (open, flags, access) in [
+            (Open::empty(), Flags::empty(), FileAccess::Read),
+            (Open::empty(), Flags::READ, FileAccess::Read),
+            (Open::empty(), Flags::WRITE, FileAccess::Write),
+            (Open::CREATE, Flags::WRITE, FileAccess::Write),
+            (Open::CREATE, Flags::empty(), FileAccess::ReadWrite),
+            (Open::TRUNCATE, Flags::empty(), FileAccess::ReadWrite),
+            (Open::CREATE, Flags::READ, FileAccess::ReadWrite),
+            (Open::empty(), Flags::READ | Flags::WRITE, FileAccess::ReadWrite),
+            (Open::DIRECTORY, Flags::MUTATE_DIRECTORY, FileAccess::ReadWrite),
+        ] {
+            assert_eq!(wanted(open, flags), access, "{open:?} {flags:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::context::HostContext;
 use super::descriptors::Volume;
+use super::gate::Gate;
 use super::stdio::{LogStdio, OutputStdio};
 use super::volumes::Location;
 use crate::model::LogLevel;
@@ -57,9 +58,9 @@ pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder,
         wasi.env(name, value);
     }
     let mut volumes = Vec::new();
-    for (location, alike) in directories(context) {
+    for location in directories(context) {
         let guest = location.path();
-        match mount(&mut wasi, location, alike) {
+        match mount(&mut wasi, location, &context.gate) {
             Ok(volume) => volumes.push(volume),
             Err(error) => warn(context, &format!("the directory `{guest}` cannot be opened: {error:#}")),
         }
@@ -123,8 +124,8 @@ fn environment(context: &mut HostContext) -> BTreeMap<String, String> {
     variables
 }
 
-/// The directories that may be opened, and whether what lies in each is decided on as it is itself.
-fn directories(context: &mut HostContext) -> Vec<(Location, bool)> {
+/// The directories that may be opened.
+fn directories(context: &mut HostContext) -> Vec<Location> {
     let mut locations = Vec::new();
     for capability in context.gate.grant().preopens() {
         let permission = match context.gate.decide(&capability) {
@@ -134,7 +135,6 @@ fn directories(context: &mut HostContext) -> Vec<(Location, bool)> {
                 continue;
             }
         };
-        let alike = context.gate.grant().decides_alike_below(&capability);
         let grant = context.gate.grant();
         let (offers, tenant) = (grant.offers(), grant.tenant());
         let mut opened = context.volumes.open_below(&permission, offers, tenant);
@@ -144,7 +144,7 @@ fn directories(context: &mut HostContext) -> Vec<(Location, bool)> {
         }
         for location in opened {
             match location {
-                Ok(location) => locations.push((location, alike)),
+                Ok(location) => locations.push(location),
                 Err(error) => warn(context, &error.to_string()),
             }
         }
@@ -152,8 +152,8 @@ fn directories(context: &mut HostContext) -> Vec<(Location, bool)> {
     locations
 }
 
-fn mount(wasi: &mut WasiCtxBuilder, location: Location, alike: bool) -> wasmtime::Result<Volume> {
-    let volume = location.into_volume(alike)?;
+fn mount(wasi: &mut WasiCtxBuilder, location: Location, gate: &Gate) -> wasmtime::Result<Volume> {
+    let (name, volume) = location.into_volume(gate)?;
     let access = match volume.access {
         FileAccess::Read => FsPerms::ReadOnly,
         // That it may not be looked at is for the checks before Wasmtime's own.
@@ -161,7 +161,7 @@ fn mount(wasi: &mut WasiCtxBuilder, location: Location, alike: bool) -> wasmtime
     };
     // A path that leads to the open directory, whatever has become of its name.
     let path = format!("/proc/self/fd/{}", volume.root.as_raw_fd());
-    wasi.preopened_dir(path, &volume.guest, access)?;
+    wasi.preopened_dir(path, name, access)?;
     Ok(volume)
 }
 

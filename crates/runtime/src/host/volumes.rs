@@ -14,12 +14,13 @@ use mentat_manifest::{ByteCount, Capability, FileAccess, is_at_or_below};
 use tempfile::TempDir;
 
 use super::descriptors::Volume;
-use super::paths;
+use super::gate::Gate;
+use super::paths::{self, LastLink};
+use super::scratch;
+use crate::security::denial::Denial;
 use crate::security::offers::{Mount, Offers, SCRATCH};
 use crate::security::policy::{Permission, common_access};
 
-/// How the names of scratch directories begin.
-pub(crate) const SCRATCH_PREFIX: &str = "mentat-scratch-";
 /// Bytes that an entry of a directory counts for, whatever is in it: a block.
 pub(crate) const ENTRY_BYTES: u64 = 4096;
 
@@ -172,7 +173,7 @@ impl Volumes {
     fn scratch(&mut self) -> std::io::Result<Dir> {
         if self.scratch.is_none() {
             let mut builder = tempfile::Builder::new();
-            builder.prefix(SCRATCH_PREFIX);
+            builder.prefix(scratch::PREFIX);
             let made = match &self.scratch_in {
                 Some(place) => builder.tempdir_in(place)?,
                 None => builder.tempdir()?,
@@ -188,28 +189,44 @@ impl Drop for Volumes {
     fn drop(&mut self) {
         // Removing a full directory takes a while, which is nobody's to wait for.
         if let (Some(scratch), Ok(threads)) = (self.scratch.take(), tokio::runtime::Handle::try_current()) {
-            threads.spawn_blocking(move || drop(scratch));
+            threads.spawn_blocking(move || {
+                if let Err(error) = scratch::empty(scratch.path()) {
+                    tracing::warn!(%error, "a scratch directory cannot be emptied");
+                }
+            });
         }
     }
 }
 
 impl Location {
-    /// The directory that was asked for, to be given to a guest whole. Where a file was asked for, the directory it lies
-    /// in, in which each thing must then be decided on by itself.
+    /// The directory that was asked for, to be given to a guest whole, and the name that it is given by. Where a file was
+    /// asked for, the directory it lies in, in which each thing must then be decided on by itself.
+    ///
+    /// Links on the way are followed first: a guest that can put a link in the place of a directory must not be given
+    /// another directory under the name of the first. What counts is where it lies, and whether it may be opened there.
     ///
     /// # Errors
-    /// When it is not there.
-    pub(crate) fn into_volume(self, alike: bool) -> std::io::Result<Volume> {
-        let Self { guest, directory, access, mut below, quota } = self;
-        let is_file =
-            directory.metadata(if below.as_os_str().is_empty() { Path::new(".") } else { &below })?.is_file();
+    /// When it is not there, or may not be opened where it lies.
+    pub(crate) fn into_volume(self, gate: &Gate) -> std::io::Result<(String, Volume)> {
+        let Self { guest, directory, access, below: mut asked, quota } = self;
+        let mut direct = paths::resolve(&directory, &asked, LastLink::Follow)?;
+        let is_file = directory.metadata(name_of(&direct))?.is_file();
         if is_file {
-            below.pop();
+            asked.pop();
+            direct = paths::resolve(&directory, &asked, LastLink::Follow)?;
         }
-        let root = if below.as_os_str().is_empty() { directory } else { directory.open_dir(&below)? };
-        let alike = alike && !is_file;
-        let guest = paths::join_guest(&guest, &below);
-        Ok(Volume { guest, root: Arc::new(root), access, quota, alike })
+        let of = |path: String| Capability::Filesystem { access, path };
+        let place = of(paths::join_guest(&guest, &direct));
+        if !is_file && direct != asked {
+            let denied = |denial: Denial| std::io::Error::other(denial.to_string());
+            gate.decide(&place).map_err(denied)?;
+        }
+        let alike = !is_file && gate.grant().decides_alike_below(&place);
+        let links = !is_file && gate.grant().decides_alike_below(&of(guest.clone()));
+        let root = Arc::new(paths::open_direct(&directory, &direct)?);
+        let name = paths::join_guest(&guest, &asked);
+        let guest = paths::join_guest(&guest, &direct);
+        Ok((name, Volume { guest, root, access, quota, alike, links }))
     }
 
     /// The guest path that was asked for.
@@ -219,7 +236,7 @@ impl Location {
 
     /// What was asked for, as the directory knows it.
     pub(crate) fn name(&self) -> &Path {
-        if self.below.as_os_str().is_empty() { Path::new(".") } else { &self.below }
+        name_of(&self.below)
     }
 }
 
@@ -235,6 +252,11 @@ impl Quota {
     pub(crate) fn give_back(&self, bytes: u64) {
         self.left.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+/// A path below a directory, as the directory itself knows it.
+pub(crate) fn name_of(below: &Path) -> &Path {
+    if below.as_os_str().is_empty() { Path::new(".") } else { below }
 }
 
 fn relative(path: &str, top: &str) -> PathBuf {

@@ -19,6 +19,7 @@ use crate::error::{Error, TimeLimit};
 use crate::host::budget::{Budget, Sleep};
 use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::descriptors::Descriptors;
+use crate::host::preview0::Preview0;
 use crate::host::preview1::{FIRST_DIRECTORY, Preview1};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::host::sockets;
@@ -176,7 +177,8 @@ fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
 /// WASI's forerunner, with neither: what checks its files is written for its successor.
 fn preview0(context: &mut HostContext, stdio: Stdio) -> OpenLines {
     let (mut wasi, open_lines) = sandbox::streams(context, stdio);
-    context.preview0 = Some(wasi.build_p1());
+    let sleep = Sleep::new(context.limits.sleep);
+    context.preview0 = Some(Preview0 { wasi: wasi.build_p1(), sleep });
     open_lines
 }
 

@@ -34,7 +34,7 @@ use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
 use crate::host::network::Network;
 pub use crate::host::network::NetworkConfig;
-use crate::host::volumes::SCRATCH_PREFIX;
+use crate::host::scratch;
 use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
 
@@ -316,8 +316,9 @@ fn prepare_scratch(place: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(place)?;
     for entry in std::fs::read_dir(place)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
-            std::fs::remove_dir_all(entry.path())?;
+        if entry.file_name().to_string_lossy().starts_with(scratch::PREFIX) {
+            scratch::empty(&entry.path())?;
+            std::fs::remove_dir(entry.path())?;
         }
     }
     Ok(())

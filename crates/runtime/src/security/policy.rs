@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use mentat_manifest::{
     ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Manifest, Protocol,
+    is_at_or_below,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -207,14 +208,17 @@ impl Grant {
     }
 
     /// Whether everything below a directory is decided on as the directory itself is, so that what was permitted once need
-    /// not be asked for again. The manifest and what callers leave speak of whole directories; policies may speak of parts.
+    /// not be asked for again. The manifest and what callers leave speak of whole directories; policies may speak of parts,
+    /// and a part of what can only be written may be readable by a capability of its own.
     #[must_use]
     pub fn decides_alike_below(&self, directory: &Capability) -> bool {
-        match (&self.powers.judge, directory) {
-            (Judge::Policies { policies, .. }, Capability::Filesystem { path, .. }) => {
-                !policies.tells_apart_below(path)
-            }
-            _ => true,
+        let Capability::Filesystem { path, access } = directory else { return true };
+        if *access == FileAccess::Write && self.powers.reads_below(path) {
+            return false;
+        }
+        match &self.powers.judge {
+            Judge::Policies { policies, .. } => !policies.tells_apart_below(path),
+            Judge::User { .. } => true,
         }
     }
 
@@ -313,6 +317,18 @@ impl Powers {
         all.sort();
         all.dedup();
         all
+    }
+
+    /// Whether anything below a guest path can be read by a capability for it.
+    fn reads_below(&self, top: &str) -> bool {
+        let listed = self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        let reads = |capability: &&Capability| match capability {
+            Capability::Filesystem { access, path } => {
+                *access != FileAccess::Write && path != top && is_at_or_below(path, top)
+            }
+            _ => false,
+        };
+        !self.with_allowed(listed, reads).is_empty()
     }
 
     /// Counts a decision and records it.

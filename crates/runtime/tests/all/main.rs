@@ -18,6 +18,8 @@ mod compile;
 mod generated;
 mod guests;
 mod harness;
+mod headers;
+mod hostile;
 mod network;
 mod places;
 mod world;

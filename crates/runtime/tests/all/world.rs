@@ -1,18 +1,23 @@
-//! What an execution runs under: a manifest, policies and offers of its own; and the guest that asks for a capability and
-//! uses it.
+//! What an execution runs under: a manifest's capabilities, the operator's policies and offers, and directories that are
+//! mounted, with a file beside them that no guest may ever reach.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use mentat_manifest::{FileAccess, Manifest};
+use mentat_manifest::{ByteCount, FileAccess, Limits, LimitsRequest, Manifest, ModuleDigest};
 use mentat_runtime::model::{Caller, Invocation, Outcome};
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{Grant, OnViolation, Rules};
 use mentat_runtime::security::principal::Trust;
-use mentat_runtime::{NetworkConfig, Runtime};
+use mentat_runtime::{Loaded, Runtime};
 
-use crate::harness::{Test, runtime, runtime_with};
+/// A policy that permits everything.
+pub const EVERYTHING: &str = "@id(\"everything\") permit (principal, action, resource);";
+/// What stands in the file beside the mounts.
+pub const SECRET: &str = "this lies outside of every mount";
 
 /// What an execution runs under.
 pub struct World {
@@ -20,93 +25,102 @@ pub struct World {
     pub policies: String,
     pub offers: Offers,
     pub on_violation: OnViolation,
-    pub folder: tempfile::TempDir,
-    runtime: Arc<Runtime>,
+    pub rules: Rules,
+    /// The mounts lie in it, and `secret.txt`.
+    home: tempfile::TempDir,
+    secret_written: SystemTime,
 }
 
-pub const EVERYTHING: &str = "@id(\"everything\") permit (principal, action, resource);";
-
 impl World {
-    /// A folder mounted at `/data`, with a file, a folder and links in it; policies that permit everything.
+    /// Policies that permit everything, and nothing to be granted.
     pub fn new(capabilities: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("hello.txt"), "hello").unwrap();
-        std::fs::create_dir_all(at("private/deep")).unwrap();
-        std::fs::write(at("private/key.txt"), "secret").unwrap();
-        for (target, name) in [("private/key.txt", "into"), ("/etc/passwd", "absolute"), ("../..", "up")] {
-            std::os::unix::fs::symlink(target, at(name)).unwrap();
-        }
-        let mount = Mount::new(folder.path(), "/data", FileAccess::ReadWrite).unwrap();
-        let mut offers = Offers { mounts: vec![mount], ..Offers::default() };
-        offers.env.insert("KEY".into(), "value".into());
+        let home = tempfile::tempdir().unwrap();
+        let secret = home.path().join("secret.txt");
+        std::fs::write(&secret, SECRET).unwrap();
         Self {
-            capabilities: capabilities.iter().map(|text| (*text).to_owned()).collect(),
+            capabilities: capabilities.iter().map(|&capability| capability.to_owned()).collect(),
             policies: EVERYTHING.into(),
-            offers,
+            offers: Offers::default(),
             on_violation: OnViolation::Deny,
-            folder,
-            runtime: Arc::clone(runtime()),
+            rules: Rules::default(),
+            secret_written: std::fs::metadata(&secret).unwrap().modified().unwrap(),
+            home,
         }
     }
 
-    /// With a network of its own.
-    pub fn network(mut self, config: NetworkConfig) -> Self {
-        self.runtime = Arc::new(runtime_with(config));
-        self
+    /// Makes a directory and mounts it; `/data` lies in the directory `data` beside the secret.
+    pub fn mount(&mut self, guest: &str, access: FileAccess, quota: Option<ByteCount>) {
+        let host = self.home.path().join(guest.trim_matches('/').replace('/', "-"));
+        std::fs::create_dir(&host).unwrap();
+        self.offers.mounts.push(Mount { quota, ..Mount::new(host, guest, access).unwrap() });
     }
 
-    pub fn policies(mut self, policies: &str) -> Self {
-        self.policies = policies.into();
-        self
+    /// Where a guest path lies.
+    pub fn path(&self, guest: &str) -> PathBuf {
+        let mount = self.offers.mount_of(guest, "default").unwrap_or_else(|| panic!("nothing at {guest}"));
+        mount.host.join(guest[mount.guest.len()..].trim_start_matches('/'))
     }
 
-    pub fn path(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
+    /// What lies outside of every mount.
+    pub fn outside(&self) -> &Path {
+        self.home.path()
     }
 
-    pub fn grant(&self) -> Grant {
+    pub fn limits(&mut self, limits: &LimitsRequest) {
+        self.rules.defaults = Limits::resolve(&Limits::DEFAULT, limits, &Limits::CEILING).unwrap();
+    }
+
+    pub fn grant(&self, tenant: &str) -> Grant {
         let source = PolicySource { name: "test".into(), text: self.policies.clone() };
         let policies = Policies::parse(&[source]).unwrap_or_else(|error| panic!("{error}"));
         let authority =
-            Authority::new(Rules::default(), self.on_violation, self.offers.clone(), policies, None);
+            Authority::new(self.rules.clone(), self.on_violation, self.offers.clone(), policies, None);
         let list = serde_json::to_string(&self.capabilities).unwrap();
         let manifest = format!(
             "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: a.wasm\nwasm: {{ capabilities: {list} }}\n"
         );
-        let invocation = Invocation::new("");
+        let caller = Caller { tenant: tenant.into(), ..Caller::local() };
         authority
             .decide(&Applicant {
                 manifest: &Manifest::parse(&manifest).unwrap(),
-                module: &mentat_manifest::ModuleDigest::of(b""),
+                module: &ModuleDigest::of(b""),
                 trust: Trust::Untrusted,
                 signer: None,
-                caller: &Caller::local(),
-                execution: invocation.execution_id,
+                caller: &caller,
+                execution: Invocation::new("").execution_id,
                 narrowing: &[],
             })
             .unwrap()
     }
 
-    pub async fn run(&self, input: &str) -> Outcome {
-        self.run_guest(include_str!("ask.wat"), input).await
+    pub async fn run(
+        &self,
+        runtime: &Arc<Runtime>,
+        loaded: &Loaded,
+        input: impl Into<bytes::Bytes>,
+    ) -> Outcome {
+        runtime.execute(&loaded.module, &self.grant("default"), Invocation::new(input.into())).await
     }
 
-    pub async fn run_guest(&self, guest: &str, input: &str) -> Outcome {
-        let loaded = Test::wat(guest).load_in(&self.runtime).await.unwrap();
-        self.runtime.execute(&loaded.module, &self.grant(), Invocation::new(input.to_owned())).await
-    }
-
-    /// Exit status and output of a WASI command that does these things to files.
-    pub async fn files(&self, input: &str) -> (i32, String) {
-        let outcome = self.run_guest(include_str!("files.wat"), input).await;
-        let answer = outcome.result.unwrap_or_else(|error| panic!("{input}: {error}"));
-        (answer.exit_code, String::from_utf8(answer.output.to_vec()).unwrap())
-    }
-
-    /// Exit code and output of asking and using.
-    pub async fn ask(&self, input: &str) -> (i32, String) {
-        let answer = self.run(input).await.result.unwrap_or_else(|error| panic!("{input}: {error}"));
-        (answer.exit_code, String::from_utf8(answer.output.to_vec()).unwrap())
+    /// What has become of the outside, or has been told of it, that should not.
+    pub fn breach(&self, outcome: &Outcome) -> Option<String> {
+        let secret = self.home.path().join("secret.txt");
+        let names: Vec<_> = std::fs::read_dir(self.home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| *path != secret && self.offers.mounts.iter().all(|mount| mount.host != *path))
+            .collect();
+        if !names.is_empty() {
+            return Some(format!("outside of the mounts there is {names:?}"));
+        }
+        if std::fs::read_to_string(&secret).ok().as_deref() != Some(SECRET)
+            || std::fs::metadata(&secret).unwrap().modified().unwrap() != self.secret_written
+        {
+            return Some("the file outside was changed".into());
+        }
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(SECRET);
+        let output = outcome.result.as_ref().is_ok_and(|answer| told(&answer.output));
+        let logs = outcome.logs.iter().any(|line| told(line.message.as_bytes()));
+        (output || logs).then(|| "the file outside was read".into())
     }
 }

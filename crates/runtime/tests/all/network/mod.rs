@@ -1,5 +1,6 @@
 //! The network by a grant, against real servers on this machine: what is reached, what is not, and what a guest finds out.
 
+mod online;
 mod secrets;
 mod servers;
 
@@ -13,8 +14,8 @@ use mentat_runtime::error::Reason;
 use mentat_runtime::security::policy::OnViolation;
 use serde_json::{Value, json};
 
+use self::online::Online;
 use self::servers::{HttpServer, start_names};
-use crate::world::World;
 
 /// A network that a looked-up name may lead to.
 fn network(text: &str) -> Host {
@@ -29,7 +30,7 @@ fn hosts(names: &[&str]) -> BTreeMap<String, Vec<IpAddr>> {
 }
 
 /// What comes of one request under one capability.
-async fn request(world: &World, capability: &str, arguments: Value) -> (i32, String) {
+async fn request(world: &Online, capability: &str, arguments: Value) -> (i32, String) {
     world.ask(&format!("{capability}\n{arguments}")).await
 }
 
@@ -43,7 +44,7 @@ async fn a_request_carries_what_the_guest_gives_and_the_host_that_was_decided_on
     let server = HttpServer::start().await;
     let host = format!("127.0.0.1:{}", server.port);
     let capability = format!("network:http:{host}");
-    let world = World::new(&[&capability]);
+    let world = Online::new(&[&capability]);
     let asked = json!({
         "op": "request", "method": "POST", "url": format!("http://{host}/told?q=1#part"),
         "headers": [["x-one", "1"], ["x-one", "2"], ["host", host.as_str()]], "body": "hello",
@@ -67,7 +68,7 @@ async fn what_is_not_permitted_is_not_reached() {
     let port = server.port;
     let here = format!("127.0.0.1:{port}");
     let granted = format!("network:http:{here}");
-    let world = World::new(&[&granted]);
+    let world = Online::new(&[&granted]);
     for (url, code, says) in [
         (format!("http://127.0.0.2:{port}/told"), -2, "the grant is for"),
         (format!("https://{here}/told"), -2, "the grant is for"),
@@ -90,12 +91,12 @@ async fn what_is_not_permitted_is_not_reached() {
     assert_eq!(request(&world, &granted, mapped).await.0, 0);
     assert_eq!(server.count(), 1);
     // Anybody's `*` is not this machine, and a host that is permitted in general may be forbidden in particular.
-    let world = World::new(&["network:http:*:*"]);
+    let world = Online::new(&["network:http:*:*"]);
     let (code, text) = request(&world, &granted, json!({ "op": "request" })).await;
     assert!(code == -1 && text.contains("is not in the manifest"), "{text}");
     let forbid = "@id(\"a\") permit (principal, action, resource);\n@id(\"not here\") forbid (principal, action, resource) \
                   when { resource has address && resource.address.isLoopback() };";
-    let world = World::new(&[&granted]).policies(forbid);
+    let world = Online::new(&[&granted]).policies(forbid);
     let (code, text) = request(&world, &granted, json!({ "op": "request" })).await;
     assert!(code == -2 && text.contains("`not here`"), "{text}");
     assert_eq!(server.count(), 1);
@@ -103,12 +104,13 @@ async fn what_is_not_permitted_is_not_reached() {
 
 #[tokio::test]
 async fn a_request_without_leave_ends_the_execution_where_the_operator_wants_that() {
-    let mut world = World::new(&["network:https:*.example.com"]).policies(
+    let mut world = Online::new(&["network:https:*.example.com"]).policies(
         "permit (principal, action in Action::\"network\", resource == Endpoint::\"*.example.com:443\");",
     );
-    world.on_violation = OnViolation::Terminate;
+    world.world.on_violation = OnViolation::Terminate;
     let arguments = json!({ "op": "request", "url": "https://a.example.com/" });
-    let outcome = world.run(&format!("network:https:*.example.com\n{arguments}")).await;
+    let outcome =
+        world.run(include_str!("../ask.wat"), &format!("network:https:*.example.com\n{arguments}")).await;
     let error = outcome.result.unwrap_err();
     assert_eq!(error.reason(), Reason::SecurityViolation, "{error}");
     assert!(error.to_string().contains("`network:https:a.example.com`"), "{error}");
@@ -123,7 +125,7 @@ async fn a_policy_about_a_part_of_the_grant_is_asked_for_each_request() {
                   @id(\"not b\") forbid (principal, action, resource in Domain::\"b.test\");";
     let config = NetworkConfig { hosts: hosts(&["a.test", "b.test"]), ..NetworkConfig::default() };
     // The grant itself is for all of them, which the second policy does not speak of.
-    let world = World::new(&[&capability]).policies(policy).network(config);
+    let world = Online::new(&[&capability]).policies(policy).network(config);
     let url = |name: &str| json!({ "op": "request", "url": format!("http://{name}:{port}/told") });
     assert_eq!(request(&world, &capability, url("a.test")).await.0, 0);
     assert_eq!(request(&world, &capability, url("A.Test.")).await.0, 0);
@@ -155,7 +157,7 @@ async fn names_lead_where_they_may_however_often_they_change_their_mind() {
         ..NetworkConfig::default()
     };
     let capability = format!("network:http:*:{port}");
-    let world = World::new(&[&capability]).network(config);
+    let world = Online::new(&[&capability]).network(config);
     let get = async |name: &str| {
         let url = format!("http://{name}:{port}/local");
         request(&world, &capability, json!({ "op": "request", "url": url })).await
@@ -183,7 +185,7 @@ async fn names_lead_where_they_may_however_often_they_change_their_mind() {
 async fn a_redirect_is_an_answer_and_not_followed() {
     let server = HttpServer::start().await;
     let capability = format!("network:http:127.0.0.1:{}", server.port);
-    let world = World::new(&[&capability]);
+    let world = Online::new(&[&capability]);
     let url = format!("http://127.0.0.1:{}/redirect", server.port);
     let (code, answer) = request(&world, &capability, json!({ "op": "request", "url": url })).await;
     let answer: Value = serde_json::from_str(&answer).unwrap();
@@ -205,7 +207,7 @@ async fn certificates_are_for_the_name_that_was_asked_for() {
         roots,
         ..NetworkConfig::default()
     };
-    let world = World::new(&[&capability, &number, &other_number]).network(of(Some(roots)));
+    let world = Online::new(&[&capability, &number, &other_number]).network(of(Some(roots)));
     let url = |host: &str| json!({ "op": "request", "url": format!("https://{host}:{port}/told") });
     let (code, answer) = request(&world, &capability, url("good.test")).await;
     assert!(code == 0 && body(&answer).contains(&format!("host: good.test:{port}")), "{answer}");
@@ -214,7 +216,7 @@ async fn certificates_are_for_the_name_that_was_asked_for() {
         let (code, text) = request(&world, capability, url(host)).await;
         assert!(code == -8 && text.contains("not valid for name"), "{host}: {code} {text}");
     }
-    let stranger = World::new(&[&capability]).network(of(None));
+    let stranger = Online::new(&[&capability]).network(of(None));
     let (code, text) = request(&stranger, &capability, url("good.test")).await;
     assert!(code == -8 && text.contains("no encrypted connection"), "{code} {text}");
     assert_eq!(server.requests.lock().unwrap().len(), 2);
@@ -230,7 +232,7 @@ async fn responses_and_requests_are_bounded() {
         request_bytes: ByteCount(1_000),
         ..NetworkConfig::default()
     };
-    let world = World::new(&[&capability]).network(config);
+    let world = Online::new(&[&capability]).network(config);
     let get = |path: &str| json!({ "op": "request", "url": format!("http://127.0.0.1:{port}{path}") });
     assert_eq!(request(&world, &capability, get("/large?n=100000")).await.0, 0);
     let (code, text) = request(&world, &capability, get("/large?n=100001")).await;
@@ -266,7 +268,7 @@ async fn a_host_that_keeps_the_guest_waiting_is_given_up() {
     let port = server.port;
     let capability = format!("network:http:127.0.0.1:{port}");
     let quick = NetworkConfig { response_timeout: Duration::from_millis(300), ..NetworkConfig::default() };
-    let world = World::new(&[&capability]).network(quick);
+    let world = Online::new(&[&capability]).network(quick);
     let get = |path: &str| json!({ "op": "request", "url": format!("http://127.0.0.1:{port}{path}") });
     for path in ["/slow", "/stall"] {
         let started = Instant::now();
@@ -275,7 +277,7 @@ async fn a_host_that_keeps_the_guest_waiting_is_given_up() {
         assert!(started.elapsed() < Duration::from_secs(10), "{path}");
     }
     // A guest may be less patient than the operator, and not more.
-    let patient = World::new(&[&capability]);
+    let patient = Online::new(&[&capability]);
     let mut slow = get("/slow");
     slow["timeout_ms"] = 200.into();
     let started = Instant::now();
@@ -293,7 +295,7 @@ async fn an_exchange_goes_piece_by_piece() {
     let server = HttpServer::start().await;
     let port = server.port;
     let capability = format!("network:http:127.0.0.1:{port}");
-    let world = World::new(&[&capability]);
+    let world = Online::new(&[&capability]);
     let steps = async |steps: &[Value]| {
         let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
         world.ask(&format!("{capability}\n{}", steps.join("\n"))).await
@@ -347,7 +349,7 @@ async fn connections_are_counted() {
     let port = server.port;
     let capability = format!("network:http:127.0.0.1:{port}");
     let config = NetworkConfig { connections: 2, ..NetworkConfig::default() };
-    let world = World::new(&[&capability]).network(config);
+    let world = Online::new(&[&capability]).network(config);
     let open = json!({ "op": "open", "url": format!("http://127.0.0.1:{port}/stall") }).to_string();
     let response = |exchange: u32| json!({ "op": "response", "exchange": exchange }).to_string();
     let close = json!({ "op": "close", "exchange": 1 }).to_string();
@@ -369,9 +371,9 @@ async fn an_extension_is_the_operators_and_is_told_who_calls() {
         let url = format!("http://127.0.0.1:{}{path}", server.port);
         mentat_runtime::security::offers::Extension::new(&url).unwrap()
     };
-    let mut world = World::new(&["extension:geocode", "extension:broken", "extension:absent"]);
-    world.offers.extensions.insert("geocode".into(), at("/told"));
-    world.offers.extensions.insert("broken".into(), at("/nowhere"));
+    let mut world = Online::new(&["extension:geocode", "extension:broken", "extension:absent"]);
+    world.world.offers.extensions.insert("geocode".into(), at("/told"));
+    world.world.offers.extensions.insert("broken".into(), at("/nowhere"));
     let (code, told) = world.ask("extension:geocode\n{\"place\":\"Berlin\"}").await;
     assert_eq!(code, 0, "{told}");
     for part in

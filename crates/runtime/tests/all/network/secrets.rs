@@ -6,14 +6,14 @@ use mentat_runtime::security::secret::Secret;
 use serde_json::{Value, json};
 
 use super::hosts;
+use super::online::Online;
 use super::servers::HttpServer;
 use crate::harness::messages;
-use crate::world::World;
 
 const VALUE: &str = "sk-0123/456+789 \"x\"";
 
 struct Sealed {
-    world: World,
+    world: Online,
     server: HttpServer,
     network: String,
 }
@@ -24,10 +24,10 @@ impl Sealed {
         let server = HttpServer::start().await;
         let network = format!("network:http:*.test:{}", server.port);
         let config = NetworkConfig { hosts: hosts(&["api.test", "other.test"]), ..NetworkConfig::default() };
-        let mut world = World::new(&[&network, "secret:KEY", "env:TOKEN"]).network(config);
+        let mut world = Online::new(&[&network, "secret:KEY", "env:TOKEN"]).network(config);
         let bound = [format!("http:api.test:{}", server.port)];
-        world.offers.secrets.insert("KEY".into(), Secret::new(VALUE, &bound).unwrap());
-        world.offers.sealed.insert("TOKEN".into(), Secret::new("another secret", &bound).unwrap());
+        world.world.offers.secrets.insert("KEY".into(), Secret::new(VALUE, &bound).unwrap());
+        world.world.offers.sealed.insert("TOKEN".into(), Secret::new("another secret", &bound).unwrap());
         Self { world, server, network }
     }
 
@@ -37,7 +37,7 @@ impl Sealed {
 
     async fn run(&self, secret: &str, arguments: &Value) -> Outcome {
         let input = format!("{secret}\n{}\n{arguments}", self.network);
-        self.world.run_guest(include_str!("send.wat"), &input).await
+        self.world.run(include_str!("send.wat"), &input).await
     }
 
     /// The placeholder and the answer.
@@ -160,7 +160,7 @@ async fn placeholders_are_of_one_execution_and_a_secret_wants_leave() {
     let (code, text) = sealed.world.ask("secret:OTHER").await;
     assert!(code == -1 && text.contains("`secret:OTHER`"), "{text}");
     let mut sealed = sealed;
-    sealed.world.policies = "permit (principal, action in Action::\"network\", resource);".into();
+    sealed.world.world.policies = "permit (principal, action in Action::\"network\", resource);".into();
     let (code, text) = sealed.world.ask("secret:KEY").await;
     assert!(code == -2 && text.contains("resource == Secret::\"KEY\""), "{text}");
 }
@@ -179,7 +179,7 @@ async fn a_command_finds_placeholders_in_its_environment() {
         (i32.store (i32.const 16) (i32.const 4096))
         (i32.store (i32.const 20) (i32.load (i32.const 4)))
         (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24)))))"#;
-    let answer = sealed.world.run_guest(environment, "").await.result.unwrap();
+    let answer = sealed.world.run(environment, "").await.result.unwrap();
     let text = String::from_utf8(answer.output.to_vec()).unwrap();
     assert!(text.contains("KEY=mentat-secret-") && text.contains("TOKEN=mentat-secret-"), "{text:?}");
     assert!(!text.contains("sk-") && !text.contains("another"), "{text:?}");
