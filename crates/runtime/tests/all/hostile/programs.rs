@@ -9,20 +9,29 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// The module that a program compiles to.
+/// The module, for WASI 0.1, that a program compiles to.
 pub fn compiled(name: &str) -> Vec<u8> {
+    compiled_for("wasm32-wasip1", name)
+}
+
+/// The component, for WASI 0.2.
+pub fn component(name: &str) -> Vec<u8> {
+    compiled_for("wasm32-wasip2", name)
+}
+
+fn compiled_for(target: &str, name: &str) -> Vec<u8> {
     let source = workspace().join("tests/hostile/programs").join(name);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile");
     std::fs::create_dir_all(&folder).unwrap();
     // Tests are processes beside each other: one compiles, the others wait.
-    let lock = File::create(folder.join(format!("{name}.lock"))).unwrap();
+    let lock = File::create(folder.join(format!("{name}.{target}.lock"))).unwrap();
     lock.lock().unwrap();
-    let module = folder.join(format!("{name}.wasm"));
+    let module = folder.join(format!("{name}.{target}.wasm"));
     let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
     if changed(&module) < changed(&source) {
-        let made = folder.join(format!("{name}.new"));
+        let made = folder.join(format!("{name}.{target}.new"));
         match source.extension().and_then(|extension| extension.to_str()) {
-            Some("rs") => rust(&source, &made),
+            Some("rs") => rust(target, &source, &made),
             Some("c") => c(&source, &made),
             other => panic!("no compiler for {other:?}"),
         }
@@ -31,16 +40,15 @@ pub fn compiled(name: &str) -> Vec<u8> {
     std::fs::read(module).unwrap()
 }
 
-fn rust(source: &Path, module: &Path) {
-    const TARGET: &str = "wasm32-wasip1";
+fn rust(target: &str, source: &Path, module: &Path) {
     let mut libraries = Command::new("rustc");
-    libraries.args(["--print", "target-libdir", "--target", TARGET]);
+    libraries.args(["--print", "target-libdir", "--target", target]);
     let libraries = String::from_utf8(libraries.output().unwrap().stdout).unwrap();
     if !Path::new(libraries.trim()).exists() {
-        run(Command::new("rustup").args(["target", "add", TARGET]));
+        run(Command::new("rustup").args(["target", "add", target]));
     }
     let mut rustc = Command::new("rustc");
-    rustc.args(["--edition", "2024", "--target", TARGET, "-C", "opt-level=s", "-C", "strip=symbols"]);
+    rustc.args(["--edition", "2024", "--target", target, "-C", "opt-level=s", "-C", "strip=symbols"]);
     run(rustc.arg(source).arg("-o").arg(module));
 }
 

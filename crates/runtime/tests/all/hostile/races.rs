@@ -10,7 +10,7 @@ use mentat_runtime::Loaded;
 use mentat_runtime::model::Outcome;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::programs::compiled;
+use super::programs::{compiled, component};
 use crate::harness::runtime;
 use crate::world::{SECRET, World};
 
@@ -48,8 +48,8 @@ impl Drop for Swapping {
     }
 }
 
-async fn load(program: &str) -> Loaded {
-    runtime().load(compiled(program).into(), Metering::Epoch).await.unwrap()
+async fn load(program: Vec<u8>) -> Loaded {
+    runtime().load(program.into(), Metering::Epoch).await.unwrap()
 }
 
 /// A directory with a file of the name of the one outside, and a link that leads out.
@@ -77,20 +77,21 @@ async fn swapped(world: &World, loaded: &Loaded, input: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_swapped_in_by_the_host_leads_no_guest_out() {
-    let world = world();
-    let swap = load("swap.rs").await;
-    let read = swapped(&world, &swap, "read 4000 /data/door/secret.txt").await;
-    assert!(read.contains("inside"), "{read}");
-    let listed = swapped(&world, &swap, "list 2000 /data/door").await;
-    assert!(listed.contains("secret.txt") && !listed.contains("data,"), "{listed}");
-    swapped(&world, &swap, "write 2000 /data/door/secret.txt").await;
-    swapped(&world, &swap, "remove 2000 /data/door/secret.txt").await;
+    for program in [compiled("swap.rs"), component("swap.rs")] {
+        let (world, swap) = (world(), load(program).await);
+        let read = swapped(&world, &swap, "read 4000 /data/door/secret.txt").await;
+        assert!(read.contains("inside"), "{read}");
+        let listed = swapped(&world, &swap, "list 2000 /data/door").await;
+        assert!(listed.contains("secret.txt") && !listed.contains("data,"), "{listed}");
+        swapped(&world, &swap, "write 2000 /data/door/secret.txt").await;
+        swapped(&world, &swap, "remove 2000 /data/door/secret.txt").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_swapped_in_by_the_host_leads_no_grant_out() {
     let world = world();
-    let probe = load("probe.rs").await;
+    let probe = load(compiled("probe.rs")).await;
     for arguments in [
         r#"{"op":"read","path":"/data/door/secret.txt"}"#,
         r#"{"op":"append","path":"/data/door/secret.txt","data":"x"}"#,
@@ -109,7 +110,7 @@ async fn a_link_swapped_in_by_another_execution_leads_to_nothing_that_policy_for
     std::fs::create_dir(world.path("/data/private")).unwrap();
     std::fs::create_dir(world.path("/data/sub")).unwrap();
     std::fs::write(world.path("/data/private/key.txt"), "a key").unwrap();
-    let swap = load("swap.rs").await;
+    let swap = load(compiled("swap.rs")).await;
     for (name, target) in [("/data/x", "private/key.txt"), ("/data/sub/x", "../private/key.txt")] {
         let (attack, victim) = tokio::join!(
             world.run(runtime(), &swap, format!("swap 3000 {name} {target}")),
@@ -121,13 +122,27 @@ async fn a_link_swapped_in_by_another_execution_leads_to_nothing_that_policy_for
     }
 }
 
+#[tokio::test]
+async fn a_component_hoards_no_files_makes_none_of_holes_and_reads_nothing_blindly() {
+    let hoard = load(component("hoard.rs")).await;
+    let mut world = World::new(&["filesystem:readwrite:/data"]);
+    world.mount("/data", FileAccess::ReadWrite, None);
+    std::fs::write(world.path("/data/hello.txt"), "hello").unwrap();
+    let streams: u32 = told(world.run(runtime(), &hoard, "streams").await).trim().parse().unwrap();
+    assert!((100..=128).contains(&streams), "{streams} files were kept open");
+    // The errors are `insufficient-space` and `access`.
+    assert_eq!(told(world.run(runtime(), &hoard, "holes").await), "Err(23)\n");
+    world.capabilities = vec!["filesystem:write:/data".into()];
+    assert_eq!(told(world.run(runtime(), &hoard, "blind").await), "Err(0)\n");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_in_c_finds_no_way_out_by_its_library() {
     let world = world();
     std::fs::write(world.path("/data/hello.txt"), "hello").unwrap();
     std::os::unix::fs::symlink("../secret.txt", world.path("/data/door-out")).unwrap();
     std::os::unix::fs::symlink("..", world.path("/data/up")).unwrap();
-    let outcome = world.run(runtime(), &load("climb.c").await, "").await;
+    let outcome = world.run(runtime(), &load(compiled("climb.c")).await, "").await;
     assert_eq!(world.breach(&outcome), None);
     assert_eq!(told(outcome), "nothing\n");
     assert_eq!(std::fs::read_to_string(world.outside().join("secret.txt")).unwrap(), SECRET);

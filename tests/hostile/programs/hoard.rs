@@ -1,0 +1,77 @@
+//! A component that makes the calls of WASI 0.2 itself, as its input says, in the first directory that it has. Prints what
+//! came of it: a number, or that of an error.
+//!
+//! `streams` opens a file, keeps a stream of it and lets go of the file, until the host refuses: each stream keeps its file
+//! open. `holes` writes far behind the end of a new file. `blind` opens a file to create it, and neither to read nor to
+//! write it, and reads it.
+
+use std::io::Read;
+
+#[link(wasm_import_module = "wasi:filesystem/preopens@0.2.6")]
+unsafe extern "C" {
+    #[link_name = "get-directories"]
+    fn get_directories(result: *mut [usize; 2]);
+}
+
+#[link(wasm_import_module = "wasi:filesystem/types@0.2.6")]
+unsafe extern "C" {
+    #[link_name = "[method]descriptor.open-at"]
+    fn open_at(
+        fd: i32,
+        follow: i32,
+        path: *const u8,
+        length: usize,
+        open: i32,
+        flags: i32,
+        result: *mut [i32; 2],
+    );
+    #[link_name = "[method]descriptor.read-via-stream"]
+    fn read_via_stream(fd: i32, offset: i64, result: *mut [i32; 2]);
+    #[link_name = "[method]descriptor.write-via-stream"]
+    fn write_via_stream(fd: i32, offset: i64, result: *mut [i32; 2]);
+    #[link_name = "[resource-drop]descriptor"]
+    fn drop_descriptor(fd: i32);
+}
+
+const CREATE: i32 = 1;
+const READ: i32 = 1;
+const WRITE: i32 = 2;
+
+/// A resource, or an error.
+fn answer(call: impl FnOnce(*mut [i32; 2])) -> Result<i32, i32> {
+    let mut result = [0; 2];
+    call(&raw mut result);
+    if result[0] & 0xff == 0 { Ok(result[1]) } else { Err(result[1] & 0xff) }
+}
+
+fn open(directory: i32, name: &str, open: i32, flags: i32) -> Result<i32, i32> {
+    answer(|result| unsafe { open_at(directory, 1, name.as_ptr(), name.len(), open, flags, result) })
+}
+
+fn keep_stream(directory: i32) -> Result<(), i32> {
+    let file = open(directory, "hello.txt", 0, READ)?;
+    answer(|result| unsafe { read_via_stream(file, 0, result) })?;
+    unsafe { drop_descriptor(file) };
+    Ok(())
+}
+
+fn main() {
+    let mut input = String::new();
+    std::io::stdin().read_to_string(&mut input).unwrap();
+    let mut list = [0; 2];
+    unsafe { get_directories(&raw mut list) };
+    let directory = unsafe { *(list[0] as *const i32) };
+    match input.as_str() {
+        "streams" => println!("{}", (0..1000).take_while(|_| keep_stream(directory).is_ok()).count()),
+        "holes" => {
+            let file = open(directory, "new.txt", CREATE, WRITE).unwrap();
+            println!("{:?}", answer(|result| unsafe { write_via_stream(file, 1 << 40, result) }));
+        }
+        "blind" => {
+            let read = open(directory, "hello.txt", CREATE, 0)
+                .and_then(|file| answer(|result| unsafe { read_via_stream(file, 0, result) }));
+            println!("{read:?}");
+        }
+        other => panic!("there is no {other}"),
+    }
+}
