@@ -1,6 +1,7 @@
 //! The hostile suite: every file of `tests/hostile`, and the attacks that take more than one guest or more than a guest.
 //! `tests/hostile/README.md` tells the families and the format of the files.
 
+mod commands;
 mod leftovers;
 mod pointers;
 mod programs;
