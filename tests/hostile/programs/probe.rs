@@ -103,9 +103,9 @@ struct Found {
     number: Option<i32>,
 }
 
-#[derive(Default)]
 struct Probe {
     names: HashMap<String, i32>,
+    buffer: Vec<u8>,
     /// What the last operation read.
     last: String,
 }
@@ -113,7 +113,7 @@ struct Probe {
 fn main() {
     let mut script = String::new();
     std::io::stdin().read_to_string(&mut script).unwrap();
-    let mut probe = Probe::default();
+    let mut probe = Probe { names: HashMap::new(), buffer: vec![0; 1 << 20], last: String::new() };
     for (line, text) in script.lines().enumerate() {
         let text = text.trim();
         if text.is_empty() || text.starts_with('#') {
@@ -203,7 +203,9 @@ impl Probe {
             None => (line, None),
         };
         let (operation, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let found = self.operation(operation, rest);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let found = self.operation(operation, rest, &mut buffer);
+        self.buffer = buffer;
         if let (Some(name), Some(number)) = (name, found.number) {
             self.names.insert(name.to_owned(), number);
         }
@@ -217,7 +219,7 @@ impl Probe {
         })
     }
 
-    fn operation(&mut self, operation: &str, rest: &str) -> Found {
+    fn operation(&self, operation: &str, rest: &str, buffer: &mut [u8]) -> Found {
         let words: Vec<Vec<u8>> = rest.split_whitespace().map(expanded).collect();
         let plain: Vec<&str> = rest.split_whitespace().collect();
         let fd = || self.number(plain[0]) as u32;
@@ -225,7 +227,6 @@ impl Probe {
         let has = |flag: &str| plain.contains(&flag);
         let follow = u32::from(!has("keep"));
         let path = |place: usize| (words[place].as_ptr(), words[place].len());
-        let mut buffer = vec![0_u8; 1 << 20];
         let (start, size) = (buffer.as_mut_ptr(), buffer.len() as u32);
         let mut used = 0;
         let from = |text: &[u8]| Vector { start: text.as_ptr().cast_mut(), length: text.len() as u32 };
@@ -274,11 +275,11 @@ impl Probe {
                 "look" => {
                     let (path, length) = path(1);
                     let errno = path_filestat_get(fd(), follow, path, length, start);
-                    Found::read(errno, looks(&buffer).as_bytes())
+                    Found::read(errno, looks(buffer).as_bytes())
                 }
                 "flook" => {
                     let errno = fd_filestat_get(fd(), start);
-                    Found::read(errno, looks(&buffer).as_bytes())
+                    Found::read(errno, looks(buffer).as_bytes())
                 }
                 "times" => {
                     let (path, length) = path(1);

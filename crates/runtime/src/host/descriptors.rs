@@ -71,7 +71,13 @@ struct Open {
 /// file open.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    _held: Arc<Arc<()>>,
+    _held: Arc<Held>,
+}
+
+/// Counts as one among the places of an execution, as long as it lives.
+#[derive(Debug)]
+struct Held {
+    _of: Arc<()>,
 }
 
 /// What a write to a file takes of its quota.
@@ -328,7 +334,12 @@ impl Descriptors {
     }
 
     fn new_open(&self, volume: usize, below: PathBuf) -> Open {
-        Open { volume, below, end: None, place: Place { _held: Arc::new(Arc::clone(&self.places)) } }
+        Open {
+            volume,
+            below,
+            end: None,
+            place: Place { _held: Arc::new(Held { _of: Arc::clone(&self.places) }) },
+        }
     }
 
     /// Notes that a descriptor is gone.

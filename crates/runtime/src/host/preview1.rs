@@ -14,7 +14,7 @@ use super::volumes::ENTRY_BYTES;
 /// Buffers of one write to a file at most, as on Linux.
 const MAX_BUFFERS: u32 = 1024;
 /// Subscriptions of one poll at most; each is a timer or a waiter of the host's.
-pub(super) const MAX_SUBSCRIPTIONS: u32 = 4096;
+pub(crate) const MAX_SUBSCRIPTIONS: u32 = 4096;
 /// The descriptor of the first directory, after stdin, stdout and stderr.
 pub(crate) const FIRST_DIRECTORY: u32 = 3;
 

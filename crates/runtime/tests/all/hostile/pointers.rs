@@ -96,7 +96,7 @@ const OUTSIDE: &[(u32, u32)] = &[
     (u32::MAX, 1),
     (u32::MAX, u32::MAX),
     (u32::MAX - 3, 8),
-    (i32::MAX as u32, i32::MAX as u32),
+    (0x7fff_ffff, 0x7fff_ffff),
     (1 << 31, 1 << 31),
 ];
 
