@@ -295,8 +295,13 @@ fn media(rest: &str) -> Result<Capability, String> {
             );
         }
     };
-    if prefix.split('/').any(|part| part == "." || part == "..") {
+    // Stores take `/a`, `a//b` and `./a` for `a` and `a/b`; here no two spellings of an object are two objects.
+    let ends = prefix.strip_suffix('/').unwrap_or(prefix);
+    if ends.split('/').any(|part| part == "." || part == "..") {
         return Err("the prefix must not hold `.` or `..` as a component".into());
+    }
+    if !prefix.is_empty() && ends.split('/').any(str::is_empty) {
+        return Err("the prefix must not begin with `/` or hold `//`".into());
     }
     Ok(Capability::Media { access, prefix: prefix.to_owned() })
 }
@@ -451,6 +456,11 @@ mod tests {
             ("compute:speed=1", "`speed` is no budget"),
             ("compute:fuel=1,fuel=2", "twice"),
             ("media:look:x", "media:read:prefix"),
+            ("media:read:/a", "must not begin with `/`"),
+            ("media:read:a//b", "must not begin with `/` or hold `//`"),
+            ("media:read:a//", "must not begin with `/` or hold `//`"),
+            ("media:read:/", "must not begin with `/`"),
+            ("media:read:a/../b", "`..` as a component"),
             ("extension:a b", "must be letters"),
             ("env:A\u{1b}[31m", "control character"),
         ] {

@@ -57,7 +57,11 @@ fn split(target: &str) -> Result<(&str, Option<&str>), String> {
     let unclear = "an IPv6 host must stand in brackets, such as `[2001:db8::1]:443`";
     if let Some(rest) = target.strip_prefix('[') {
         let (address, after) = rest.split_once(']').ok_or(unclear)?;
-        // A network's prefix length stands behind the bracket or inside it.
+        // Nothing else stands in brackets: not a name, and not `*`, which would mean every host.
+        let (plain, _length) = address.split_once('/').unwrap_or((address, ""));
+        plain.parse::<Ipv6Addr>().map_err(|_| {
+            format!("host `[{}]` is no IPv6 address or network of them", escape_untrusted(address, 60))
+        })?;
         return match after.strip_prefix(':') {
             Some(port) => Ok((address, Some(port))),
             None if after.is_empty() => Ok((address, None)),
