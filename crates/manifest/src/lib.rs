@@ -26,8 +26,8 @@ pub use escape::escape_untrusted;
 pub use host::{Host, Port};
 pub use limits::{CeilingError, Limits, LimitsRequest, Metering};
 pub use manifest::{
-    Attestation, DeclaredCapabilities, Environment, Events, Init, Instances, Manifest, Preopen, Resources,
-    RuntimeKind, Signer, Wasi, WasiVersion, Wasm, WasmEngine, WasmMemory,
+    Attestation, DeclaredCapabilities, Environment, Events, Init, Instances, Listed, Manifest, Preopen,
+    Resources, RuntimeKind, Signer, Wasi, WasiVersion, Wasm, WasmEngine, WasmMemory,
 };
 pub use parse::{ManifestError, Problem};
 pub use pins::{Pin, PinType};

@@ -1,6 +1,7 @@
 //! The contract of an agent: the types of `manifest.yaml`. Reading and checking it is `parse`'s work.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -71,12 +72,23 @@ pub struct Manifest {
     /// Anything the author likes to note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, serde_json::Value>>,
-    /// `wasm.capabilities` and the preopened directories, parsed.
+    /// The powers that it asks for, parsed.
     #[serde(skip)]
-    pub(crate) requested: Vec<Capability>,
-    /// `wasm.wasi.preopens`, parsed.
-    #[serde(skip)]
-    pub(crate) opened: Vec<Capability>,
+    pub(crate) listed: Arc<Listed>,
+}
+
+/// The powers that a manifest asks for, worked out once when it is read and shared by all that ask about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The manifest's id.
+    pub agent: String,
+    /// What the agent may ask for: `wasm.capabilities`, and the directories of `wasm.wasi.preopens`.
+    pub capabilities: Vec<Capability>,
+    /// The directories that are opened for the agent before it starts: those of `wasm.wasi.preopens`, else every one that
+    /// it may ask for.
+    pub preopens: Vec<Capability>,
+    /// Variables whose values stand in the manifest, those of `wasm.wasi.env` last.
+    pub constants: Vec<(String, String)>,
 }
 
 /// What executes an agent.
@@ -325,21 +337,17 @@ impl Manifest {
     /// The powers that the agent may ask for: `wasm.capabilities`, and the directories of `wasm.wasi.preopens`.
     #[must_use]
     pub fn capabilities(&self) -> &[Capability] {
-        &self.requested
+        &self.listed.capabilities
     }
 
-    /// The directories that are opened for the agent before it starts: those of `wasm.wasi.preopens`, else every one that
-    /// it may ask for.
-    pub fn preopens(&self) -> impl Iterator<Item = &Capability> {
-        let named =
-            self.wasm.as_ref().and_then(|wasm| wasm.wasi.as_ref()).map_or(0, |wasi| wasi.preopens.len());
-        let all = if named == 0 { self.requested.as_slice() } else { self.opened.as_slice() };
-        all.iter().filter(|capability| matches!(capability, Capability::Filesystem { .. }))
+    /// The powers that the manifest asks for.
+    #[must_use]
+    pub fn listed(&self) -> &Arc<Listed> {
+        &self.listed
     }
 
     /// Variables whose values stand in the manifest, those of `wasm.wasi.env` last.
-    #[must_use]
-    pub fn constants(&self) -> Vec<(String, String)> {
+    pub(crate) fn constants(&self) -> Vec<(String, String)> {
         let entry =
             |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut constants: Vec<(String, String)> = match &self.env {
@@ -367,17 +375,20 @@ impl Manifest {
     /// The budget that the manifest asks for.
     #[must_use]
     pub fn limits_request(&self) -> LimitsRequest {
-        let wasm = self.wasm.clone().unwrap_or_default();
+        let wasm = self.wasm.as_ref();
         let megabytes = |count: u32| ByteCount(u64::from(count) * MEGABYTE);
         let seconds = self.resources.as_ref().and_then(|resources| resources.timeout_seconds);
         LimitsRequest {
-            memory_bytes: wasm.memory.and_then(|memory| memory.maximum).map(megabytes),
-            fuel: wasm.fuel,
-            timeout: wasm.timeout_ms.map(Duration::from_millis).or(seconds.map(Duration::from_secs)),
-            output_bytes: wasm.max_output,
+            memory_bytes: wasm.and_then(|wasm| wasm.memory?.maximum).map(megabytes),
+            fuel: wasm.and_then(|wasm| wasm.fuel),
+            timeout: wasm
+                .and_then(|wasm| wasm.timeout_ms)
+                .map(Duration::from_millis)
+                .or(seconds.map(Duration::from_secs)),
+            output_bytes: wasm.and_then(|wasm| wasm.max_output),
             log_bytes: None,
             log_lines: None,
-            metering: wasm.metering,
+            metering: wasm.and_then(|wasm| wasm.metering),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::capability::Capability;
 use crate::escape::escape_untrusted;
-use crate::manifest::{Environment, Manifest, RuntimeKind};
+use crate::manifest::{Environment, Listed, Manifest, RuntimeKind};
 use crate::pins::Pin;
 use crate::tree::{self, Extensions, Node, Place};
 
@@ -241,6 +242,7 @@ impl Check<'_> {
             }
             None => {}
         }
+        let (mut requested, mut opened) = (Vec::new(), Vec::new());
         if let Some(wasm) = &manifest.wasm {
             if let Some(memory) = wasm.memory {
                 if memory.maximum == Some(0) {
@@ -261,7 +263,6 @@ impl Check<'_> {
             if wasm.timeout_ms == Some(0) {
                 self.problem("wasm.timeout_ms", "must be at least 1");
             }
-            let mut opened = Vec::new();
             if let Some(wasi) = &wasm.wasi {
                 self.environment("wasm.wasi.env", &wasi.env);
                 for (path, mode) in &wasi.preopens {
@@ -271,7 +272,6 @@ impl Check<'_> {
                     }
                 }
             }
-            let mut requested = Vec::new();
             for (index, text) in wasm.capabilities.iter().enumerate() {
                 match text.parse::<Capability>() {
                     Ok(capability) => requested.push(capability),
@@ -283,9 +283,11 @@ impl Check<'_> {
                     requested.push(capability.clone());
                 }
             }
-            manifest.requested = requested;
-            manifest.opened = opened;
         }
+        let mut preopens = if opened.is_empty() { requested.clone() } else { opened };
+        preopens.retain(|capability| matches!(capability, Capability::Filesystem { .. }));
+        let (agent, constants) = (manifest.id.to_string(), manifest.constants());
+        manifest.listed = Arc::new(Listed { agent, capabilities: requested, preopens, constants });
     }
 
     fn module(&mut self, manifest: &Manifest) {

@@ -1,6 +1,6 @@
 //! The one authority of a service: its budgets, its offers and its policies. Every execution gets its [`Grant`] here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, ModuleDigest};
@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::audit::Recorder;
 use super::cedar::Policies;
 use super::offers::Offers;
-use super::policy::{Grant, Judge, Listed, OnViolation, Powers, Rules};
+use super::policy::{Grant, Judge, OnViolation, Powers, Rules};
 use super::principal::{Circumstances, Principal, Trust};
 use crate::error::Error;
 use crate::model::{Caller, ExecutionId};
@@ -130,8 +130,8 @@ impl Authority {
         };
         let policies = Arc::clone(&self.policies.read());
         let powers = Powers {
-            judge: Judge::Policies { policies, principal, circumstances },
-            manifest: Some(Listed::of(manifest)),
+            judge: Judge::Policies { policies, principal, circumstances, asker: OnceLock::new() },
+            manifest: Some(Arc::clone(manifest.listed())),
             narrowing: left,
             offers: Arc::clone(&self.offers),
             tenant: Arc::clone(&caller.tenant),

@@ -4,20 +4,24 @@
 //! Invariant: a policy that cannot be evaluated denies. Cedar itself leaves such a policy out, which for a `forbid`
 //! would be a permission.
 
+mod actions;
+mod names;
 mod paths;
+mod reading;
+mod suggestion;
 mod terms;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use cedar_policy::{
-    Authorizer, Context, Decision, Entities, PolicyId, PolicySet, Request, Schema, ValidationMode, Validator,
-};
+use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema};
 use mentat_manifest::{Capability, escape_untrusted};
-use miette::Diagnostic;
 
+use self::actions::{Action, Actions};
 use self::paths::Paths;
+use self::reading::Reader;
+pub(super) use self::suggestion::exception;
 use self::terms::Terms;
 use super::principal::{Circumstances, Principal};
 use crate::error::Error;
@@ -45,12 +49,19 @@ pub struct PolicySource {
 }
 
 /// Policies that are ready to be asked.
-#[derive(Debug)]
 pub struct Policies {
-    set: PolicySet,
+    count: usize,
     authorizer: Authorizer,
     terms: Terms,
+    actions: Actions,
     paths: Paths,
+}
+
+/// An agent in the words of policies, made once for all that it asks.
+#[derive(Debug)]
+pub struct Asker {
+    uid: EntityUid,
+    known: Result<Entities, String>,
 }
 
 /// Something wrong with a policy, and where.
@@ -92,35 +103,36 @@ impl Policies {
     pub fn parse(sources: &[PolicySource]) -> Result<Self, PolicyError> {
         let schema = Schema::from_str(SCHEMA).map_err(|error| inner("the schema", &error))?;
         let terms = Terms::new(&schema).map_err(|error| inner("the schema", &error))?;
-        let validator = Validator::new(schema);
+        let reader = Reader::new(schema);
         let mut problems = Vec::new();
         let mut set = PolicySet::new();
         let mut files: BTreeMap<String, &str> = BTreeMap::new();
         for source in sources {
-            match read(source, &validator) {
+            match reader.read(source) {
                 Err(found) => problems.extend(found),
                 Ok(policies) => {
                     for policy in policies {
                         let id = policy.id().to_string();
                         if let Some(other) = files.insert(id.clone(), &source.name) {
-                            problems.push(problem(
+                            problems.push(reading::problem(
                                 source,
                                 None,
                                 &format!("policy id `{id}` is used twice, in `{other}` as well"),
                             ));
                         } else if let Err(error) = set.add(policy) {
-                            problems.push(problem(source, None, &error.to_string()));
+                            problems.push(reading::problem(source, None, &error.to_string()));
                         }
                     }
                 }
             }
         }
-        if problems.is_empty() {
-            Ok(Self { paths: Paths::of(&set), set, authorizer: Authorizer::new(), terms })
-        } else {
+        if !problems.is_empty() {
             problems.truncate(MAX_PROBLEMS);
-            Err(PolicyError(problems))
+            return Err(PolicyError(problems));
         }
+        let actions = Actions::of(&set, terms.actions()).map_err(|error| inner("the policies", &error))?;
+        let (count, paths) = (set.num_of_policies(), Paths::of(&set));
+        Ok(Self { count, authorizer: Authorizer::new(), terms, actions, paths })
     }
 
     /// The policies where the operator has none.
@@ -135,13 +147,25 @@ impl Policies {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.set.num_of_policies()
+        self.count
     }
 
     /// Whether there are none, so that everything is denied.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty()
+        self.count == 0
+    }
+
+    /// An agent, ready to ask.
+    #[must_use]
+    pub fn asker(&self, principal: &Principal) -> Asker {
+        let known = with_stack(|| {
+            let agent = self.terms.agent(principal).map_err(|error| error.to_string())?;
+            let groups = if self.actions.name_groups() { self.terms.groups() } else { Vec::new() };
+            Entities::from_entities(groups.into_iter().chain([agent]), None)
+                .map_err(|error| error.to_string())
+        });
+        Asker { uid: self.terms.agent_uid(principal), known }
     }
 
     /// Asks whether `principal` may have `capability`. A capability of several modes, such as `readwrite`, must be
@@ -153,12 +177,16 @@ impl Policies {
         capability: &Capability,
         circumstances: &Circumstances,
     ) -> Verdict {
-        // A guest's host calls run on the stack of its fibre, which Cedar, measuring by the thread's own stack, takes for
-        // an exhausted one.
-        stacker::maybe_grow(MIN_STACK_BYTES, STACK_BYTES, || {
+        self.answer(&self.asker(principal), capability, circumstances)
+    }
+
+    /// The same for an agent that asks more than once. It must come of these very policies.
+    #[must_use]
+    pub fn answer(&self, asker: &Asker, capability: &Capability, circumstances: &Circumstances) -> Verdict {
+        with_stack(|| {
             let mut permitting = Vec::new();
             for action in terms::actions(capability) {
-                match self.ask_one(principal, action, capability, circumstances) {
+                match self.answer_one(asker, action, capability, circumstances) {
                     Verdict::Permitted(policies) => permitting.extend(policies),
                     other => return other,
                 }
@@ -177,37 +205,27 @@ impl Policies {
 
     /// The policy that would permit it, and no more than it.
     #[must_use]
-    pub fn suggestion(&self, principal: &Principal, capability: &Capability) -> String {
-        let quoted = |action: &&str| format!("Action::\"{action}\"");
-        let action = match terms::actions(capability) {
-            [action] => format!("action == {}", quoted(action)),
-            actions => format!("action in [{}]", actions.iter().map(quoted).collect::<Vec<_>>().join(", ")),
-        };
-        let relation = if matches!(capability, Capability::Filesystem { .. }) { "in" } else { "==" };
-        match (self.terms.agent(principal), self.terms.resource(capability)) {
-            (Ok(agent), Ok(resource)) => {
-                format!(
-                    "permit (principal == {}, {action}, resource {relation} {});",
-                    agent.uid(),
-                    resource.uid()
-                )
-            }
-            _ => String::new(),
-        }
+    pub fn suggestion(principal: &Principal, capability: &Capability) -> String {
+        suggestion::permission(principal.agent.as_str(), capability)
     }
 
-    fn ask_one(
+    fn answer_one(
         &self,
-        principal: &Principal,
+        asker: &Asker,
         action: &str,
         capability: &Capability,
         circumstances: &Circumstances,
     ) -> Verdict {
-        let (request, entities) = match self.question(principal, action, capability, circumstances) {
+        let asked = self.actions.get(action).ok_or_else(|| format!("the action `{action}` is unknown"));
+        let question = asked.and_then(|action| {
+            let (request, entities) = self.question(asker, action, capability, circumstances)?;
+            Ok((request, entities, &action.policies))
+        });
+        let (request, entities, policies) = match question {
             Ok(question) => question,
             Err(message) => return Verdict::Faulty("the question".into(), message),
         };
-        let response = self.authorizer.is_authorized(&request, &self.set, &entities);
+        let response = self.authorizer.is_authorized(&request, policies, &entities);
         let diagnostics = response.diagnostics();
         if let Some(error) = diagnostics.errors().next() {
             let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
@@ -224,93 +242,31 @@ impl Policies {
 
     fn question(
         &self,
-        principal: &Principal,
-        action: &str,
+        asker: &Asker,
+        action: &Action,
         capability: &Capability,
         circumstances: &Circumstances,
     ) -> Result<(Request, Entities), String> {
         let told = |error: &dyn fmt::Display| error.to_string();
-        let action = self.terms.action(action).ok_or("the action is unknown")?;
-        let agent = self.terms.agent(principal).map_err(|error| told(&error))?;
+        let known = asker.known.clone()?;
         let resource = self.terms.resource(capability).map_err(|error| told(&error))?;
-        let context = Context::from_pairs(self.terms.context(circumstances)).map_err(|error| told(&error))?;
-        let request =
-            Request::new(agent.uid(), action, resource.uid(), context, None).map_err(|error| told(&error))?;
-        let mut entities = self.terms.groups();
-        entities.extend([agent, resource]);
-        let entities = Entities::from_entities(entities, None).map_err(|error| told(&error))?;
+        let context = if action.reads_context {
+            Context::from_pairs(self.terms.context(circumstances)).map_err(|error| told(&error))?
+        } else {
+            Context::empty()
+        };
+        let request = Request::new(asker.uid.clone(), action.uid.clone(), resource.uid(), context, None)
+            .map_err(|error| told(&error))?;
+        let entities =
+            known.add_entities([action.entity.clone(), resource], None).map_err(|error| told(&error))?;
         Ok((request, entities))
     }
 }
 
-/// The policies of one file under ids of their own: `@id` where there is one, else the file's name and a number.
-fn read(
-    source: &PolicySource,
-    validator: &Validator,
-) -> Result<Vec<cedar_policy::Policy>, Vec<PolicyProblem>> {
-    let parsed = PolicySet::from_str(&source.text).map_err(|errors| {
-        errors
-            .iter()
-            .take(MAX_PROBLEMS)
-            .map(|error| problem(source, Some(error), &said(error)))
-            .collect::<Vec<_>>()
-    })?;
-    let mut problems = Vec::new();
-    if parsed.num_of_templates() > 0 {
-        let message = "templates (`?principal`, `?resource`) are linked by nobody here; write policies";
-        problems.push(problem(source, None, message));
-    }
-    let found = validator.validate(&parsed, ValidationMode::Strict);
-    for error in found.validation_errors().take(MAX_PROBLEMS) {
-        problems.push(problem(source, Some(error), &said(error)));
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let mut policies: Vec<_> = parsed.policies().cloned().collect();
-    // `policy0`, `policy1`, …: the order in the file.
-    policies.sort_by_key(|policy| ordinal(policy.id()));
-    let named = policies.into_iter().zip(1..).map(|(policy, number)| {
-        let id = match policy.annotation("id") {
-            Some(id) if !id.is_empty() => escape_untrusted(id, MAX_TEXT_CHARS),
-            _ => format!("{}#{number}", source.name.trim_end_matches(".cedar")),
-        };
-        policy.new_id(PolicyId::new(id))
-    });
-    Ok(named.collect())
-}
-
-fn ordinal(id: &PolicyId) -> usize {
-    id.to_string().trim_start_matches("policy").parse().unwrap_or(usize::MAX)
-}
-
-/// What is wrong, with Cedar's own advice.
-fn said(error: &dyn Diagnostic) -> String {
-    let mut message = error.to_string();
-    // A syntax error names the token it met, and what it wanted instead in its label.
-    if let Some(label) =
-        error.labels().and_then(|mut labels| labels.find_map(|label| Some(label.label()?.to_owned())))
-    {
-        message.push_str(&format!(" ({label})"));
-    }
-    if let Some(help) = error.help() {
-        message.push_str(&format!("; {help}"));
-    }
-    message
-}
-
-fn problem(source: &PolicySource, error: Option<&dyn Diagnostic>, message: &str) -> PolicyProblem {
-    let offset = error.and_then(|error| error.labels()?.next()).map(|label| label.offset());
-    let (line, column) = offset.map_or((0, 0), |offset| place(&source.text, offset));
-    let message = escape_untrusted(message, MAX_TEXT_CHARS);
-    PolicyProblem { file: source.name.clone(), line, column, message }
-}
-
-/// Line and column of a byte, from 1.
-fn place(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset.min(text.len())).unwrap_or(text);
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    (before.matches('\n').count() + 1, line.chars().count() + 1)
+/// Runs Cedar on a stack that it thinks is one: a guest's host calls run on the stack of its fibre, which Cedar, measuring
+/// by the thread's own, takes for an exhausted one.
+fn with_stack<T>(run: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(MIN_STACK_BYTES, STACK_BYTES, run)
 }
 
 fn inner(file: &str, error: &dyn fmt::Display) -> PolicyError {
@@ -330,9 +286,9 @@ impl fmt::Display for PolicyProblem {
     }
 }
 
-impl fmt::Debug for Terms {
+impl fmt::Debug for Policies {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Terms")
+        formatter.debug_struct("Policies").field("count", &self.count).finish_non_exhaustive()
     }
 }
 
@@ -449,46 +405,9 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_line_and_column() {
-        for (text, place, says) in [
-            ("\npermit (principal, action, resource)\n", (2, 37), "expected"),
-            ("// one\npermit (principal, action == Action::\"nothing\", resource);", (2, 30), "nothing"),
-            ("permit (principal, action, resource) when { resource.nmae == \"x\" };", (1, 45), "nmae"),
-            ("permit (principal == ?principal, action, resource);", (0, 0), "templates"),
-            (
-                "@id(\"a\") permit (principal, action, resource);\n@id(\"a\") permit (principal, action, resource);",
-                (0, 0),
-                "twice",
-            ),
-        ] {
-            let PolicyError(problems) = policies(text).unwrap_err();
-            let first = &problems[0];
-            assert_eq!((first.line, first.column), place, "{text}: {problems:?}");
-            assert!(first.message.contains(says), "{text}: {problems:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_denial_suggests_permits_it_and_no_more() {
-        let none = policies("").unwrap();
-        let all = [
-            "filesystem:read:/data/a \"b\"",
-            "filesystem:readwrite:/other",
-            "network:https:api.example.com",
-            "network:tcp:[2001:db8::1]:5432",
-            "network:*:*.example.com",
-            "env:KEY",
-            "secret:KEY",
-            "compute:memory=64MB",
-            "media:read:pictures/",
-            "extension:x",
-        ];
-        for capability in all {
-            let asked = capability.parse().unwrap();
-            let suggestion = none.suggestion(&principal(Trust::Untrusted), &asked);
-            for other in all {
-                assert_eq!(permits(&suggestion, other), other == capability, "{suggestion} for {other}");
-            }
-        }
+    fn an_id_that_is_used_twice_is_told() {
+        let twice = "@id(\"a\") permit (principal, action, resource);";
+        let error = policies(&format!("{twice}\n{twice}")).unwrap_err();
+        assert!(error.to_string().contains("twice"), "{error}");
     }
 }

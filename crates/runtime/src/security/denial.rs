@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use mentat_manifest::{Capability, CapabilityKind, escape_untrusted};
+use mentat_manifest::{Capability, FileAccess, escape_untrusted};
+
+use super::cedar::exception;
+use super::offers::SCRATCH;
 
 /// Characters of a capability in a message.
 const MAX_CAPABILITY_CHARS: usize = 300;
@@ -70,18 +73,25 @@ impl fmt::Display for Denial {
         let capability = escape_untrusted(&self.capability.to_string(), MAX_CAPABILITY_CHARS);
         write!(formatter, "capability `{capability}` ")?;
         match &self.reason {
-            DenialReason::NotInManifest(agent) => write!(
-                formatter,
-                "is not in the manifest of `{agent}`; add `- \"{capability}\"` under `wasm.capabilities`"
-            ),
+            DenialReason::NotInManifest(agent) => {
+                // As a quoted string of YAML has them.
+                let line = capability.replace('\\', "\\\\").replace('"', "\\\"");
+                write!(
+                    formatter,
+                    "is not in the manifest of `{agent}`; add `- \"{line}\"` under `wasm.capabilities`"
+                )
+            }
             DenialReason::Narrowed => write!(
                 formatter,
                 "was taken away by the caller of this execution; it is given by `{capability}` among the \
                  `capabilities` of its sandbox"
             ),
-            DenialReason::Forbidden(policies) => {
-                write!(formatter, "is forbidden by the policy {}", quoted(policies))
-            }
+            DenialReason::Forbidden(policies) => write!(
+                formatter,
+                "is forbidden by the policy {}; the operator excepts it there with `{}`",
+                quoted(policies),
+                exception(&self.capability)
+            ),
             DenialReason::NotPermitted(policy) => {
                 write!(formatter, "is permitted by no policy; this one would: {policy}")
             }
@@ -93,7 +103,7 @@ impl fmt::Display for Denial {
                 write!(formatter, "is one more than the {limit} different ones that an execution may ask for")
             }
             DenialReason::NotAllowed => {
-                write!(formatter, "is not allowed here; allow it with {}", self.flag(&capability))
+                write!(formatter, "is not allowed here; allow it with {}", self.option(&capability))
             }
         }
     }
@@ -101,19 +111,30 @@ impl fmt::Display for Denial {
 
 impl Denial {
     /// The option of `mentat run` that would give it.
-    fn flag(&self, capability: &str) -> String {
-        match (self.capability.kind(), &self.capability) {
-            (CapabilityKind::Filesystem, Capability::Filesystem { path, .. }) if path != "/tmp" => {
-                format!("`--mount HOST:{}` (`:rw` to write)", escape_untrusted(path, MAX_CAPABILITY_CHARS))
+    fn option(&self, capability: &str) -> String {
+        match &self.capability {
+            Capability::Filesystem { access, path } if path != SCRATCH => {
+                let mode = match access {
+                    FileAccess::Read => "",
+                    FileAccess::Write => ":wo",
+                    FileAccess::ReadWrite => ":rw",
+                };
+                let guest = escape_untrusted(path, MAX_CAPABILITY_CHARS);
+                format!("`--mount {}`", for_a_shell(&format!("HOST:{guest}{mode}")))
             }
-            (CapabilityKind::Env, Capability::Env(name)) => format!("`--env {name}=VALUE`"),
-            (CapabilityKind::Secret, Capability::Secret(name)) => {
-                format!("`--secret {name}=HOST`, the value in the environment variable `{name}`")
+            Capability::Env(name) => format!("`--env {name}=VALUE`"),
+            Capability::Secret(name) => {
+                format!("`--secret {name}=HOST`, its value in the environment variable `{name}`")
             }
-            (CapabilityKind::Extension, Capability::Extension(name)) => format!("`--extension {name}=URL`"),
-            _ => format!("`--allow '{capability}'`"),
+            Capability::Extension(name) => format!("`--extension {name}=URL`"),
+            _ => format!("`--allow {}`", for_a_shell(capability)),
         }
     }
+}
+
+/// One word of a shell's.
+fn for_a_shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn quoted(policies: &[String]) -> String {

@@ -5,18 +5,18 @@
 //! outside the sandbox is touched without the second.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use mentat_manifest::{
-    ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Manifest, Protocol,
-    is_at_or_below,
+    ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Listed, Manifest,
+    Protocol, is_at_or_below,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{Decisions, Ending, Record, Recorder};
-use super::cedar::{Policies, Verdict};
+use super::cedar::{Asker, Policies, Verdict};
 use super::denial::{Denial, DenialReason};
 use super::offers::{Extension, Mount, Offers};
 use super::principal::{Circumstances, Principal};
@@ -69,7 +69,7 @@ pub struct Grant {
 pub(super) struct Powers {
     pub(super) judge: Judge,
     /// What the manifest lists; `None` for a module without one.
-    pub(super) manifest: Option<Listed>,
+    pub(super) manifest: Option<Arc<Listed>>,
     /// What each that had a say left; all must cover what is asked for.
     pub(super) narrowing: Vec<Vec<Capability>>,
     pub(super) offers: Arc<Offers>,
@@ -99,22 +99,17 @@ pub enum OnViolation {
     Terminate,
 }
 
-/// What a manifest lists.
-#[derive(Debug)]
-pub(super) struct Listed {
-    pub(super) agent: String,
-    pub(super) capabilities: Vec<Capability>,
-    /// Directories that are opened before the guest starts.
-    pub(super) preopens: Vec<Capability>,
-    /// Variables with their values, which are the author's and need nobody's leave.
-    pub(super) env: Vec<(String, String)>,
-}
-
 /// Who answers.
 #[derive(Debug)]
 pub(super) enum Judge {
     /// The operator's policies.
-    Policies { policies: Arc<Policies>, principal: Principal, circumstances: Circumstances },
+    Policies {
+        policies: Arc<Policies>,
+        principal: Principal,
+        circumstances: Circumstances,
+        /// The principal in the words of policies, from the first question on.
+        asker: OnceLock<Asker>,
+    },
     /// The user of the command line, who has said it all.
     User { allowed: Vec<Capability> },
 }
@@ -271,10 +266,10 @@ impl Grant {
         }
     }
 
-    /// Variables whose values stand in the manifest.
+    /// Variables whose values stand in the manifest; they are the author's, and need nobody's leave.
     #[must_use]
     pub fn constants(&self) -> &[(String, String)] {
-        self.powers.manifest.as_ref().map_or(&[], |listed| &listed.env)
+        self.powers.manifest.as_ref().map_or(&[], |listed| &listed.constants)
     }
 
     /// How often powers were given and refused so far, by kind.
@@ -384,13 +379,14 @@ impl Powers {
         }
         match &self.judge {
             Judge::User { .. } => Err(DenialReason::NotAllowed),
-            Judge::Policies { policies, principal, circumstances } => {
+            Judge::Policies { policies, principal, circumstances, asker } => {
                 let circumstances = Circumstances { time, ..circumstances.clone() };
-                match policies.ask(principal, capability, &circumstances) {
+                let asker = asker.get_or_init(|| policies.asker(principal));
+                match policies.answer(asker, capability, &circumstances) {
                     Verdict::Permitted(policies) => Ok(permission(policies)),
                     Verdict::Forbidden(policies) => Err(DenialReason::Forbidden(policies)),
                     Verdict::Unmentioned => {
-                        Err(DenialReason::NotPermitted(policies.suggestion(principal, capability)))
+                        Err(DenialReason::NotPermitted(Policies::suggestion(principal, capability)))
                     }
                     Verdict::Faulty(policy, message) => Err(DenialReason::Faulty(policy, message)),
                 }
@@ -440,7 +436,7 @@ impl Rules {
         let offers = Offers { mounts, env, sealed: secrets.clone(), secrets, extensions };
         let powers = Powers {
             judge: Judge::User { allowed: allow },
-            manifest: manifest.map(Listed::of),
+            manifest: manifest.map(|manifest| Arc::clone(manifest.listed())),
             narrowing: Vec::new(),
             offers: Arc::new(offers),
             tenant: "default".into(),
@@ -449,17 +445,6 @@ impl Rules {
             ledger: Mutex::default(),
         };
         Ok(Grant { limits, ceiling: self.ceiling.clone(), args, powers: Arc::new(powers) })
-    }
-}
-
-impl Listed {
-    pub(super) fn of(manifest: &Manifest) -> Self {
-        Self {
-            agent: manifest.id.to_string(),
-            capabilities: manifest.capabilities().to_vec(),
-            preopens: manifest.preopens().cloned().collect(),
-            env: manifest.constants(),
-        }
     }
 }
 

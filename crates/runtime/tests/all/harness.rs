@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Metering};
+use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Manifest, Metering, ModuleDigest};
 use mentat_runtime::error::{Error, Reason};
-use mentat_runtime::model::{Answer, Invocation, LogLine, Outcome};
-use mentat_runtime::security::policy::{Rules, UserPowers};
+use mentat_runtime::model::{Answer, Caller, ExecutionId, Invocation, LogLine, Outcome};
+use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
+use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
+use mentat_runtime::security::principal::Trust;
 use mentat_runtime::{Compiler, EngineConfig, Loaded, NetworkConfig, Runtime, RuntimeConfig};
 
 /// One execution of one guest.
@@ -119,6 +121,25 @@ impl Test {
             Err(error) => error.reason(),
         }
     }
+}
+
+/// What an authority grants to an execution of an unsigned agent for a local caller.
+pub fn grant(
+    authority: &Authority,
+    manifest: &Manifest,
+    narrowing: &[Narrowing],
+    execution: ExecutionId,
+) -> Grant {
+    let applicant = Applicant {
+        manifest,
+        module: &ModuleDigest::of(b""),
+        trust: Trust::Untrusted,
+        signer: None,
+        caller: &Caller::local(),
+        execution,
+        narrowing,
+    };
+    authority.decide(&applicant).unwrap()
 }
 
 /// The messages of log lines.

@@ -15,11 +15,13 @@
 mod beside;
 mod capabilities;
 mod compile;
+mod denials;
 mod generated;
 mod guests;
 mod harness;
 mod headers;
 mod hostile;
+mod lessons;
 mod network;
 mod places;
 mod world;

@@ -1,11 +1,12 @@
 //! Capabilities and agents in the words of the schema: which actions a capability takes, and which entity it is about.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, RestrictedExpression, Schema};
+use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 use mentat_manifest::{Capability, FileAccess, Host, MediaAccess, Port, Protocol};
 
 use crate::security::principal::{Circumstances, Principal, Trust};
@@ -13,8 +14,8 @@ use crate::security::time::rfc3339_of;
 
 /// The names of the schema, looked up once.
 pub(super) struct Terms {
-    actions: HashMap<String, EntityUid>,
-    groups: Vec<Entity>,
+    /// The actions, each in the groups above it.
+    actions: Entities,
     trust: EntityTypeName,
     tenant: EntityTypeName,
     agent: EntityTypeName,
@@ -30,6 +31,22 @@ pub(super) struct Terms {
 
 type Attributes = HashMap<String, RestrictedExpression>;
 type EntityError = Box<cedar_policy::EntityAttrEvaluationError>;
+
+/// Every action that a capability can take; the schema has them all.
+const ACTIONS: [&str; 12] = [
+    "filesystem:read",
+    "filesystem:write",
+    "network:http",
+    "network:https",
+    "network:tcp",
+    "network:udp",
+    "env:read",
+    "secret:use",
+    "compute:raise",
+    "media:read",
+    "media:write",
+    "extension:call",
+];
 
 /// The actions that a capability takes, each to be permitted.
 pub(super) fn actions(capability: &Capability) -> &'static [&'static str] {
@@ -55,44 +72,70 @@ pub(super) fn actions(capability: &Capability) -> &'static [&'static str] {
     }
 }
 
+/// The type and the name of what a capability is about.
+pub(super) fn resource_name(capability: &Capability) -> (&'static str, Cow<'_, str>) {
+    match capability {
+        Capability::Filesystem { path, .. } => ("Path", path.into()),
+        Capability::Network { protocol, host, port } => {
+            let name = match port.number(*protocol) {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_string(),
+            };
+            ("Endpoint", name.into())
+        }
+        Capability::Env(name) => ("Variable", name.into()),
+        Capability::Secret(name) => ("Secret", name.into()),
+        Capability::Compute { .. } => ("Budget", "budget".into()),
+        Capability::Media { prefix, .. } => ("Object", prefix.into()),
+        Capability::Extension(name) => ("Extension", name.into()),
+    }
+}
+
 impl Terms {
     /// Looks up the names.
-    pub(super) fn new(schema: &Schema) -> Result<Self, Box<ParseErrors>> {
-        let actions = schema.actions().map(|action| (action.id().unescaped().to_owned(), action.clone()));
-        let trust = EntityTypeName::from_str("Trust")?;
-        // Actions and their groups, and each level of trust in those below it.
-        let mut groups: Vec<Entity> =
-            schema.action_entities().map(|entities| entities.iter().cloned().collect()).unwrap_or_default();
-        groups.extend(Trust::ALL.map(|level| {
-            let below = Trust::ALL.into_iter().filter(|other| *other < level);
-            let parents = below.map(|other| uid(&trust, other.as_str())).collect();
-            Entity::new_no_attrs(uid(&trust, level.as_str()), parents)
-        }));
+    ///
+    /// # Errors
+    /// When the schema is not ours.
+    pub(super) fn new(schema: &Schema) -> Result<Self, String> {
+        let named = |name| EntityTypeName::from_str(name).map_err(|error| error.to_string());
+        let actions = schema.action_entities().map_err(|error| error.to_string())?;
+        let is_there = |name: &str| actions.iter().any(|action| action.uid().id().unescaped() == name);
+        if let Some(missing) = ACTIONS.into_iter().find(|name| !is_there(name)) {
+            return Err(format!("it has no action `{missing}`"));
+        }
         Ok(Self {
-            actions: actions.collect(),
-            groups,
-            trust,
-            tenant: EntityTypeName::from_str("Tenant")?,
-            agent: EntityTypeName::from_str("Agent")?,
-            path: EntityTypeName::from_str("Path")?,
-            domain: EntityTypeName::from_str("Domain")?,
-            endpoint: EntityTypeName::from_str("Endpoint")?,
-            variable: EntityTypeName::from_str("Variable")?,
-            secret: EntityTypeName::from_str("Secret")?,
-            budget: EntityTypeName::from_str("Budget")?,
-            object: EntityTypeName::from_str("Object")?,
-            extension: EntityTypeName::from_str("Extension")?,
+            actions,
+            trust: named("Trust")?,
+            tenant: named("Tenant")?,
+            agent: named("Agent")?,
+            path: named("Path")?,
+            domain: named("Domain")?,
+            endpoint: named("Endpoint")?,
+            variable: named("Variable")?,
+            secret: named("Secret")?,
+            budget: named("Budget")?,
+            object: named("Object")?,
+            extension: named("Extension")?,
         })
     }
 
-    /// The action of that name.
-    pub(super) fn action(&self, name: &str) -> Option<EntityUid> {
-        self.actions.get(name).cloned()
+    /// The actions, each in the groups above it.
+    pub(super) fn actions(&self) -> &Entities {
+        &self.actions
     }
 
-    /// What is the same in every question: the actions and the levels of trust.
+    /// Everything that is there whoever asks for whatever: the actions, and each level of trust in those below it.
     pub(super) fn groups(&self) -> Vec<Entity> {
-        self.groups.clone()
+        let levels = Trust::ALL.map(|level| {
+            Entity::new_no_attrs(uid(&self.trust, level.as_str()), self.levels_to(level).skip(1).collect())
+        });
+        self.actions.iter().cloned().chain(levels).collect()
+    }
+
+    /// A level of trust and all below it, the highest first.
+    fn levels_to(&self, level: Trust) -> impl Iterator<Item = EntityUid> {
+        let levels = Trust::ALL.into_iter().rev().skip_while(move |other| *other > level);
+        levels.map(|level| uid(&self.trust, level.as_str()))
     }
 
     /// Who asks.
@@ -111,8 +154,8 @@ impl Terms {
         if let Some(signer) = &principal.signer {
             attributes.insert("signer".into(), text(signer));
         }
-        let parents =
-            HashSet::from([uid(&self.tenant, &principal.tenant), uid(&self.trust, principal.trust.as_str())]);
+        let mut parents: HashSet<EntityUid> = self.levels_to(principal.trust).collect();
+        parents.insert(uid(&self.tenant, &principal.tenant));
         Entity::new(self.agent_uid(principal), attributes, parents).map_err(Box::new)
     }
 
@@ -122,20 +165,17 @@ impl Terms {
     }
 
     /// The name of what is asked for.
-    pub(super) fn resource_uid(&self, capability: &Capability) -> EntityUid {
-        match capability {
-            Capability::Filesystem { path, .. } => uid(&self.path, path),
-            Capability::Network { protocol, host, port } => {
-                let port = port.number(*protocol);
-                let name = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-                uid(&self.endpoint, &name)
-            }
-            Capability::Env(name) => uid(&self.variable, name),
-            Capability::Secret(name) => uid(&self.secret, name),
-            Capability::Compute { .. } => uid(&self.budget, "budget"),
-            Capability::Media { prefix, .. } => uid(&self.object, prefix),
-            Capability::Extension(name) => uid(&self.extension, name),
-        }
+    fn resource_uid(&self, capability: &Capability) -> EntityUid {
+        let kind = match capability {
+            Capability::Filesystem { .. } => &self.path,
+            Capability::Network { .. } => &self.endpoint,
+            Capability::Env(_) => &self.variable,
+            Capability::Secret(_) => &self.secret,
+            Capability::Compute { .. } => &self.budget,
+            Capability::Media { .. } => &self.object,
+            Capability::Extension(_) => &self.extension,
+        };
+        uid(kind, &resource_name(capability).1)
     }
 
     /// What is asked for.
@@ -235,4 +275,41 @@ fn long(value: u64) -> RestrictedExpression {
 /// RFC 3339, in milliseconds and UTC, as Cedar reads it.
 fn datetime(time: SystemTime) -> RestrictedExpression {
     RestrictedExpression::new_datetime(rfc3339_of(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_that_lacks_an_action_is_not_taken() {
+        let schema = |text: &str| Schema::from_str(text).unwrap();
+        let error = |text: &str| Terms::new(&schema(text)).err();
+        assert_eq!(error("entity Agent;"), Some("it has no action `filesystem:read`".into()));
+        let without = super::super::SCHEMA.replace("action \"extension:call\"", "action \"extension:use\"");
+        assert_eq!(error(&without), Some("it has no action `extension:call`".into()));
+        assert_eq!(error(super::super::SCHEMA), None);
+    }
+
+    #[test]
+    fn every_capability_takes_actions_that_there_are() {
+        let capabilities = [
+            "filesystem:readwrite:/",
+            "network:*:*",
+            "network:http:a.com",
+            "network:https:a.com",
+            "network:tcp:a.com",
+            "network:udp:a.com",
+            "env:A",
+            "secret:A",
+            "compute:fuel=1",
+            "media:read:",
+            "media:write:",
+            "extension:a",
+        ];
+        for capability in capabilities {
+            let taken = actions(&capability.parse().unwrap());
+            assert!(!taken.is_empty() && taken.iter().all(|action| ACTIONS.contains(action)), "{capability}");
+        }
+    }
 }
