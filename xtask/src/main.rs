@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks to the terminal")]
 
 mod agents;
+mod bench;
 mod codegen;
 mod demo;
 mod documents;
@@ -30,6 +31,11 @@ enum Task {
     Agents {
         /// Names of folders in `agents/`; all of them when none is given
         names: Vec<String>,
+    },
+    /// Measure what things cost, beside a floor in the same run; fails where something costs more than it may
+    Bench {
+        /// Groups whose names hold this; all of them where left out
+        filter: Option<String>,
     },
     /// Generate the Rust of the wire contract in `proto/`
     Codegen {
@@ -63,6 +69,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Agents { names } => agents::build(&names).map(drop),
+        Task::Bench { filter } => bench::bench(filter.as_deref()),
         Task::Codegen { check: true } => codegen::codegen(codegen::Mode::Check),
         Task::Codegen { check: false } => codegen::codegen(codegen::Mode::Write),
         Task::Demo => demo::demo(),

@@ -280,3 +280,44 @@ impl HostContext {
         Self::new(Bytes::new(), &Grant::nothing(), &HostConfig::default(), None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::runtime::engine::{Engine, EngineConfig};
+
+    /// What is known of each function; the tests of the whole runtime walk through it.
+    const TABLE: &str = include_str!("../../tests/all/walk/functions.txt");
+
+    #[test]
+    fn what_the_linkers_offer_is_what_the_table_of_functions_says() {
+        let engine = Engine::new(EngineConfig::default()).unwrap();
+        let offered = &engine.metered(mentat_manifest::Metering::Fuel).unwrap().host.core_imports;
+        let offered: BTreeSet<String> = offered
+            .iter()
+            .map(|((module, name), signature)| format!("core {module} {name} {signature}"))
+            .collect();
+        let table: BTreeSet<String> = TABLE
+            .lines()
+            .filter(|line| line.starts_with("core "))
+            .filter_map(|line| Some(line.rsplit_once(": ")?.0.to_owned()))
+            .collect();
+        assert_eq!(table, offered, "a function that is not in `walk/functions.txt` needs a line there");
+        let interfaces: BTreeSet<&str> = TABLE
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("component ")?.split_once(' ')?.0))
+            .collect();
+        // These hold types alone.
+        let mut of_types = vec![
+            "mentat:agent/errors",
+            "wasi:cli/terminal-input",
+            "wasi:cli/terminal-output",
+            "wasi:sockets/network",
+        ];
+        of_types.extend(interfaces);
+        of_types.sort_unstable();
+        assert_eq!(of_types, component::INTERFACES);
+    }
+}

@@ -24,4 +24,5 @@ mod hostile;
 mod lessons;
 mod network;
 mod places;
+mod walk;
 mod world;
