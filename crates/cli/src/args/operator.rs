@@ -52,7 +52,8 @@ pub(crate) struct PolicyTestArguments {
 /// Decide recorded requests again, under other policies
 ///
 /// Every decision of an audit log that policies were asked for is made again from its record. Those that would have come
-/// out differently are printed, one a line.
+/// out differently are printed, one a line. Whatever comes out, the exit code is 0; it is 2 where the policies are not in
+/// order or the log cannot be read.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat policy replay --policy new-policies --audit /var/lib/mentat/audit")]

@@ -63,7 +63,13 @@ fn check(arguments: &PolicyCheckArguments) -> Result<ExitCode, Failure> {
         let problems = problems.into_iter().map(|problem| body(&arguments.path, problem)).collect();
         output::write_json(&CheckReply { valid, policies, problems })?;
     } else if valid {
-        let line = format!("{policies} policies in {} files are in order\n", sources.len());
+        let count = |number: usize, one: &str, many: &str| match number {
+            1 => format!("1 {one}"),
+            number => format!("{number} {many}"),
+        };
+        let (policies, files) =
+            (count(policies, "policy", "policies"), count(sources.len(), "file", "files"));
+        let line = format!("in order: {policies} in {files}\n");
         output::write_stdout(line.as_bytes())?;
     } else {
         for problem in problems {

@@ -152,3 +152,50 @@ async fn scratch_files_need_no_mount_and_what_a_kill_leaves_of_them_goes_with_th
     assert_eq!(left(), 0);
     run(&server).await;
 }
+
+#[tokio::test]
+async fn a_replay_counts_what_no_policy_was_asked_and_refuses_what_is_no_log() {
+    let world = World::new("// none\n", &["audit.checkpoint_ms=20"]);
+    world.load().await;
+    world.cat().await;
+    let capabilities = Some(CapabilityList { allow: Vec::new() });
+    let config = SandboxConfig { capabilities, ..SandboxConfig::default() };
+    let narrowed = ExecuteAgentRequest { sandbox_config: Some(config), ..execute("a.cat", "hello.txt") };
+    world.execute(narrowed).await.unwrap();
+    let audit = world.server.data().join("audit");
+    let replay = |policies: &std::path::Path, log: &std::path::Path, more: &[&str]| {
+        let paths = ["--policy", policies.to_str().unwrap(), "--audit", log.to_str().unwrap()];
+        crate::program::run(&[&["policy", "replay"], &paths[..], more].concat())
+    };
+    let new = world.folder.path().join("new.cedar");
+    std::fs::write(&new, PERMIT).unwrap();
+    eventually("both executions are recorded", async || {
+        let said = crate::program::text(&replay(&new, &audit, &[]).stdout);
+        said.ends_with(
+            "1 of 1 decisions would come out differently\n1 more were up to manifests or callers, and no policy was asked\n",
+        )
+    })
+    .await;
+    let output = replay(&new, &audit, &["--json"]);
+    assert!(output.status.success());
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["decisions"], &told["not_asked"]), (&1.into(), &1.into()), "{told}");
+    let change = &told["changes"][0];
+    let expected = ("a.cat", "filesystem:read:/data", "permitted by nothing", "permitted by data");
+    let said = |key: &str| change[key].as_str().unwrap().to_owned();
+    assert_eq!((&*said("agent"), &*said("capability"), &*said("was"), &*said("would_be")), expected);
+    let same = replay(&world.folder.path().join("policies"), &audit, &["--json"]);
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&same.stdout).unwrap()["changes"],
+        serde_json::json!([])
+    );
+    for (policies, log, says) in [
+        (new.as_path(), world.folder.path(), "no audit log"),
+        (audit.as_path(), audit.as_path(), "there is no `*.cedar` file"),
+    ] {
+        let output = replay(policies, log, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let said = crate::program::text(&output.stderr);
+        assert!(said.contains(says), "{said}");
+    }
+}

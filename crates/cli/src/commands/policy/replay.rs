@@ -17,7 +17,10 @@ const MAX_POLICY_CHARS: usize = 200;
 
 #[derive(Serialize)]
 struct Reply {
+    /// Made again.
     decisions: usize,
+    /// Not made again, since manifests or callers decided and policies were not asked.
+    not_asked: usize,
     changes: Vec<Change>,
 }
 
@@ -37,15 +40,20 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
         Failure::invalid(format!("the policies are not in order: {}", lines.join("; ")))
     })?;
     check_folder(&arguments.audit)?;
-    let (mut decisions, mut changes) = (0, Vec::new());
+    let (mut decisions, mut not_asked, mut changes) = (0, 0, Vec::new());
     for record in audit::read(&arguments.audit).map_err(failed)? {
         let record = record.map_err(failed)?;
-        let Some(change) = again(&policies, &record) else { continue };
-        decisions += 1;
-        changes.extend(change);
+        match (again(&policies, &record), &record.security.decision) {
+            (Some(change), _) => {
+                decisions += 1;
+                changes.extend(change);
+            }
+            (None, Some(_)) => not_asked += 1,
+            (None, None) => {}
+        }
     }
     if arguments.json.json {
-        output::write_json(&Reply { decisions, changes })?;
+        output::write_json(&Reply { decisions, not_asked, changes })?;
     } else {
         let mut text = String::new();
         for Change { sequence, agent, capability, was, would_be } in &changes {
@@ -54,6 +62,11 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
             ));
         }
         text.push_str(&format!("{} of {decisions} decisions would come out differently\n", changes.len()));
+        if not_asked > 0 {
+            text.push_str(&format!(
+                "{not_asked} more were up to manifests or callers, and no policy was asked\n"
+            ));
+        }
         output::write_stdout(text.as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
