@@ -184,6 +184,7 @@ const ROOMS: &[Room] = &[
         sees: &["crate::model", "crate::error", "crate::security", "mentat_manifest"],
         crates: Some(&[
             "std",
+            "base64",
             "cedar_policy",
             "chrono",
             "miette",
@@ -196,6 +197,8 @@ const ROOMS: &[Room] = &[
             "tempfile",
             "thiserror",
             "tlog_tiles",
+            // A receipt waits for the log, and an execution for its receipt.
+            "tokio",
             "tracing",
         ]),
         reason: "who decides on powers sees neither the engine nor what uses them",

@@ -4,6 +4,7 @@
 //! Invariant: what a record holds is enough to make its decision again. No record holds a secret.
 
 mod log;
+mod proof;
 mod tree;
 mod verify;
 mod writer;
@@ -20,6 +21,8 @@ use super::principal::{Circumstances, Principal, Trust};
 use super::time::{parse_rfc3339, rfc3339_of};
 
 pub use log::AuditError;
+pub use proof::ProofError;
+pub(crate) use proof::Proven;
 pub use verify::{Fault, Report, check, read, read_from};
 pub use writer::{AuditConfig, Recorder, SyncMode};
 
@@ -105,6 +108,50 @@ pub struct ExecutionPart {
     /// The agent's own verdict, where it ran to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What else its receipt says, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<ReceiptPart>,
+}
+
+/// What a receipt says of an execution beyond the rest of its record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptPart {
+    /// `sha256:` and the digest of the manifest's text.
+    pub manifest: String,
+    /// What the agent read.
+    pub input: ContentPart,
+    /// What it wrote, where it ran to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<ContentPart>,
+    /// When it began to wait for a place: RFC 3339, UTC.
+    pub started: String,
+    /// When it ended.
+    pub finished: String,
+    /// The powers that it was given, in order.
+    pub grants: Vec<GrantPart>,
+    /// Further ones, for which there was no room here; each has a record of its own.
+    #[serde(default)]
+    pub grants_left_out: u64,
+}
+
+/// Bytes, as a record knows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentPart {
+    /// `sha256:` and their digest.
+    pub digest: String,
+    /// How many they are.
+    pub bytes: u64,
+}
+
+/// A power that an execution was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantPart {
+    /// What was asked for.
+    pub capability: String,
+    /// The policies that gave it.
+    pub policies: Vec<String>,
+    /// How often it was given.
+    pub count: u64,
 }
 
 /// What was decided.
@@ -169,6 +216,8 @@ pub struct Ending {
     pub violation: bool,
     /// Decisions that were given and refused.
     pub decisions: Decisions,
+    /// What its receipt says, where one was asked for.
+    pub receipt: Option<ReceiptPart>,
 }
 
 /// How often powers were given and refused.
@@ -237,6 +286,7 @@ impl Record {
             fuel: ending.fuel,
             result: Some(ending.result.clone()),
             exit_code: ending.exit_code,
+            receipt: ending.receipt.clone(),
         };
         Self::new(EventType::Execution, principal, circumstances, execution, security)
     }

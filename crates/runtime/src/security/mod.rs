@@ -7,5 +7,6 @@ pub mod denial;
 pub mod offers;
 pub mod policy;
 pub mod principal;
+pub mod receipt;
 pub mod secret;
 mod time;

@@ -86,6 +86,8 @@ pub(super) struct Ledger {
     by_kind: BTreeMap<CapabilityKind, Decisions>,
     /// What was recorded, and whether it was given: the same once more is counted and not recorded again.
     recorded: HashMap<Capability, bool>,
+    /// How often each capability was given, by which policies; kept where a receipt is to say so.
+    pub(super) given: Option<BTreeMap<(Capability, Vec<String>), u64>>,
 }
 
 /// What becomes of an execution that is denied a power it asked for.
@@ -280,11 +282,8 @@ impl Grant {
 
     /// Records the end of the execution.
     pub fn record_end(&self, ending: &Ending) {
-        if let (Some(audit), Judge::Policies { principal, circumstances, .. }) =
-            (&self.powers.audit, &self.powers.judge)
-        {
-            let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
-            audit.record(Record::of_execution(principal, circumstances, listed, ending));
+        if let (Some(audit), Some(record)) = (&self.powers.audit, self.powers.record_of_end(ending)) {
+            audit.record(record);
         }
     }
 
@@ -326,6 +325,13 @@ impl Powers {
         !self.with_allowed(listed, reads).is_empty()
     }
 
+    /// The record of the execution's end. `None` for a user's own.
+    pub(super) fn record_of_end(&self, ending: &Ending) -> Option<Record> {
+        let Judge::Policies { principal, circumstances, .. } = &self.judge else { return None };
+        let listed = self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        Some(Record::of_execution(principal, circumstances, listed, ending))
+    }
+
     /// Counts a decision and records it.
     ///
     /// # Errors
@@ -347,6 +353,7 @@ impl Powers {
             return Ok(());
         };
         if ledger.recorded.get(capability) == Some(&decided.is_ok()) {
+            ledger.keep(decided);
             return Ok(());
         }
         if ledger.recorded.len() >= MAX_RECORDED {
@@ -356,6 +363,7 @@ impl Powers {
             });
         }
         ledger.recorded.insert(capability.clone(), decided.is_ok());
+        ledger.keep(decided);
         let circumstances = Circumstances { time, ..circumstances.clone() };
         audit.record(Record::of_decision(principal, &circumstances, capability, decided.as_ref()));
         Ok(())
@@ -391,6 +399,17 @@ impl Powers {
                     Verdict::Faulty(policy, message) => Err(DenialReason::Faulty(policy, message)),
                 }
             }
+        }
+    }
+}
+
+impl Ledger {
+    /// Keeps what was given for a receipt. Whoever asks for too many different things is refused before.
+    fn keep(&mut self, decided: &Result<Permission, DenialReason>) {
+        if let (Some(given), Ok(permission)) = (&mut self.given, decided) {
+            let Permission { capability, policies } = permission.clone();
+            let count = given.entry((capability, policies)).or_default();
+            *count = count.saturating_add(1);
         }
     }
 }

@@ -120,6 +120,11 @@ impl Log {
         self.edge.size() + self.waiting.len() as u64
     }
 
+    /// The key that signs checkpoints.
+    pub(super) fn signer(&self) -> &StandardSigner {
+        &self.signer
+    }
+
     /// Whether there are records that the tree has not.
     pub(super) fn has_pending(&self) -> bool {
         !self.waiting.is_empty()

@@ -1,6 +1,7 @@
 //! The one writer: a thread that takes records as they come, writes them in groups, and moves them into the tree from time
 //! to time. Whoever records does not wait for the disk; when the disk refuses, new executions are refused, and the
-//! writer tries again with what it holds.
+//! writer tries again with what it holds. Whoever wants a proof of a record waits for the next checkpoint, which is then
+//! signed sooner.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,15 +10,23 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use signed_note::StandardSigner;
+use tokio::sync::oneshot;
+
 use super::log::{AuditError, Log, MAX_RECORD_BYTES};
+use super::proof::{self, Answer, ProofError, Proven, Wanted};
 use super::{DecisionPart, Record};
 
 /// Records that are written at once at most.
 const MAX_GROUP: usize = 1024;
 /// Records that wait for the disk, above which no new execution is let in.
 const MAX_QUEUED: usize = 100_000;
+/// Records that wait for their proofs, above which no further one is promised.
+const MAX_PROVING: usize = 1000;
 /// How long a writer whose disk refuses waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The least time between two checkpoints that are signed because somebody waits for a proof.
+const PROVE_EVERY: Duration = Duration::from_millis(50);
 
 /// How the log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,18 +62,25 @@ pub struct Recorder(Arc<Handle>);
 struct Handle {
     queue: mpsc::Sender<Message>,
     state: Arc<State>,
+    signer: Signer,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// The log's key, which says nothing of itself.
+struct Signer(StandardSigner);
 
 /// What the writer tells.
 #[derive(Debug, Default)]
 struct State {
     queued: AtomicUsize,
+    proving: AtomicUsize,
     failing: AtomicBool,
 }
 
 enum Message {
     Record(Box<Record>),
+    /// A record whose proof somebody waits for.
+    Prove(Box<Record>, Answer),
     End,
 }
 
@@ -75,20 +91,23 @@ impl Recorder {
     /// When the log cannot be used.
     pub fn open(config: &AuditConfig) -> Result<Self, AuditError> {
         let log = Log::open(&config.folder, &config.origin)?;
+        let signer = Signer(log.signer().clone());
         let (queue, records) = mpsc::channel();
         let state = Arc::new(State::default());
         let writer = Writer {
             log,
+            folder: config.folder.clone(),
             sync: config.sync,
             checkpoint_every: config.checkpoint_every,
             state: Arc::clone(&state),
             unwritten: Vec::new(),
+            wanted: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("mentat-audit".into())
             .spawn(move || writer.run(&records))
             .map_err(|source| AuditError::File { path: config.folder.clone(), source })?;
-        Ok(Self(Arc::new(Handle { queue, state, thread: Mutex::new(Some(thread)) })))
+        Ok(Self(Arc::new(Handle { queue, state, signer, thread: Mutex::new(Some(thread)) })))
     }
 
     /// Hands a record in. It is numbered when it is written.
@@ -96,6 +115,26 @@ impl Recorder {
         self.0.state.queued.fetch_add(1, Ordering::Relaxed);
         // The writer ends after everybody who could record.
         let _ = self.0.queue.send(Message::Record(Box::new(record)));
+    }
+
+    /// Hands a record in, and answers its proof when it is in the tree. The answer does not come where the writer ends
+    /// before.
+    pub(crate) fn prove(&self, record: Record) -> oneshot::Receiver<Result<Proven, ProofError>> {
+        let (answer, proof) = oneshot::channel();
+        self.0.state.queued.fetch_add(1, Ordering::Relaxed);
+        self.0.state.proving.fetch_add(1, Ordering::Relaxed);
+        let _ = self.0.queue.send(Message::Prove(Box::new(record), answer));
+        proof
+    }
+
+    /// Whether a proof can be promised: the log is written, and not too many wait for theirs.
+    pub(crate) fn proves(&self) -> bool {
+        self.accepts() && self.0.state.proving.load(Ordering::Relaxed) < MAX_PROVING
+    }
+
+    /// The key that signs checkpoints.
+    pub(crate) fn signer(&self) -> &StandardSigner {
+        &self.0.signer.0
     }
 
     /// Whether what is recorded now will be written: the disk takes records, and does so fast enough.
@@ -116,21 +155,33 @@ impl Recorder {
     }
 }
 
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Signer")
+    }
+}
+
 struct Writer {
     log: Log,
+    folder: PathBuf,
     sync: SyncMode,
     checkpoint_every: Duration,
     state: Arc<State>,
     /// Records that the disk has refused so far.
     unwritten: Vec<Vec<u8>>,
+    /// Records whose proofs are waited for.
+    wanted: Vec<Wanted>,
 }
 
 impl Writer {
     fn run(mut self, records: &mpsc::Receiver<Message>) {
         let mut due = Instant::now() + self.checkpoint_every;
+        // Of checkpoints that are waited for, the first may come at once.
+        let mut prove_from = Instant::now();
         loop {
+            let next = if self.wanted.is_empty() { due } else { due.min(prove_from) };
             let wait = if self.unwritten.is_empty() {
-                due.saturating_duration_since(Instant::now())
+                next.saturating_duration_since(Instant::now())
             } else {
                 RETRY_AFTER
             };
@@ -141,13 +192,16 @@ impl Writer {
             for message in group {
                 match message {
                     Message::Record(record) => self.number(*record),
+                    Message::Prove(record, answer) => self.number_wanted(*record, answer),
                     Message::End => is_last = true,
                 }
             }
             self.write();
-            if is_last || Instant::now() >= due {
+            let is_wanted = !self.wanted.is_empty() && Instant::now() >= prove_from;
+            if is_last || is_wanted || Instant::now() >= due {
                 self.integrate();
                 due = Instant::now() + self.checkpoint_every;
+                prove_from = Instant::now() + PROVE_EVERY;
             }
             if is_last {
                 return;
@@ -164,6 +218,13 @@ impl Writer {
             bytes = serde_json::to_vec(&record).unwrap_or_default();
         }
         self.unwritten.push(bytes);
+    }
+
+    fn number_wanted(&mut self, record: Record, answer: Answer) {
+        let index = self.log.next() + self.unwritten.len() as u64;
+        self.number(record);
+        let leaf = self.unwritten.last().cloned().unwrap_or_default();
+        self.wanted.push(Wanted { index, leaf, answer });
     }
 
     fn write(&mut self) {
@@ -188,11 +249,30 @@ impl Writer {
         };
         let done = done.and_then(|()| self.log.integrate());
         self.settle("signing a checkpoint", done.map(|()| 0));
+        self.prove();
+    }
+
+    /// Answers who waits for a proof; all that are wanted are in the tree.
+    fn prove(&mut self) {
+        let wanted = std::mem::take(&mut self.wanted);
+        self.state.proving.fetch_sub(wanted.len(), Ordering::Relaxed);
+        proof::answer(&self.folder, wanted);
+    }
+
+    /// Tells who waits for a proof that there is none for now: the disk may be full for hours.
+    fn disappoint(&mut self) {
+        self.state.proving.fetch_sub(self.wanted.len(), Ordering::Relaxed);
+        for wanted in self.wanted.drain(..) {
+            let _ = wanted.answer.send(Err(ProofError::Unwritten));
+        }
     }
 
     /// Says once that the disk refuses, and once that it no longer does.
     fn settle(&mut self, what: &str, done: Result<usize, AuditError>) {
         let was_failing = self.state.failing.swap(done.is_err(), Ordering::Relaxed);
+        if done.is_err() {
+            self.disappoint();
+        }
         match done {
             Ok(count) => {
                 if count > 0 {
