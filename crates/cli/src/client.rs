@@ -13,8 +13,8 @@ use mentat_proto::v1::load_agent_stream_request::Part;
 use mentat_proto::v1::wasm_runtime_client::WasmRuntimeClient;
 use mentat_proto::v1::{
     ActivateVersionRequest, Agent, CapabilityList, CodeOrigin, ExecuteAgentRequest, ExecuteAgentResponse,
-    ListAgentsRequest, LoadAgentHeader, LoadAgentRequest, LoadAgentResponse, LoadAgentStreamRequest,
-    LogLevel, LogLine, SandboxConfig, UnloadAgentRequest,
+    GetExecutionRequest, ListAgentsRequest, LoadAgentHeader, LoadAgentRequest, LoadAgentResponse,
+    LoadAgentStreamRequest, LogLevel, LogLine, SandboxConfig, UnloadAgentRequest,
 };
 use mentat_runtime::error::Reason;
 use mentat_runtime::model::ExecutionId;
@@ -81,6 +81,17 @@ pub(crate) struct ExecutedReport {
     pub(crate) version: String,
     pub(crate) usage: UsageReport,
     pub(crate) logs_dropped: u64,
+    /// The receipt, where one was asked for; or why there is none.
+    pub(crate) receipt: Result<Bytes, String>,
+}
+
+/// What is asked of an execution besides its input.
+#[derive(Debug)]
+pub(crate) struct ExecutionWish {
+    pub(crate) execution_id: ExecutionId,
+    pub(crate) narrowing: Narrowing,
+    /// Whether a receipt is made.
+    pub(crate) receipt: bool,
 }
 
 impl Client {
@@ -129,17 +140,17 @@ impl Client {
     pub(crate) async fn execute(
         &mut self,
         agent: &AgentReference,
-        execution_id: ExecutionId,
         input: Bytes,
-        narrowing: &Narrowing,
+        wish: &ExecutionWish,
         mut on_log: impl FnMut(LogReport),
     ) -> Result<ExecutedReport, Failure> {
         let request = ExecuteAgentRequest {
             agent_id: agent.id.to_string(),
             version: version_or_empty(agent.version.as_ref()),
             input,
-            sandbox_config: Some(sandbox(narrowing)),
-            execution_id: execution_id.to_string(),
+            sandbox_config: Some(sandbox(&wish.narrowing)),
+            execution_id: wish.execution_id.to_string(),
+            receipt: wish.receipt,
             ..ExecuteAgentRequest::default()
         };
         let answer = self.calls.execute_agent_stream(request).await;
@@ -156,6 +167,17 @@ impl Client {
         response.map(Into::into).ok_or_else(|| {
             Failure::unavailable(format!("the server at `{}` ended the call without an answer", self.address))
         })
+    }
+
+    /// The receipt of an execution that has ended, where the server has kept one.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(crate) async fn receipt(&mut self, execution_id: ExecutionId) -> Result<Option<Bytes>, Failure> {
+        let request = GetExecutionRequest { execution_id: execution_id.to_string() };
+        let answer = self.calls.get_execution(request).await;
+        let receipt = answer.map_err(|status| self.failure(&status))?.into_inner().receipt;
+        Ok(Some(receipt).filter(|receipt| !receipt.is_empty()))
     }
 
     /// All agents of the caller, all versions.
@@ -350,6 +372,11 @@ impl From<ExecuteAgentResponse> for ExecutedReport {
                 compile_us: None,
             },
             logs_dropped: response.logs_dropped,
+            receipt: match (response.receipt, response.receipt_problem) {
+                (receipt, _) if !receipt.is_empty() => Ok(receipt),
+                (_, problem) if !problem.is_empty() => Err(problem),
+                _ => Err("the server made none; it is an older one".into()),
+            },
         }
     }
 }

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Unload(arguments) => commands::unload::run(&arguments),
         Verb::Audit(verb) => commands::audit::run(&verb),
         Verb::Policy(verb) => commands::policy::run(&verb),
+        Verb::VerifyReceipt(arguments) => commands::verify_receipt::run(&arguments),
         Verb::Rollback(arguments) => commands::rollback::run(&arguments),
     };
     result.unwrap_or_else(|failure| {

@@ -17,6 +17,7 @@ use mentat_runtime::security::audit::{Decisions, Ending, Recorder};
 pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::principal::Trust;
+use mentat_runtime::security::receipt::{Contents, PendingReceipt, ReceiptRequest};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,8 @@ pub struct ExecuteRequest {
     pub manifest: Option<String>,
     /// What the caller takes away.
     pub narrowing: Narrowing,
+    /// Whether a receipt is made.
+    pub receipt: bool,
     /// Where live events go.
     pub events: Option<mpsc::Sender<Event>>,
 }
@@ -106,6 +109,8 @@ pub struct Executed {
     pub version: Option<AgentVersion>,
     /// The answer or the error, and what it cost.
     pub outcome: Outcome,
+    /// The receipt, or why there is none; `None` where none was asked for, or nothing was executed.
+    pub receipt: Option<Result<Bytes, String>>,
 }
 
 impl Dispatcher {
@@ -158,30 +163,51 @@ impl Dispatcher {
         let execution_id = request.execution_id.unwrap_or_default();
         let agent = match self.registry.get(caller, &request.agent_id, request.version.as_ref()).await {
             Ok(agent) => agent,
-            Err(error) => return Executed { execution_id, version: None, outcome: Outcome::failed(error) },
+            Err(error) => return Executed::refused(execution_id, None, error),
         };
         let version = Some(agent.stored.version.clone());
         let running = match self.begin(caller, execution_id, &agent.stored) {
             Ok(running) => running,
-            Err(error) => return Executed { execution_id, version, outcome: Outcome::failed(error) },
+            Err(error) => return Executed::refused(execution_id, version, error),
         };
         let cancel = running.token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         let (this, caller) = (Arc::clone(self), caller.clone());
         let execution = async move {
-            let outcome = this.run(caller, &agent, execution_id, request, cancel).await;
+            let ended = this.run(caller, &agent, execution_id, request, cancel).await;
+            let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
             running.end(&outcome);
             this.metrics.executed(&agent.stored.id, &outcome);
             if let Err(error @ Error::Internal { .. }) = &outcome.result {
                 let cause = std::error::Error::source(error).map(ToString::to_string);
                 tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
             }
-            outcome
+            // Its place is free already: the receipt waits for the audit log alone.
+            let receipt = match receipt {
+                Some(pending) => Some(this.receive(execution_id, pending).await),
+                None => None,
+            };
+            (outcome, receipt)
         };
-        let outcome = self.guests.tasks.spawn_on(execution, &self.guests.handle).await;
-        let outcome =
-            outcome.unwrap_or_else(|error| Outcome::failed(Error::internal("executing the agent", error)));
-        Executed { execution_id, version, outcome }
+        let ended = self.guests.tasks.spawn_on(execution, &self.guests.handle).await;
+        let (outcome, receipt) = ended
+            .unwrap_or_else(|error| (Outcome::failed(Error::internal("executing the agent", error)), None));
+        Executed { execution_id, version, outcome, receipt }
+    }
+
+    /// Waits for a receipt, and keeps it for those who ask for it later.
+    async fn receive(&self, execution_id: ExecutionId, pending: PendingReceipt) -> Result<Bytes, String> {
+        match pending.ready().await {
+            Ok(receipt) => {
+                let receipt = Bytes::from(receipt);
+                self.executions.keep_receipt(execution_id, receipt.clone());
+                Ok(receipt)
+            }
+            Err(error) => {
+                tracing::warn!(%execution_id, %error, "no receipt could be made");
+                Err(error.to_string())
+            }
+        }
     }
 
     /// Whether the agent, or the version of it, can be executed.
@@ -296,9 +322,14 @@ impl Dispatcher {
             caller: caller.clone(),
             started: SystemTime::now(),
             status: ExecutionStatus::Running,
+            receipt: None,
         })
     }
 
+    /// What came of an execution, and its receipt to be, where one was asked for.
+    ///
+    /// # Errors
+    /// What kept it from being executed.
     async fn run(
         &self,
         caller: Caller,
@@ -306,17 +337,14 @@ impl Dispatcher {
         execution_id: ExecutionId,
         request: ExecuteRequest,
         cancel: CancellationToken,
-    ) -> Outcome {
+    ) -> Result<(Outcome, Option<PendingReceipt>), Error> {
         let limit = self.authority.rules().max_input;
         if request.input.len() as u64 > limit.0 {
-            return Outcome::failed(Error::InvalidRequest {
+            return Err(Error::InvalidRequest {
                 message: format!("the input has {} bytes, the limit is {limit}", request.input.len()),
             });
         }
-        let narrowing = match narrowing(agent, request.manifest.as_deref(), request.narrowing) {
-            Ok(narrowing) => narrowing,
-            Err(error) => return Outcome::failed(error),
-        };
+        let narrowing = narrowing(agent, request.manifest.as_deref(), request.narrowing)?;
         let applicant = Applicant {
             manifest: &agent.manifest,
             module: agent.module.digest(),
@@ -327,38 +355,69 @@ impl Dispatcher {
             execution: execution_id,
             narrowing: &narrowing,
         };
-        let grant = match self.authority.decide(&applicant) {
-            Ok(grant) => grant,
-            Err(error) => return Outcome::failed(error),
-        };
+        let grant = self.authority.decide(&applicant)?;
         let _place = match &agent.places {
-            Some(places) => {
-                let admitted = tokio::select! {
-                    admitted = places.admit(1) => admitted,
-                    () = cancel.cancelled() => Err(Error::Cancelled),
-                };
-                match admitted {
-                    Ok(place) => Some(place),
-                    Err(error) => return Outcome::failed(error),
-                }
-            }
+            Some(places) => Some(tokio::select! {
+                admitted = places.admit(1) => admitted?,
+                () = cancel.cancelled() => return Err(Error::Cancelled),
+            }),
             None => None,
         };
         if self.audit.as_ref().is_some_and(|audit| !audit.accepts()) {
-            return Outcome::failed(Error::Overloaded {
+            return Err(Error::Overloaded {
                 message: "the audit log cannot be written, and nothing is executed unaudited; the server's log says why"
                     .into(),
                 retry_after: AUDIT_RETRY,
             });
         }
         let ExecuteRequest { input, events, .. } = request;
+        let wanted = if request.receipt {
+            Some((grant.ask_for_receipt()?, input.clone(), SystemTime::now()))
+        } else {
+            None
+        };
         let invocation = Invocation { execution_id, input, caller, events, cancel };
         let outcome = self.runtime.execute(&agent.module, &grant, invocation).await;
         let decisions = grant.decisions();
         self.metrics.decided(&decisions);
-        grant.record_end(&ending(&outcome, &decisions));
-        outcome
+        let ending = ending(&outcome, &decisions);
+        let Some((request, input, started)) = wanted else {
+            grant.record_end(&ending);
+            return Ok((outcome, None));
+        };
+        let output = outcome.result.as_ref().ok().map(|answer| answer.output.clone());
+        let manifest = agent.stored.manifest.clone();
+        let receipt = record_for_receipt(request, ending.clone(), manifest, input, output, started).await;
+        if receipt.is_none() {
+            grant.record_end(&ending);
+        }
+        Ok((outcome, receipt))
     }
+}
+
+impl Executed {
+    /// An execution that never began.
+    fn refused(execution_id: ExecutionId, version: Option<AgentVersion>, error: Error) -> Self {
+        Self { execution_id, version, outcome: Outcome::failed(error), receipt: None }
+    }
+}
+
+/// Records the end of an execution with all that its receipt says. Inputs and outputs are hashed where nobody's turn is
+/// taken by it: they can have hundreds of megabytes. `None` where the service ends meanwhile.
+async fn record_for_receipt(
+    request: ReceiptRequest,
+    ending: Ending,
+    manifest: String,
+    input: Bytes,
+    output: Option<Bytes>,
+    started: SystemTime,
+) -> Option<PendingReceipt> {
+    let finished = SystemTime::now();
+    let record = move || {
+        let (manifest, input, output) = (manifest.as_str(), &*input, output.as_deref());
+        request.record_end(ending, &Contents { manifest, input, output, started, finished })
+    };
+    tokio::task::spawn_blocking(record).await.ok()
 }
 
 /// How an execution ended, for the audit log.
@@ -380,6 +439,7 @@ fn ending(outcome: &Outcome, decisions: &BTreeMap<CapabilityKind, Decisions>) ->
             granted: sum(|decisions| decisions.granted),
             denied: sum(|decisions| decisions.denied),
         },
+        receipt: None,
     }
 }
 

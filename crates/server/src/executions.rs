@@ -5,11 +5,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::{Caller, ExecutionId, Outcome, Usage};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+
+/// Bytes of the receipts that are kept, over all tenants; the oldest go first.
+const MAX_RECEIPTS_BYTES: usize = 64 << 20;
 
 /// Running and lately finished executions.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub struct ExecutionRecord {
     pub started: SystemTime,
     /// Where it stands.
     pub status: ExecutionStatus,
+    /// Its receipt, where one was made and is still kept.
+    pub receipt: Option<Bytes>,
 }
 
 /// Where an execution stands.
@@ -66,6 +72,9 @@ pub enum ExecutionStatus {
 struct Table {
     records: HashMap<ExecutionId, Entry>,
     finished: VecDeque<ExecutionId>,
+    /// Whose receipts are kept, the oldest first, and how many bytes they have.
+    receipts: VecDeque<(ExecutionId, usize)>,
+    receipts_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -137,6 +146,24 @@ impl Executions {
         Ok(record)
     }
 
+    /// Keeps the receipt of an execution that has ended, for as long as there is room and its record is kept.
+    pub fn keep_receipt(&self, execution_id: ExecutionId, receipt: Bytes) {
+        let mut table = self.table.lock();
+        let Some(entry) = table.records.get_mut(&execution_id) else { return };
+        let bytes = receipt.len();
+        entry.record.receipt = Some(receipt);
+        table.receipts.push_back((execution_id, bytes));
+        table.receipts_bytes += bytes;
+        while table.receipts_bytes > MAX_RECEIPTS_BYTES
+            && let Some((oldest, bytes)) = table.receipts.pop_front()
+        {
+            table.receipts_bytes -= bytes;
+            if let Some(entry) = table.records.get_mut(&oldest) {
+                entry.record.receipt = None;
+            }
+        }
+    }
+
     fn end(&self, execution_id: ExecutionId, status: ExecutionStatus) {
         let mut table = self.table.lock();
         if let Some(entry) = table.records.get_mut(&execution_id) {
@@ -202,6 +229,7 @@ mod tests {
             caller: Caller::local(),
             started: SystemTime::now(),
             status: ExecutionStatus::Running,
+            receipt: None,
         }
     }
 
@@ -225,6 +253,20 @@ mod tests {
         drop(executions.begin(second.clone()).unwrap());
         assert!(executions.get(&first.caller, first.execution_id).is_err());
         assert!(executions.get(&second.caller, second.execution_id).is_ok());
+    }
+
+    #[test]
+    fn receipts_are_kept_within_their_bytes_and_the_oldest_go() {
+        let executions = Arc::new(Executions::new(10));
+        let records = [record(), record(), record()];
+        let receipt = Bytes::from(vec![0; MAX_RECEIPTS_BYTES / 2]);
+        for record in &records {
+            drop(executions.begin(record.clone()).unwrap());
+            executions.keep_receipt(record.execution_id, receipt.clone());
+        }
+        let kept = records
+            .map(|record| executions.get(&record.caller, record.execution_id).unwrap().receipt.is_some());
+        assert_eq!(kept, [false, true, true]);
     }
 
     #[test]

@@ -140,6 +140,39 @@ pub(crate) struct AuditTailArguments {
     pub(crate) filter: AuditFilter,
 }
 
+/// Check the receipt of an execution, away from the server that gave it
+///
+/// Needs the server's public key, `key.pub` in the folder of its audit log, and nothing else. Checks that the key has signed
+/// the receipt, that the record in it is in the log whose root the same key has signed, and that the receipt says what the
+/// record says; with files given, that they are the ones that it is about. What was proven goes to stdout, one a line.
+/// What is no receipt ends with exit code 2, one that does not hold with 4.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat verify-receipt receipt.json --key key.pub\n\
+\x20 mentat verify-receipt receipt.json --key key.pub --input values.json --output result.json --json")]
+pub(crate) struct VerifyReceiptArguments {
+    /// The receipt
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) receipt: PathBuf,
+    /// The server's public key, as it was got from its operator
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: PathBuf,
+    /// File that must be what the agent read
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: Option<PathBuf>,
+    /// File that must be what the agent wrote
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// File that must be the module that ran
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) module: Option<PathBuf>,
+    /// File that must be the manifest of the agent
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
 /// Which records of an audit log are meant; all that is given must hold.
 #[derive(Debug, Args)]
 pub(crate) struct AuditFilter {

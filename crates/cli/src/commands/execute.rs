@@ -1,15 +1,19 @@
-//! `mentat execute`: an agent of a server, once.
+//! `mentat execute`: an agent of a server, once; and its receipt, where one is wanted.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use mentat_manifest::escape_untrusted;
-use mentat_runtime::error::Error;
+use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::ExecutionId;
 use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::policy::Rules;
 
 use crate::args::ExecuteArguments;
-use crate::client::Client;
+use crate::client::{Client, ExecutionWish};
 use crate::files;
 use crate::output::{self, Failure};
 use crate::report::ExecutionReport;
@@ -17,29 +21,53 @@ use crate::report::ExecutionReport;
 /// Characters of a log line that are shown at most; the server bounds them more tightly.
 const MAX_LINE_CHARS: usize = 64 << 10;
 
+/// The file of a receipt, opened before anything is executed, so that no receipt is lost for want of a place.
+struct ReceiptFile {
+    path: PathBuf,
+    file: File,
+    /// Whether it was made for this execution, and goes again if there is no receipt.
+    is_new: bool,
+}
+
 pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
     // The server may allow less, and says so; this bound only keeps the command line from filling up.
     let input = files::read_input(arguments.input.input.as_ref(), Rules::default().max_input)?;
-    let narrowing = Narrowing { limits: arguments.limits.request(), capabilities: arguments.left() };
+    let receipt_file = arguments.receipt.clone().map(ReceiptFile::open).transpose()?;
     let json = arguments.json.json;
     let execution_id = ExecutionId::new();
+    let wish = ExecutionWish {
+        execution_id,
+        narrowing: Narrowing { limits: arguments.limits.request(), capabilities: arguments.left() },
+        receipt: receipt_file.is_some(),
+    };
     let mut logs = Vec::new();
     let threads = super::threads()?;
-    let result = threads.block_on(async {
-        let mut client = Client::connect(&arguments.server).await?;
-        let execution = client.execute(&arguments.agent, execution_id, input, &narrowing, |line| {
+    let (result, receipt) = threads.block_on(async {
+        let mut client = match Client::connect(&arguments.server).await {
+            Ok(client) => client,
+            Err(failure) => return (Err(failure), Ok(None)),
+        };
+        let execution = client.execute(&arguments.agent, input, &wish, |line| {
             if json {
                 logs.push(line);
             } else {
                 output::write_log(line.level, &escape_untrusted(&line.message, MAX_LINE_CHARS));
             }
         });
-        tokio::select! {
+        let executed = tokio::select! {
             // The call goes away with its future, and the execution with the call.
-            () = super::interrupted() => Err(Error::Cancelled.into()),
+            () = super::interrupted() => return (Err(Error::Cancelled.into()), Ok(None)),
             executed = execution => executed,
-        }
+        };
+        let receipt = match &executed {
+            _ if !wish.receipt => Ok(None),
+            Ok(executed) => executed.receipt.clone().map(Some),
+            // An execution that failed has left its receipt with the server, if it was executed at all.
+            Err(_) => Ok(client.receipt(execution_id).await.ok().flatten()),
+        };
+        (executed, receipt)
     });
+    let kept = receipt_file.map_or(Ok(()), |file| file.keep(receipt));
     let (usage, version, logs_dropped) = match &result {
         Ok(executed) => (Some(executed.usage), Some(executed.version.clone()), executed.logs_dropped),
         Err(_) => (None, arguments.agent.version.as_ref().map(ToString::to_string), 0),
@@ -53,5 +81,43 @@ pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
         logs,
         logs_dropped,
     };
-    report.write(json)
+    let exit_code = report.write(json)?;
+    // The output is there; that the receipt is not must not look like success.
+    kept.map(|()| exit_code).or_else(|failure| {
+        failure.write_text();
+        Ok(failure.exit_code())
+    })
+}
+
+impl ReceiptFile {
+    fn open(path: PathBuf) -> Result<Self, Failure> {
+        let is_new = !path.exists();
+        // Emptied at once: a receipt of another execution must not be taken for the one that is not made.
+        let file = File::create(&path).map_err(|error| {
+            Failure::invalid(format!("receipt `{}` cannot be written: {error}", path.display()))
+        })?;
+        Ok(Self { path, file, is_new })
+    }
+
+    /// Writes the receipt, where there is one.
+    fn keep(mut self, receipt: Result<Option<Bytes>, String>) -> Result<(), Failure> {
+        let missing = match receipt {
+            Ok(Some(receipt)) => {
+                let written = self.file.write_all(&receipt).and_then(|()| self.file.flush());
+                return written.map_err(|error| Failure::system("writing the receipt", &error));
+            }
+            Ok(None) => None,
+            Err(problem) => Some(problem),
+        };
+        if self.is_new {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        match missing {
+            // The execution's own error says enough.
+            None => Ok(()),
+            Some(problem) => {
+                Err(Failure::answered(Reason::Overloaded, format!("there is no receipt: {problem}"), []))
+            }
+        }
+    }
 }

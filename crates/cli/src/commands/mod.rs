@@ -14,6 +14,7 @@ pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod unload;
 pub(crate) mod validate;
+pub(crate) mod verify_receipt;
 
 use std::future::pending;
 

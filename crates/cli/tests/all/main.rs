@@ -27,4 +27,5 @@ mod large;
 mod network;
 mod policy;
 mod program;
+mod receipts;
 mod server;

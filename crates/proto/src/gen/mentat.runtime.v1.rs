@@ -98,6 +98,10 @@ pub struct ExecuteAgentRequest {
     /// Whether the response carries the log lines.
     #[prost(bool, tag = "7")]
     pub include_logs: bool,
+    /// Whether a receipt is made: what was executed, on what, with which powers and to what end, signed, with the proof
+    /// that the audit log has it.
+    #[prost(bool, tag = "8")]
+    pub receipt: bool,
 }
 /// What narrows an execution's budget and powers. A limit that is 0 or left out takes nothing away; one that is more
 /// than the agent's own changes nothing.
@@ -150,6 +154,12 @@ pub struct ExecuteAgentResponse {
     /// Log lines that went over the limits and were not kept.
     #[prost(uint64, tag = "7")]
     pub logs_dropped: u64,
+    /// The receipt, where one was asked for: a DSSE envelope in JSON.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub receipt: ::prost::bytes::Bytes,
+    /// Why there is none, though one was asked for.
+    #[prost(string, tag = "9")]
+    pub receipt_problem: ::prost::alloc::string::String,
 }
 /// What an execution cost.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -362,6 +372,10 @@ pub struct Execution {
     /// The sentence that the caller was given, where it failed.
     #[prost(string, tag = "10")]
     pub error_message: ::prost::alloc::string::String,
+    /// The receipt, where one was asked for, whether or not the execution failed; kept for a while. Shortly after the
+    /// end it may not be there yet.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub receipt: ::prost::bytes::Bytes,
 }
 /// Where compiled code came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

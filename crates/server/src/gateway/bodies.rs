@@ -58,6 +58,10 @@ pub(super) struct ExecuteBody {
     /// Whether the reply carries the log lines.
     #[serde(default)]
     pub(super) include_logs: bool,
+    /// Whether a receipt is made: what was executed, on what, with which powers and to what end, signed, with the proof
+    /// that the audit log has it.
+    #[serde(default)]
+    receipt: bool,
 }
 
 /// Bytes as they are.
@@ -139,6 +143,13 @@ pub(super) struct ExecutedBody {
     logs: Option<Vec<LogBody>>,
     /// Lines that went over the limits and were not kept.
     logs_dropped: u64,
+    /// The receipt, where one was asked for: a DSSE envelope.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Box<RawValue>>,
+    /// Why there is none, though one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt_problem: Option<String>,
 }
 
 /// What an execution cost.
@@ -242,6 +253,11 @@ pub(super) struct ExecutionBody {
     /// The sentence that the caller was given, where it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error_message: Option<String>,
+    /// The receipt, where one was asked for, whether or not the execution failed: a DSSE envelope. Kept for a while;
+    /// shortly after the end it may not be there yet.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Box<RawValue>>,
 }
 
 /// Reads an agent's id.
@@ -303,6 +319,7 @@ impl ExecuteBody {
                     ..LimitsRequest::default()
                 },
             },
+            receipt: self.receipt,
             events: None,
         })
     }
@@ -311,12 +328,17 @@ impl ExecuteBody {
 impl ExecutedBody {
     /// The reply for an execution whose guest ran to its end; else its error.
     pub(super) fn new(executed: Executed, include_logs: bool) -> Result<Self, Error> {
-        let Executed { execution_id, version, outcome } = executed;
+        let Executed { execution_id, version, outcome, receipt } = executed;
         let answer = outcome.result?;
         let (output, output_base64) = match String::from_utf8(answer.output.into()) {
             Ok(text) if is_plain(&text) => (Some(text), None),
             Ok(text) => (None, Some(STANDARD.encode(text))),
             Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+        };
+        let (receipt, receipt_problem) = match receipt {
+            None => (None, None),
+            Some(Ok(receipt)) => (envelope(&receipt), None),
+            Some(Err(problem)) => (None, Some(problem)),
         };
         Ok(Self {
             execution_id: execution_id.to_string(),
@@ -327,6 +349,8 @@ impl ExecutedBody {
             metrics: MetricsBody::new(&outcome.usage),
             logs: include_logs.then(|| outcome.logs.into_iter().map(LogBody::new).collect()),
             logs_dropped: outcome.logs_dropped,
+            receipt,
+            receipt_problem,
         })
     }
 }
@@ -412,6 +436,7 @@ impl ExecutionBody {
             metrics: None,
             error_reason: None,
             error_message: None,
+            receipt: record.receipt.as_deref().and_then(envelope),
         };
         match record.status {
             ExecutionStatus::Running => {}
@@ -435,6 +460,11 @@ impl ExecutionBody {
 
 fn capabilities(agent: &LoadedAgent) -> Vec<String> {
     agent.manifest.capabilities().iter().map(ToString::to_string).collect()
+}
+
+/// A receipt as a part of a reply.
+fn envelope(receipt: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice(receipt).ok()
 }
 
 fn microseconds(duration: Duration) -> u64 {

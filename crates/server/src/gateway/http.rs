@@ -118,13 +118,14 @@ pub(super) async fn execute_agent(
         execution_id: None,
         manifest: None,
         narrowing: Narrowing::default(),
+        receipt: false,
         events: None,
     };
     raw_reply(state.dispatcher.execute(&caller, request).await)
 }
 
 fn raw_reply(executed: Executed) -> Result<Response, Reply> {
-    let Executed { execution_id, version, outcome } = executed;
+    let Executed { execution_id, version, outcome, .. } = executed;
     let usage = outcome.usage;
     let answer = outcome.result.map_err(|error| Reply::of_execution(error, execution_id))?;
     let mut response = Response::new(Body::from(answer.output));

@@ -75,7 +75,7 @@ mod tests {
     fn executed() -> Executed {
         let result = Ok(Answer { output: "done".into(), exit_code: 0 });
         let outcome = Outcome { result, usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 };
-        Executed { execution_id: ExecutionId::new(), version: None, outcome }
+        Executed { execution_id: ExecutionId::new(), version: None, outcome, receipt: None }
     }
 
     fn line(message: &str) -> Event {

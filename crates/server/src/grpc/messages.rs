@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest};
 use mentat_proto::v1;
 use mentat_runtime::CodeOrigin;
@@ -43,6 +44,7 @@ pub(super) fn execute_request(request: v1::ExecuteAgentRequest) -> Result<Execut
         execution_id,
         manifest: Some(request.manifest).filter(|text| !text.is_empty()),
         narrowing: request.sandbox_config.map(narrowing).transpose()?.unwrap_or_default(),
+        receipt: request.receipt,
         events: None,
     })
 }
@@ -69,7 +71,13 @@ pub(super) fn execute_response(
     usage: &Usage,
     logs: Vec<LogLine>,
     logs_dropped: u64,
+    receipt: Option<Result<Bytes, String>>,
 ) -> v1::ExecuteAgentResponse {
+    let (receipt, receipt_problem) = match receipt {
+        None => (Bytes::new(), String::new()),
+        Some(Ok(receipt)) => (receipt, String::new()),
+        Some(Err(problem)) => (Bytes::new(), problem),
+    };
     v1::ExecuteAgentResponse {
         output: answer.output,
         exit_code: answer.exit_code,
@@ -78,6 +86,8 @@ pub(super) fn execute_response(
         version: version.map(|version| version.to_string()).unwrap_or_default(),
         logs: logs.into_iter().map(log_line).collect(),
         logs_dropped,
+        receipt,
+        receipt_problem,
     }
 }
 
@@ -157,6 +167,7 @@ pub(super) fn execution(record: ExecutionRecord) -> v1::Execution {
         agent_id: record.agent_id.to_string(),
         version: record.version.to_string(),
         started_at: Some(timestamp(record.started)),
+        receipt: record.receipt.unwrap_or_default(),
         ..v1::Execution::default()
     };
     match record.status {

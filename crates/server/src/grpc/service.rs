@@ -261,18 +261,19 @@ fn charge<T>(request: &Request<T>) -> Option<Arc<Charge>> {
 /// Counts an output from when it is there, and not from when the client begins to take it.
 fn count(charge: Option<&Charge>, executed: &Executed) {
     if let (Some(charge), Ok(answer)) = (charge, &executed.outcome.result) {
-        charge.add(answer.output.len());
+        let receipt = executed.receipt.as_ref().and_then(|receipt| receipt.as_ref().ok());
+        charge.add(answer.output.len() + receipt.map_or(0, Bytes::len));
     }
 }
 
 fn response(executed: Executed, include_logs: bool) -> Result<v1::ExecuteAgentResponse, Status> {
-    let Executed { execution_id, version, outcome } = executed;
+    let Executed { execution_id, version, outcome, receipt } = executed;
     let (answer, usage, mut logs, logs_dropped) =
         messages::split(outcome).map_err(|error| execution_status(&error, execution_id))?;
     if !include_logs {
         logs.clear();
     }
-    Ok(messages::execute_response(execution_id, version, answer, &usage, logs, logs_dropped))
+    Ok(messages::execute_response(execution_id, version, answer, &usage, logs, logs_dropped, receipt))
 }
 
 fn named(agent_id: &str, version: &str) -> Result<(AgentId, Option<AgentVersion>), Status> {
