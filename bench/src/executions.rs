@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use mentat_manifest::{FileAccess, Manifest, Metering};
 use mentat_runtime::model::{Caller, Invocation};
-use mentat_runtime::security::audit::{AuditConfig, Decisions, Ending, Recorder, SyncMode};
+use mentat_runtime::security::audit::{
+    AuditConfig, Decisions, Ending, Recorder, RetentionConfig, SensitiveValues, SyncMode,
+};
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
@@ -128,6 +130,8 @@ impl Workshop {
             origin: "bench.mentat".into(),
             sync: SyncMode::Checkpoint,
             checkpoint_every: Duration::from_secs(1),
+            retention: RetentionConfig::default(),
+            sensitive: SensitiveValues::default(),
         })?)
     }
 }

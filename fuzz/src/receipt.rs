@@ -35,7 +35,9 @@ mod tests {
     use base64::Engine as _;
     use mentat_manifest::{Manifest, ModuleDigest};
     use mentat_runtime::model::{Caller, ExecutionId};
-    use mentat_runtime::security::audit::{AuditConfig, Ending, Recorder, SyncMode};
+    use mentat_runtime::security::audit::{
+        AuditConfig, Ending, Recorder, RetentionConfig, SensitiveValues, SyncMode,
+    };
     use mentat_runtime::security::authority::{Applicant, Authority};
     use mentat_runtime::security::cedar::{Policies, PolicySource};
     use mentat_runtime::security::offers::Offers;
@@ -58,6 +60,8 @@ mod tests {
             origin: "test.log".into(),
             sync: SyncMode::Never,
             checkpoint_every: Duration::from_secs(3600),
+            retention: RetentionConfig::default(),
+            sensitive: SensitiveValues::default(),
         };
         let source = PolicySource { name: "p".into(), text: "permit (principal, action, resource);".into() };
         let policies = Policies::parse(&[source]).unwrap();

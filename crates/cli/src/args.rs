@@ -22,7 +22,7 @@ use crate::values::{
 pub(crate) use self::operator::{
     AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb, AuditVerifyArguments,
     PolicyCheckArguments, PolicyReplayArguments, PolicyShowArguments, PolicyTestArguments, PolicyVerb,
-    VerifyReceiptArguments,
+    RecordFormat, VerifyReceiptArguments,
 };
 
 const STYLES: Styles = Styles::styled()

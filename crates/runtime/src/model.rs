@@ -91,7 +91,62 @@ pub struct Usage {
     pub execution: Duration,
     /// Waiting for a permit.
     pub queued: Duration,
+    /// How often the guest called the host.
+    pub host_calls: HostCalls,
 }
+
+/// What a guest calls the host for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostCallKind {
+    /// `read_input`.
+    Input,
+    /// `write_output`.
+    Output,
+    /// `log`.
+    Log,
+    /// `result_read`.
+    Result,
+    /// `last_error`.
+    LastError,
+    /// `abort`, AssemblyScript's way to give up.
+    Abort,
+    /// A capability is asked for.
+    CapabilityRequest,
+    /// A capability is used.
+    CapabilityInvoke,
+    /// A capability is given back.
+    CapabilityRelease,
+    /// Media.
+    Media,
+    /// Streams of the `mentat` interface.
+    Stream,
+    /// Metrics.
+    Metric,
+    /// WASI's files; with WASI 0.1 also reads and writes of the standard streams.
+    WasiFiles,
+    /// WASI's streams, which version 0.2 reads and writes by.
+    WasiStreams,
+    /// Waiting: `poll`, and giving the thread away.
+    WasiPoll,
+    /// Clocks.
+    WasiClocks,
+    /// Random bytes.
+    WasiRandom,
+    /// Arguments, variables, and asking for the standard streams.
+    WasiEnvironment,
+    /// Ending.
+    WasiExit,
+    /// Sockets and names of hosts.
+    WasiSockets,
+    /// `wasi:http`.
+    WasiHttp,
+    /// What has no kind of its own.
+    WasiOther,
+}
+
+/// How often a guest called the host, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCalls([u64; HostCallKind::ALL.len()]);
 
 /// A guest that ran to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +227,77 @@ impl Invocation {
             events: None,
             cancel: CancellationToken::new(),
         }
+    }
+}
+
+impl HostCallKind {
+    /// All of them, each at its own place.
+    pub const ALL: [Self; 22] = [
+        Self::Input,
+        Self::Output,
+        Self::Log,
+        Self::Result,
+        Self::LastError,
+        Self::Abort,
+        Self::CapabilityRequest,
+        Self::CapabilityInvoke,
+        Self::CapabilityRelease,
+        Self::Media,
+        Self::Stream,
+        Self::Metric,
+        Self::WasiFiles,
+        Self::WasiStreams,
+        Self::WasiPoll,
+        Self::WasiClocks,
+        Self::WasiRandom,
+        Self::WasiEnvironment,
+        Self::WasiExit,
+        Self::WasiSockets,
+        Self::WasiHttp,
+        Self::WasiOther,
+    ];
+
+    /// Its name in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::Log => "log",
+            Self::Result => "result",
+            Self::LastError => "last_error",
+            Self::Abort => "abort",
+            Self::CapabilityRequest => "capability_request",
+            Self::CapabilityInvoke => "capability_invoke",
+            Self::CapabilityRelease => "capability_release",
+            Self::Media => "media",
+            Self::Stream => "stream",
+            Self::Metric => "metric",
+            Self::WasiFiles => "wasi_files",
+            Self::WasiStreams => "wasi_streams",
+            Self::WasiPoll => "wasi_poll",
+            Self::WasiClocks => "wasi_clocks",
+            Self::WasiRandom => "wasi_random",
+            Self::WasiEnvironment => "wasi_environment",
+            Self::WasiExit => "wasi_exit",
+            Self::WasiSockets => "wasi_sockets",
+            Self::WasiHttp => "wasi_http",
+            Self::WasiOther => "wasi_other",
+        }
+    }
+}
+
+impl HostCalls {
+    /// Counts one call.
+    pub fn count(&mut self, kind: HostCallKind) {
+        if let Some(count) = self.0.get_mut(kind as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// The kinds that were called, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (HostCallKind, u64)> {
+        HostCallKind::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mentat_manifest::{Limits, escape_untrusted};
-use mentat_runtime::security::audit::AuditConfig;
+use mentat_runtime::security::audit::{AuditConfig, RetentionConfig, SensitiveValues};
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CompileConfig, EngineConfig, PoolConfig, RuntimeConfig, SandboxLimits};
 use serde::{Deserialize, Serialize};
@@ -229,6 +229,18 @@ impl ServerConfig {
             origin: self.audit.origin.clone(),
             sync: self.audit.sync,
             checkpoint_every: Duration::from_millis(self.audit.checkpoint_ms.max(1)),
+            retention: self.retention_config(),
+            sensitive: SensitiveValues::default(),
+        }
+    }
+
+    fn retention_config(&self) -> RetentionConfig {
+        let AuditLogConfig { retain_days, retain_bytes, archive, .. } = &self.audit;
+        let days = |days: u64| Duration::from_secs(days.saturating_mul(24 * 60 * 60));
+        RetentionConfig {
+            age: (*retain_days > 0).then(|| days(*retain_days)),
+            bytes: (retain_bytes.0 > 0).then_some(retain_bytes.0),
+            archive: (!archive.as_os_str().is_empty()).then(|| archive.clone()),
         }
     }
 

@@ -440,6 +440,7 @@ fn ending(outcome: &Outcome, decisions: &BTreeMap<CapabilityKind, Decisions>) ->
             denied: sum(|decisions| decisions.denied),
         },
         receipt: None,
+        host_calls: usage.host_calls,
     }
 }
 

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "registry.",
     "policy.reload_",
     "audit.checkpoint_",
+    "audit.retain_",
     "sandbox.",
     "network.",
     "server.max_",

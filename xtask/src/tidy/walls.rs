@@ -184,6 +184,7 @@ const ROOMS: &[Room] = &[
         sees: &["crate::model", "crate::error", "crate::security", "mentat_manifest"],
         crates: Some(&[
             "std",
+            "aho_corasick",
             "base64",
             "cedar_policy",
             "chrono",
@@ -191,6 +192,7 @@ const ROOMS: &[Room] = &[
             "parking_lot",
             "serde",
             "rand_core",
+            "rustix",
             "serde_json",
             "signed_note",
             "stacker",

@@ -96,7 +96,7 @@ pub(crate) enum AuditVerb {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat audit verify /var/lib/mentat/audit\n\
-\x20 mentat audit verify audit --checkpoint last-week.checkpoint")]
+\x20 mentat audit verify audit --checkpoint last-week.checkpoint --key node-1.pub")]
 pub(crate) struct AuditVerifyArguments {
     /// Folder of the log
     #[arg(value_hint = ValueHint::DirPath)]
@@ -104,6 +104,11 @@ pub(crate) struct AuditVerifyArguments {
     /// Copy of an earlier checkpoint, kept elsewhere: proves that nothing before it was rewritten
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) checkpoint: Option<PathBuf>,
+    /// Copy of the log's `key.pub`, kept elsewhere; the one in the folder is believed otherwise
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) archive: ArchiveArgument,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
 }
@@ -117,6 +122,8 @@ pub(crate) struct AuditQueryArguments {
     /// Folder of the log
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) archive: ArchiveArgument,
     #[command(flatten)]
     pub(crate) filter: AuditFilter,
 }
@@ -173,7 +180,15 @@ pub(crate) struct VerifyReceiptArguments {
     pub(crate) json: JsonArgument,
 }
 
-/// Which records of an audit log are meant; all that is given must hold.
+/// Where the rest of an audit log is.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveArgument {
+    /// Folder that `audit.archive` names, for records that retention has moved there
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) archive: Option<PathBuf>,
+}
+
+/// Which records of an audit log are meant, all that is given must hold; and how they are printed.
 #[derive(Debug, Args)]
 pub(crate) struct AuditFilter {
     /// Records of this agent
@@ -185,7 +200,7 @@ pub(crate) struct AuditFilter {
     /// Records of this tenant
     #[arg(long, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
-    /// Records about decisions, or about executions
+    /// Records about decisions, about executions, or about retention
     #[arg(long, value_enum)]
     pub(crate) event: Option<AuditEvent>,
     /// Records of something that was refused
@@ -197,6 +212,19 @@ pub(crate) struct AuditFilter {
     /// Records made before this time
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<DateTime<Utc>>,
+    /// How records are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: RecordFormat,
+}
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecordFormat {
+    /// As they are in the log
+    #[default]
+    Json,
+    /// As events of the Open Cybersecurity Schema Framework, for security tools
+    Ocsf,
 }
 
 /// What a record is about.
@@ -206,4 +234,6 @@ pub(crate) enum AuditEvent {
     Decision,
     /// An execution ended
     Execution,
+    /// Old records may be taken out
+    Retention,
 }

@@ -1,5 +1,7 @@
 //! `mentat audit`: the audit log of a server, read where it lies. Trusts nothing in it but the key.
 
+mod ocsf;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,17 +9,20 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use mentat_manifest::ByteCount;
 use mentat_runtime::error::Reason;
-use mentat_runtime::security::audit::{self, EventType, Record};
+use mentat_runtime::security::audit::{
+    self, Event, Evidence, Pruned, Record, RetentionPart, RetentionReason,
+};
 use serde::Serialize;
 
 use crate::args::{
     AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb, AuditVerifyArguments,
+    RecordFormat,
 };
 use crate::files;
 use crate::output::{self, Failure};
 
-/// Bytes of a checkpoint at most; they have some hundred.
-const MAX_CHECKPOINT: ByteCount = ByteCount(64 << 10);
+/// Bytes of a checkpoint or a public key at most; they have some hundred.
+const MAX_NOTE: ByteCount = ByteCount(64 << 10);
 /// How often a log that is followed is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -28,7 +33,20 @@ struct VerifyReply {
     signed: u64,
     root: String,
     torn: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pruned: Option<PrunedReply>,
     faults: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PrunedReply {
+    first: u64,
+    last: u64,
+    /// The record that allows it.
+    record: u64,
+    time: String,
+    reason: RetentionReason,
+    archived: bool,
 }
 
 pub(crate) fn run(verb: &AuditVerb) -> Result<ExitCode, Failure> {
@@ -41,16 +59,30 @@ pub(crate) fn run(verb: &AuditVerb) -> Result<ExitCode, Failure> {
 
 fn verify(arguments: &AuditVerifyArguments) -> Result<ExitCode, Failure> {
     check_folder(&arguments.folder)?;
-    let earlier = match &arguments.checkpoint {
-        Some(path) => Some(files::read(path, "checkpoint", MAX_CHECKPOINT)?),
-        None => None,
+    let read = |path: &Option<std::path::PathBuf>, what: &str| match path {
+        Some(path) => files::read(path, what, MAX_NOTE).map(Some),
+        None => Ok(None),
     };
-    let report = audit::check(&arguments.folder, earlier.as_deref()).map_err(failed)?;
+    let (checkpoint, key) = (read(&arguments.checkpoint, "checkpoint")?, read(&arguments.key, "public key")?);
+    let evidence = Evidence {
+        key: key.as_deref(),
+        checkpoint: checkpoint.as_deref(),
+        archive: arguments.archive.archive.as_deref(),
+    };
+    let report = audit::check(&arguments.folder, &evidence).map_err(failed)?;
     let valid = report.faults.is_empty();
     let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
     if arguments.json.json {
-        let audit::Report { records, signed, root, torn, .. } = report;
-        output::write_json(&VerifyReply { valid, records, signed, root, torn, faults })?;
+        let audit::Report { records, signed, root, torn, pruned, .. } = report;
+        let pruned = pruned.map(|pruned| PrunedReply {
+            first: pruned.first,
+            last: pruned.last,
+            record: pruned.by,
+            time: pruned.at,
+            reason: pruned.retention.reason,
+            archived: pruned.retention.archived,
+        });
+        output::write_json(&VerifyReply { valid, records, signed, root, torn, pruned, faults })?;
     } else {
         for fault in &faults {
             output::write_stderr(&format!("{fault}\n"));
@@ -61,23 +93,44 @@ fn verify(arguments: &AuditVerifyArguments) -> Result<ExitCode, Failure> {
             );
         }
         if valid {
-            let open = report.records.saturating_sub(report.signed);
-            let line = format!(
-                "{} records, of which {} are signed and {open} are not yet\n",
-                report.records, report.signed
-            );
-            output::write_stdout(line.as_bytes())?;
+            let gone = report.pruned.as_ref().map_or(0, |pruned| pruned.last - pruned.first + 1);
+            let signed = report.signed.saturating_sub(gone);
+            let open = report.records.saturating_sub(signed);
+            let mut text =
+                format!("{} records, of which {signed} are signed and {open} are not yet\n", report.records);
+            text.extend(report.pruned.as_ref().map(pruned));
+            output::write_stdout(text.as_bytes())?;
         }
     }
     Ok(if valid { ExitCode::SUCCESS } else { ExitCode::from(Reason::SecurityViolation.exit_code()) })
 }
 
+/// What is said of records that are gone as they should be.
+fn pruned(pruned: &Pruned) -> String {
+    let Pruned { first, last, by, at, retention: RetentionPart { reason, limit, archived, .. } } = pruned;
+    let why = match reason {
+        RetentionReason::Age => format!("older than {limit} seconds"),
+        RetentionReason::Size => format!("all records together over {limit} bytes"),
+    };
+    let what = if *archived { "archived" } else { "deleted" };
+    format!("records {first} to {last} were {what} by retention, as record {by} of {at} says: {why}\n")
+}
+
 fn query(arguments: &AuditQueryArguments) -> Result<ExitCode, Failure> {
     check_folder(&arguments.folder)?;
-    for record in audit::read(&arguments.folder).map_err(failed)? {
+    let archive = arguments.archive.archive.as_deref();
+    let mut next = 0;
+    for record in audit::read_from(&arguments.folder, archive, 0).map_err(failed)? {
         let record = record.map_err(failed)?;
+        if record.sequence > next {
+            let last = record.sequence - 1;
+            let advice =
+                "`--archive` searches an archive, `mentat audit verify` says whether retention took them";
+            output::write_stderr(&format!("records {next} to {last} are not in the folder; {advice}\n"));
+        }
+        next = record.sequence + 1;
         if matches(&arguments.filter, &record) {
-            print(&record)?;
+            print(&record, arguments.filter.format)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -98,7 +151,7 @@ fn tail(arguments: &AuditTailArguments) -> Result<ExitCode, Failure> {
         }
     }
     for record in &last {
-        print(record)?;
+        print(record, arguments.filter.format)?;
     }
     if arguments.follow { follow(arguments, next) } else { Ok(ExitCode::SUCCESS) }
 }
@@ -108,32 +161,37 @@ fn follow(arguments: &AuditTailArguments, mut next: u64) -> Result<ExitCode, Fai
     loop {
         std::thread::sleep(LOOK_EVERY);
         // A tile may have been moved under our eyes; the next look finds it.
-        let Ok(records) = audit::read_from(&arguments.folder, next) else { continue };
+        let Ok(records) = audit::read_from(&arguments.folder, None, next) else { continue };
         for record in records.map_while(Result::ok) {
             next = record.sequence + 1;
             if matches(&arguments.filter, &record) {
-                print(&record)?;
+                print(&record, arguments.filter.format)?;
             }
         }
     }
 }
 
-fn print(record: &Record) -> Result<(), Failure> {
-    output::write_json(record)
+fn print(record: &Record, format: RecordFormat) -> Result<(), Failure> {
+    match format {
+        RecordFormat::Json => output::write_json(record),
+        RecordFormat::Ocsf => output::write_json(&ocsf::event(record)),
+    }
 }
 
 fn matches(filter: &AuditFilter, record: &Record) -> bool {
-    let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
-    let event = match record.event_type {
-        EventType::CapabilityDecision => AuditEvent::Decision,
-        EventType::Execution => AuditEvent::Execution,
+    let event = match &record.event {
+        Event::CapabilityDecision(_) => AuditEvent::Decision,
+        Event::Execution(_) => AuditEvent::Execution,
+        Event::Retention { .. } => AuditEvent::Retention,
     };
+    let activity = record.activity();
+    let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
     let time = record.timestamp.parse::<DateTime<Utc>>().ok();
-    is(&filter.agent, &record.agent.id)
-        && is(&filter.execution, &record.execution.instance_id)
-        && is(&filter.tenant, &record.tenant)
+    is(&filter.agent, activity.map(|activity| activity.agent.id.as_str()))
+        && is(&filter.execution, activity.map(|activity| activity.execution.instance_id.as_str()))
+        && is(&filter.tenant, activity.map(|activity| activity.tenant.as_str()))
         && filter.event.is_none_or(|wanted| wanted == event)
-        && (!filter.denied || record.security.capability_denials > 0)
+        && (!filter.denied || activity.is_some_and(|activity| activity.security.capability_denials > 0))
         && filter.since.is_none_or(|since| time.is_some_and(|time| time >= since))
         && filter.until.is_none_or(|until| time.is_some_and(|time| time < until))
 }

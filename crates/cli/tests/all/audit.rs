@@ -64,6 +64,7 @@ async fn decisions_and_executions_are_recorded_with_what_policy_saw() {
     assert_eq!(execution["execution"]["instance_id"], decision["execution"]["instance_id"]);
     assert_eq!(execution["security"]["capability_denials"], 2);
     assert!(execution["execution"]["fuel"].as_u64().unwrap() > 0);
+    assert_eq!(execution["execution"]["host_calls"], serde_json::json!({ "wasi_files": 2, "wasi_exit": 1 }));
 
     let id = execution["execution"]["instance_id"].as_str().unwrap();
     assert_eq!(query(&folder, &["--execution", id]).len(), 3);
@@ -122,26 +123,111 @@ async fn the_log_survives_a_kill_and_a_change_is_named() {
 }
 
 #[tokio::test]
-async fn nothing_runs_unaudited_unless_the_operator_says_so() {
-    // Every write to it fails for want of room.
+async fn on_a_full_disk_nothing_runs_unaudited_unless_the_operator_says_so_and_no_record_is_lost() {
     for (on_failure, runs) in [("refuse", false), ("continue", true)] {
         let setting = format!("audit.on_failure={on_failure}");
-        let server = Server::with(&["audit.checkpoint_ms=20", &setting]);
+        let server = Server::with_growing_files(&["audit.checkpoint_ms=20", &setting]);
         load(&server).await;
         execute_some(&server, 1).await;
         let audit = folder(&server);
-        recorded(&audit, 3).await;
-        eventually("a checkpoint is there", async || audit.join("checkpoint").exists()).await;
-        std::fs::remove_dir_all(&audit).unwrap();
-        std::fs::write(&audit, "in the way").unwrap();
+        let signed = "3 records, of which 3 are signed and 0 are not yet\n";
+        eventually("all is signed", async || verify(&audit) == (Some(0), signed.to_owned())).await;
+        // Room for a part of the next records.
+        server.limit_files(Some(700));
         let mut client = server.client().await;
-        // The first may still be let in; its record is what cannot be kept.
-        let _ = client.execute_agent(execute("a.cat", "x")).await;
-        eventually("the log fails", async || server.log().contains("audit log")).await;
-        let answer = client.execute_agent(execute("a.cat", "x")).await;
-        assert_eq!(answer.is_ok(), runs, "{answer:?}");
-        if let Err(status) = answer {
-            assert!(status.message().contains("audit log"), "{status}");
+        // It is let in; its records are those that cannot be kept.
+        assert!(client.execute_agent(execute("a.cat", "x")).await.is_ok());
+        let mut executed = 2;
+        eventually("the log fails", async || server.log().contains("File too large")).await;
+        for _ in 0..3 {
+            let answer = client.execute_agent(execute("a.cat", "x")).await;
+            executed += usize::from(answer.is_ok());
+            assert_eq!(answer.is_ok(), runs, "{answer:?}");
+            if let Err(status) = answer {
+                assert!(status.message().contains("audit log"), "{status}");
+            }
         }
+        // What was written before there was no room is whole.
+        let (code, said) = verify(&audit);
+        assert!(code == Some(0) && !said.contains("not written whole"), "{said}");
+        server.limit_files(None);
+        eventually("executions are let in again", async || {
+            let is_let_in = client.execute_agent(execute("a.cat", "x")).await.is_ok();
+            executed += usize::from(is_let_in);
+            is_let_in
+        })
+        .await;
+        eventually("all executions are recorded", async || {
+            query(&audit, &["--event", "execution"]).len() == executed
+        })
+        .await;
+        assert_eq!(verify(&audit).0, Some(0));
+        assert!(server.log().contains("the audit log is written again"));
     }
+}
+
+#[tokio::test]
+async fn a_second_server_does_not_write_the_log_of_the_first() {
+    let server = Server::start();
+    let (data, audit) = (tempfile::tempdir().unwrap(), folder(&server));
+    let setting = format!("audit.dir={}", audit.display());
+    let arguments =
+        ["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set", &setting, "--data-dir"];
+    let output = run(&[&arguments[..], &[data.path().to_str().unwrap()]].concat());
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("is written by another server") && said.contains(audit.to_str().unwrap()),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn old_records_go_to_the_archive_and_are_found_there() {
+    let archive = tempfile::tempdir().unwrap();
+    let path = archive.path().to_str().unwrap();
+    let setting = format!("audit.archive={path}");
+    let server = Server::with(&["audit.checkpoint_ms=20", "audit.retain_bytes=1", &setting]);
+    load(&server).await;
+    execute_some(&server, 90).await;
+    let audit = folder(&server);
+    eventually("the first bundle is archived", async || {
+        archive.path().join("tile/entries/000").exists() && !audit.join("tile/entries/000").exists()
+    })
+    .await;
+    let leave = &query(&audit, &["--event", "retention"])[0];
+    assert_eq!(leave["retention"]["first_kept"], 256);
+    eventually("all is signed", async || verify(&audit).1.starts_with("15 records, of which 15 are signed"))
+        .await;
+    let (code, said) = verify(&audit);
+    let expected = "records 0 to 255 were archived by retention, as record ";
+    assert!(code == Some(0) && said.contains(expected), "{said}");
+    assert_eq!((query(&audit, &[]).len(), query(&audit, &["--archive", path]).len()), (15, 271));
+    let told = text(&run(&["audit", "query", audit.to_str().unwrap()]).stderr);
+    assert!(told.starts_with("records 0 to 255 are not in the folder; `--archive`"), "{told}");
+    let output = run(&["audit", "verify", audit.to_str().unwrap(), "--archive", path]);
+    assert_eq!(text(&output.stdout), "271 records, of which 271 are signed and 0 are not yet\n");
+    std::fs::remove_file(audit.join("tile/0/001.p/15")).unwrap();
+    let output = run(&["audit", "verify", audit.to_str().unwrap(), "--archive", path, "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["faults"][0], "the hashes of records 256 to 270 are missing or were changed");
+}
+
+#[tokio::test]
+async fn records_are_printed_for_security_tools() {
+    let server = Server::with(&["audit.checkpoint_ms=20"]);
+    load(&server).await;
+    execute_some(&server, 1).await;
+    let folder = folder(&server);
+    recorded(&folder, 3).await;
+    let events = query(&folder, &["--format", "ocsf"]);
+    let types: Vec<u64> = events.iter().map(|event| event["type_uid"].as_u64().unwrap()).collect();
+    assert_eq!(types, [600_302, 600_302, 600_204]);
+    assert_eq!(events[0]["actor"]["app_name"], "a.cat");
+    let last = run(&["audit", "tail", folder.to_str().unwrap(), "-n", "1", "--format", "ocsf"]);
+    assert!(
+        text(&last.stdout).contains("\"class_name\":\"Application Lifecycle\""),
+        "{}",
+        text(&last.stdout)
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,37 @@ impl Server {
         Self::start_in(directory, settings.iter().map(|setting| (*setting).to_owned()).collect())
     }
 
+    /// The same, whose files can be kept from growing.
+    pub fn with_growing_files(settings: &[&str]) -> Self {
+        // A file that may not grow is told by a signal, and by an error where that is not heard; as a full disk is.
+        let program = mentat();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(program.get_program())
+            .stdin(Stdio::null());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        Self::launch(command, directory, settings.iter().map(|setting| (*setting).to_owned()).collect())
+    }
+
+    /// Lets no file of it grow beyond this, or lets them grow again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        let limit = rustix::process::Rlimit { current: bytes, maximum: None };
+        rustix::process::prlimit(Some(id), rustix::process::Resource::Fsize, limit).unwrap();
+    }
+
     fn start_in(directory: Arc<tempfile::TempDir>, settings: Vec<String>) -> Self {
-        let mut command = mentat();
+        Self::launch(mentat(), directory, settings)
+    }
+
+    fn launch(mut command: Command, directory: Arc<tempfile::TempDir>, settings: Vec<String>) -> Self {
         command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]);
         command.arg(directory.path()).args(["--set", "engine.max_executions=300"]);
         for setting in &settings {

@@ -11,18 +11,15 @@ use wasmtime::{AsContextMut, Caller, Engine, ExternType, Linker, Store};
 use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
+use super::calls::{self, WASI_PREVIEW0, WASI_PREVIEW1};
 use super::context::{HostConfig, HostContext};
 use super::{capabilities, component, preview0};
-use crate::model::LogLevel;
+use crate::model::{HostCallKind, LogLevel};
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
 
 /// The module name of the core ABI.
 const MENTAT: &str = "mentat";
-/// The module name of WASI 0.1's forerunner, which old toolchains still emit.
-const WASI_PREVIEW0: &str = "wasi_unstable";
-/// The module name of WASI 0.1.
-const WASI_PREVIEW1: &str = "wasi_snapshot_preview1";
 /// What a decision of policy costs, as bytes that are moved: some microseconds.
 const DECISION_BYTES: usize = 64 << 10;
 /// UTF-16 units of an abort's message or file name at most.
@@ -54,6 +51,7 @@ fn list_imports(engine: &Engine, linker: &Linker<HostContext>) -> BTreeMap<(Stri
     let mut store = Store::new(engine, HostContext::nobody());
     let definitions: Vec<_> = linker
         .iter(&mut store)
+        .filter(|(module, _, _)| !calls::is_hidden(module))
         .map(|(module, name, item)| (module.to_owned(), name.to_owned(), item))
         .collect();
     definitions
@@ -67,10 +65,7 @@ fn list_imports(engine: &Engine, linker: &Linker<HostContext>) -> BTreeMap<(Stri
 
 fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
-    wasmtime_wasi::p1::wasi_snapshot_preview1::add_to_linker(&mut linker, HostContext::preview1)?;
-    wasmtime_wasi::p0::add_to_linker_async(&mut linker, |context: &mut HostContext| {
-        &mut context.preview0().wasi
-    })?;
+    calls::add_wasi(&mut linker)?;
     linker.allow_shadowing(true);
     // Wasmtime's own waits as long, and for as much, as it is asked to.
     linker.func_wrap_async(WASI_PREVIEW0, "poll_oneoff", |caller, arguments| {
@@ -78,9 +73,11 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     })?;
     // Wasmtime's own refuses statuses above 125, which ordinary programs do use.
     for module in [WASI_PREVIEW0, WASI_PREVIEW1] {
-        linker.func_wrap(module, "proc_exit", |status: i32| -> wasmtime::Result<()> {
+        let exit = |mut caller: Caller<'_, HostContext>, status: i32| -> wasmtime::Result<()> {
+            caller.data_mut().calls.count(HostCallKind::WasiExit);
             Err(I32Exit(status).into())
-        })?;
+        };
+        linker.func_wrap(module, "proc_exit", exit)?;
     }
     linker.allow_shadowing(false);
 
@@ -98,33 +95,38 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
 
     // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
     linker.func_wrap(MENTAT, "download_media", |caller: Caller<'_, HostContext>, pointer, length| {
-        unsupported(caller, "download_media", &[(pointer, length)])
+        unsupported(caller, HostCallKind::Media, "download_media", &[(pointer, length)])
     })?;
     linker.func_wrap(
         MENTAT,
         "upload_media",
         |caller: Caller<'_, HostContext>, pointer, length, type_pointer, type_length| {
-            unsupported(caller, "upload_media", &[(pointer, length), (type_pointer, type_length)])
+            unsupported(
+                caller,
+                HostCallKind::Media,
+                "upload_media",
+                &[(pointer, length), (type_pointer, type_length)],
+            )
         },
     )?;
     linker.func_wrap(MENTAT, "start_stream", |caller: Caller<'_, HostContext>, pointer, length| {
-        unsupported(caller, "start_stream", &[(pointer, length)])
+        unsupported(caller, HostCallKind::Stream, "start_stream", &[(pointer, length)])
     })?;
     linker.func_wrap(
         MENTAT,
         "write_stream",
         |caller: Caller<'_, HostContext>, _handle: i32, pointer, length| {
-            unsupported(caller, "write_stream", &[(pointer, length)])
+            unsupported(caller, HostCallKind::Stream, "write_stream", &[(pointer, length)])
         },
     )?;
     linker.func_wrap(MENTAT, "end_stream", |caller: Caller<'_, HostContext>, _handle: i32| {
-        unsupported(caller, "end_stream", &[])
+        unsupported(caller, HostCallKind::Stream, "end_stream", &[])
     })?;
     linker.func_wrap(
         MENTAT,
         "record_metric",
         |caller: Caller<'_, HostContext>, pointer, length, _value: f64| {
-            unsupported(caller, "record_metric", &[(pointer, length)])
+            unsupported(caller, HostCallKind::Metric, "record_metric", &[(pointer, length)])
         },
     )?;
     Ok(linker)
@@ -132,11 +134,13 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
 
 /// Answers the input's length; copies it if all of it fits.
 fn read_input(mut caller: Caller<'_, HostContext>, pointer: i32, capacity: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Input);
     abi::copy_whole(&mut caller, "read_input", pointer, capacity, |context| context.input.clone())
 }
 
 /// Sets the output; the last call wins.
 fn write_output(mut caller: Caller<'_, HostContext>, pointer: i32, length: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Output);
     let memory = abi::memory(&mut caller)?;
     let source = abi::range(&caller, memory, "write_output", pointer, length)?;
     abi::charge(&mut caller, source.len())?;
@@ -146,6 +150,7 @@ fn write_output(mut caller: Caller<'_, HostContext>, pointer: i32, length: i32) 
 
 /// Logs one line, lossily made UTF-8.
 fn log(mut caller: Caller<'_, HostContext>, level: i32, pointer: i32, length: i32) -> wasmtime::Result<()> {
+    caller.data_mut().calls.count(HostCallKind::Log);
     let memory = abi::memory(&mut caller)?;
     let source = abi::range(&caller, memory, "log", pointer, length)?;
     abi::charge(&mut caller, source.len())?;
@@ -159,6 +164,7 @@ fn request_capability(
     pointer: i32,
     length: i32,
 ) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::CapabilityRequest);
     let memory = abi::memory(&mut caller)?;
     let source = abi::range(&caller, memory, "request_capability", pointer, length)?;
     abi::charge(&mut caller, DECISION_BYTES)?;
@@ -177,6 +183,7 @@ async fn invoke_capability(
     pointer: i32,
     length: i32,
 ) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::CapabilityInvoke);
     let memory = abi::memory(&mut caller)?;
     let source = abi::range(&caller, memory, "invoke_capability", pointer, length)?;
     abi::charge(&mut caller, DECISION_BYTES.saturating_add(source.len()))?;
@@ -196,6 +203,7 @@ async fn invoke_capability(
 
 /// Gives a grant back.
 fn release_capability(mut caller: Caller<'_, HostContext>, handle: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::CapabilityRelease);
     abi::charge(&mut caller, 0)?;
     match capabilities::release(caller.data_mut(), handle) {
         Ok(()) => Ok(0),
@@ -210,6 +218,7 @@ fn result_read(
     pointer: i32,
     capacity: i32,
 ) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Result);
     let memory = abi::memory(&mut caller)?;
     let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
     let offset = usize::try_from(offset.cast_unsigned())?;
@@ -230,14 +239,17 @@ fn result_read(
 
 /// Answers the length of the last error's text; copies it if all of it fits.
 fn last_error(mut caller: Caller<'_, HostContext>, pointer: i32, capacity: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::LastError);
     abi::copy_whole(&mut caller, "last_error", pointer, capacity, |context| context.last_error.clone())
 }
 
 fn unsupported(
     mut caller: Caller<'_, HostContext>,
+    kind: HostCallKind,
     call: &str,
     ranges: &[(i32, i32)],
 ) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(kind);
     let memory = abi::memory(&mut caller)?;
     for (pointer, length) in ranges {
         abi::range(&caller, memory, call, *pointer, *length)?;
@@ -254,6 +266,7 @@ fn abort(
     line: i32,
     column: i32,
 ) -> wasmtime::Result<()> {
+    caller.data_mut().calls.count(HostCallKind::Abort);
     let message = assemblyscript_string(&mut caller, message).unwrap_or_else(|| "abort".into());
     let file = assemblyscript_string(&mut caller, file).unwrap_or_else(|| "unknown file".into());
     let (line, column) = (line.cast_unsigned(), column.cast_unsigned());

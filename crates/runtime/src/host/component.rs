@@ -8,8 +8,8 @@ use self::bindings::mentat::agent::{capabilities, errors, log, media, metrics, s
 use super::abi::AbiError;
 use super::capabilities::{self as grants, CallError};
 use super::context::HostContext;
-use super::{http, preview2, sockets};
-use crate::model::LogLevel;
+use super::{calls, http, preview2, sockets};
+use crate::model::{HostCallKind, LogLevel};
 
 pub(crate) mod bindings {
     //! Generated from `wit/agent.wit`.
@@ -68,6 +68,7 @@ pub(crate) const INTERFACES: &[&str] = &[
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    calls::count_wasi(&mut linker)?;
     preview2::add_to_linker(&mut linker)?;
     http::add_to_linker(&mut linker)?;
     sockets::add_to_linker(&mut linker)?;
@@ -84,10 +85,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
 type Invoked = wasmtime::Result<(Result<Vec<u8>, errors::Error>,)>;
 
 async fn invoke(
-    store: StoreContextMut<'_, HostContext>,
+    mut store: StoreContextMut<'_, HostContext>,
     grant: Resource<capabilities::Grant>,
     arguments: String,
 ) -> Invoked {
+    store.data_mut().calls.count(HostCallKind::CapabilityInvoke);
     let used = grants::invoke(store, handle(&grant), arguments.as_bytes()).await?;
     Ok((used.map(|result| result.to_vec()).map_err(refusal),))
 }
@@ -115,7 +117,8 @@ fn refusal(error: CallError) -> errors::Error {
     errors::Error { code, message: error.message }
 }
 
-fn unsupported(context: &mut HostContext) -> errors::Error {
+fn unsupported(context: &mut HostContext, kind: HostCallKind) -> errors::Error {
+    context.calls.count(kind);
     let error = AbiError::Unsupported;
     context.fail(error);
     errors::Error { code: errors::Code::Unsupported, message: error.text().to_owned() }
@@ -125,6 +128,7 @@ impl errors::Host for HostContext {}
 
 impl log::Host for HostContext {
     fn log(&mut self, level: log::Level, message: String) {
+        self.calls.count(HostCallKind::Log);
         let level = match level {
             log::Level::Error => LogLevel::Error,
             log::Level::Warn => LogLevel::Warn,
@@ -141,6 +145,7 @@ impl capabilities::Host for HostContext {
         &mut self,
         capability: String,
     ) -> wasmtime::Result<Result<Resource<capabilities::Grant>, errors::Error>> {
+        self.calls.count(HostCallKind::CapabilityRequest);
         let asked = grants::request(self, capability.as_bytes())?;
         Ok(asked.map(|handle| Resource::new_own(handle.cast_unsigned())).map_err(refusal))
     }
@@ -153,10 +158,11 @@ impl capabilities::HostGrant for HostContext {
         _arguments: String,
     ) -> Result<Vec<u8>, errors::Error> {
         // The linker has another function in its place.
-        Err(unsupported(self))
+        Err(unsupported(self, HostCallKind::CapabilityInvoke))
     }
 
     fn drop(&mut self, grant: Resource<capabilities::Grant>) -> wasmtime::Result<()> {
+        self.calls.count(HostCallKind::CapabilityRelease);
         // One that is not held was released by the end of the execution.
         let _ = grants::release(self, handle(&grant));
         Ok(())
@@ -165,17 +171,17 @@ impl capabilities::HostGrant for HostContext {
 
 impl media::Host for HostContext {
     fn download(&mut self, _reference: String) -> Result<Vec<u8>, errors::Error> {
-        Err(unsupported(self))
+        Err(unsupported(self, HostCallKind::Media))
     }
 
     fn upload(&mut self, _content: Vec<u8>, _media_type: String) -> Result<String, errors::Error> {
-        Err(unsupported(self))
+        Err(unsupported(self, HostCallKind::Media))
     }
 }
 
 impl streams::Host for HostContext {
     fn start(&mut self, _name: String) -> Result<Resource<streams::OutputStream>, errors::Error> {
-        Err(unsupported(self))
+        Err(unsupported(self, HostCallKind::Stream))
     }
 }
 
@@ -185,20 +191,21 @@ impl streams::HostOutputStream for HostContext {
         _stream: Resource<streams::OutputStream>,
         _chunk: Vec<u8>,
     ) -> Result<(), errors::Error> {
-        Err(unsupported(self))
+        Err(unsupported(self, HostCallKind::Stream))
     }
 
     fn end(&mut self, _stream: Resource<streams::OutputStream>) -> Result<(), errors::Error> {
-        Err(unsupported(self))
+        Err(unsupported(self, HostCallKind::Stream))
     }
 
     fn drop(&mut self, _stream: Resource<streams::OutputStream>) -> wasmtime::Result<()> {
+        self.calls.count(HostCallKind::Stream);
         Ok(())
     }
 }
 
 impl metrics::Host for HostContext {
     fn record(&mut self, _name: String, _value: f64) -> Result<(), errors::Error> {
-        Err(unsupported(self))
+        Err(unsupported(self, HostCallKind::Metric))
     }
 }

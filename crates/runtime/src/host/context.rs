@@ -27,7 +27,7 @@ use super::preview1::Preview1;
 use super::sockets::SocketPlaces;
 use super::stdio::{LogSink, OutputSink};
 use super::volumes::Volumes;
-use crate::model::Event;
+use crate::model::{Event, HostCallKind, HostCalls};
 use crate::runtime::limits::ExecutionLimiter;
 use crate::security::policy::Grant;
 
@@ -97,6 +97,8 @@ pub(crate) struct HostContext {
     /// The network, and its way onto it, made when it is first asked for.
     network: Arc<Network>,
     outbound: Option<Arc<Outbound>>,
+    /// How often it called the host.
+    pub(crate) calls: HostCalls,
     /// Result of the last call that makes one, for `result_read`.
     pub(crate) result: Option<Bytes>,
     /// What it may take of the machine.
@@ -148,6 +150,7 @@ impl HostContext {
             exchanges: Exchanges::default(),
             network: Arc::clone(&host.network),
             outbound: None,
+            calls: HostCalls::default(),
             result: None,
             memory: None,
             last_error: Bytes::new(),
@@ -223,15 +226,24 @@ impl Preview2 {
     }
 }
 
-impl WasiView for HostContext {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
+impl HostContext {
+    /// The WASI 0.2 state, for a call of that kind.
+    pub(super) fn wasi(&mut self, kind: HostCallKind) -> WasiCtxView<'_> {
+        self.calls.count(kind);
         let wasi = self.preview2();
         WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
     }
 }
 
+impl WasiView for HostContext {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi(HostCallKind::WasiOther)
+    }
+}
+
 impl WasiHttpView for HostContext {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.calls.count(HostCallKind::WasiHttp);
         let wasi = self.preview2();
         WasiHttpCtxView { hooks: &mut wasi.hooks, table: &mut wasi.table, ctx: &mut wasi.http }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod abi;
 pub(crate) mod api;
 pub(crate) mod budget;
+pub(crate) mod calls;
 pub(crate) mod capabilities;
 pub(crate) mod component;
 pub(crate) mod context;

@@ -10,6 +10,7 @@ use super::abi;
 use super::budget::Sleep;
 use super::context::HostContext;
 use super::preview1::MAX_SUBSCRIPTIONS;
+use crate::model::HostCallKind;
 
 /// `nomem`, as its successor answers.
 const TOO_MANY_SUBSCRIPTIONS: i32 = 48;
@@ -25,6 +26,7 @@ pub(crate) async fn poll_oneoff(
     mut caller: Caller<'_, HostContext>,
     (subscriptions, events, count, answered): (i32, i32, i32, i32),
 ) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::WasiPoll);
     if count.cast_unsigned() > MAX_SUBSCRIPTIONS {
         return Ok(TOO_MANY_SUBSCRIPTIONS);
     }

@@ -15,6 +15,7 @@ use super::descriptors::{Descriptors, Refusal};
 use super::file_streams::{HeldStream, MeteredStream};
 use super::paths::LastLink;
 use super::volumes::ENTRY_BYTES;
+use crate::model::HostCallKind;
 
 /// Pollables that a guest waits for in one call; it can have no more of them alive than `context::MAX_RESOURCES`.
 const MAX_POLLABLES: usize = 4096;
@@ -55,12 +56,14 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
 
 impl HostContext {
     fn files(&mut self) -> GuardedFiles<'_> {
+        self.calls.count(HostCallKind::WasiFiles);
         let preview2 = self.preview2();
         let wasi = WasiFilesystemCtxView { ctx: preview2.context.filesystem(), table: &mut preview2.table };
         GuardedFiles { wasi, files: &mut preview2.files }
     }
 
     fn polling(&mut self) -> BoundedPolling<'_> {
+        self.calls.count(HostCallKind::WasiPoll);
         let preview2 = self.preview2();
         BoundedPolling { table: &mut preview2.table, sleep: &mut preview2.sleep }
     }

@@ -27,7 +27,7 @@ use wasmtime_wasi_io::poll::subscribe;
 use super::context::HostContext;
 use super::network::NetworkError;
 use super::outbound::Outbound;
-use crate::model::LogLevel;
+use crate::model::{HostCallKind, LogLevel};
 
 /// The interfaces whose functions are counted here, in Wasmtime's own version of them.
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
@@ -126,6 +126,7 @@ fn create_tcp(
     (family,): (IpAddressFamily,),
 ) -> Created<TcpSocket> {
     let context = store.data_mut();
+    context.calls.count(HostCallKind::WasiSockets);
     let place = match context.outbound().open() {
         Ok(place) => place,
         Err(error) => return Ok((Err(too_many(context, &error)),)),
@@ -145,6 +146,7 @@ async fn create_udp(
     family: IpAddressFamily,
 ) -> Created<UdpSocket> {
     let context = store.data_mut();
+    context.calls.count(HostCallKind::WasiSockets);
     let place = match context.outbound().open() {
         Ok(place) => place,
         Err(error) => return Ok((Err(too_many(context, &error)),)),
@@ -166,6 +168,7 @@ fn too_many(context: &HostContext, error: &NetworkError) -> ErrorCode {
 
 impl HostContext {
     fn names(&mut self) -> GuardedNames<'_> {
+        self.calls.count(HostCallKind::WasiSockets);
         let outbound = Arc::clone(self.outbound());
         GuardedNames { table: &mut self.preview2().table, outbound }
     }

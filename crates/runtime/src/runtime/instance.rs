@@ -89,6 +89,7 @@ pub(crate) async fn run(
         instantiation: called.duration_since(clock.started),
         execution: ended.duration_since(called),
         queued: permit.queued(),
+        host_calls: store.data().calls,
     };
     // The slot goes back to the pool before the permit to use one does.
     drop(store);

@@ -3,12 +3,21 @@
 //!
 //! Invariant: what a record holds is enough to make its decision again. No record holds a secret.
 
+#[cfg(test)]
+mod attacks;
+mod fault;
 mod log;
 mod proof;
+mod reading;
+mod redaction;
+mod retention;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod verify;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,25 +28,56 @@ use super::denial::DenialReason;
 use super::policy::Permission;
 use super::principal::{Circumstances, Principal, Trust};
 use super::time::{parse_rfc3339, rfc3339_of};
+use crate::model::HostCalls;
 
+pub use fault::Fault;
 pub use log::AuditError;
 pub use proof::ProofError;
 pub(crate) use proof::Proven;
-pub use verify::{Fault, Report, check, read, read_from};
+pub use reading::{first_kept, read, read_from};
+pub use redaction::SensitiveValues;
+pub use retention::RetentionConfig;
+pub use verify::{Evidence, Pruned, Report, check};
 pub use writer::{AuditConfig, Recorder, SyncMode};
 
+/// The form of records that are written now. Version 1, which says no `format`, knew no host calls and no retention.
+const FORMAT: u32 = 2;
 /// Reasons of decisions that policies were asked for.
 const ASKED: [&str; 4] = ["permitted", "forbidden", "not_permitted", "faulty_policy"];
 
 /// One record. Its place in the log is its `sequence`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// The version of its form.
+    #[serde(default = "first_format")]
+    pub format: u32,
     /// Its number, from 0; the number of its leaf.
     pub sequence: u64,
     /// When it was made: RFC 3339, UTC.
     pub timestamp: String,
     /// What it is about.
-    pub event_type: EventType,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What a record is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event_type", rename_all = "snake_case")]
+pub enum Event {
+    /// A capability was given or refused.
+    CapabilityDecision(Box<Activity>),
+    /// An execution ended.
+    Execution(Box<Activity>),
+    /// The oldest records may be taken out of the folder.
+    Retention {
+        /// Which, and why.
+        retention: RetentionPart,
+    },
+}
+
+/// Something that an agent did, or was kept from doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Activity {
     /// The agent.
     pub agent: AgentPart,
     /// On whose behalf.
@@ -50,14 +90,27 @@ pub struct Record {
     pub security: SecurityPart,
 }
 
-/// What a record is about.
+/// Leave to take records out of the folder: none from `first_kept` on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionPart {
+    /// The first record that stays.
+    pub first_kept: u64,
+    /// Why those before it may go.
+    pub reason: RetentionReason,
+    /// What the operator allows: seconds of age, or bytes of records.
+    pub limit: u64,
+    /// Whether they are kept in an archive.
+    pub archived: bool,
+}
+
+/// Why records are taken out of the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EventType {
-    /// A capability was given or refused.
-    CapabilityDecision,
-    /// An execution ended.
-    Execution,
+pub enum RetentionReason {
+    /// They are older than the operator wants to keep them.
+    Age,
+    /// All records together take more room than the operator gives them.
+    Size,
 }
 
 /// The agent of a record.
@@ -108,6 +161,9 @@ pub struct ExecutionPart {
     /// The agent's own verdict, where it ran to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// How often it called the host, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub host_calls: BTreeMap<String, u64>,
     /// What else its receipt says, where one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<ReceiptPart>,
@@ -218,6 +274,8 @@ pub struct Ending {
     pub decisions: Decisions,
     /// What its receipt says, where one was asked for.
     pub receipt: Option<ReceiptPart>,
+    /// How often the host was called.
+    pub host_calls: HostCalls,
 }
 
 /// How often powers were given and refused.
@@ -259,7 +317,7 @@ impl Record {
         };
         let execution =
             ExecutionPart { instance_id: circumstances.execution.to_string(), ..ExecutionPart::default() };
-        Self::new(EventType::CapabilityDecision, principal, circumstances, execution, security)
+        Self::new(Event::CapabilityDecision(activity(principal, circumstances, execution, security)))
     }
 
     /// The record of an execution that has ended.
@@ -287,102 +345,86 @@ impl Record {
             result: Some(ending.result.clone()),
             exit_code: ending.exit_code,
             receipt: ending.receipt.clone(),
+            host_calls: ending
+                .host_calls
+                .iter()
+                .map(|(kind, count)| (kind.as_str().to_owned(), count))
+                .collect(),
         };
-        Self::new(EventType::Execution, principal, circumstances, execution, security)
+        Self::new(Event::Execution(activity(principal, circumstances, execution, security)))
+    }
+
+    /// The record that allows records to be taken out.
+    #[must_use]
+    pub(super) fn of_retention(retention: RetentionPart) -> Self {
+        Self::new(Event::Retention { retention })
+    }
+
+    /// What an agent did, where the record is about one.
+    #[must_use]
+    pub fn activity(&self) -> Option<&Activity> {
+        match &self.event {
+            Event::CapabilityDecision(activity) | Event::Execution(activity) => Some(activity),
+            Event::Retention { .. } => None,
+        }
     }
 
     /// The question that policies answered, to ask it again. `None` where the record is about no decision, or about one
     /// that was made before policies were asked.
     #[must_use]
     pub fn question(&self) -> Option<Question> {
-        let decision = self.security.decision.as_ref()?;
+        let Activity { agent, tenant, caller, execution, security } = self.activity()?;
+        let decision = security.decision.as_ref()?;
         if !ASKED.contains(&decision.reason.as_str()) {
             return None;
         }
         Some(Question {
             principal: Principal {
-                agent: self.agent.id.parse().ok()?,
-                version: self.agent.version.parse().ok()?,
-                module: self.agent.module.parse().ok()?,
-                tenant: self.tenant.as_str().into(),
-                trust: Trust::from_name(&self.agent.attestation.trust)?,
-                signer: self.agent.attestation.signer.clone(),
+                agent: agent.id.parse().ok()?,
+                version: agent.version.parse().ok()?,
+                module: agent.module.parse().ok()?,
+                tenant: tenant.as_str().into(),
+                trust: Trust::from_name(&agent.attestation.trust)?,
+                signer: agent.attestation.signer.clone(),
             },
             capability: decision.capability.parse().ok()?,
             circumstances: Circumstances {
                 time: parse_rfc3339(&decision.time)?,
-                execution: self.execution.instance_id.parse().ok()?,
-                caller: self.caller.as_str().into(),
+                execution: execution.instance_id.parse().ok()?,
+                caller: caller.as_str().into(),
                 narrowing: decision.narrowing.clone().map(Into::into),
             },
         })
     }
 
-    fn new(
-        event_type: EventType,
-        principal: &Principal,
-        circumstances: &Circumstances,
-        execution: ExecutionPart,
-        security: SecurityPart,
-    ) -> Self {
-        Self {
-            sequence: 0,
-            timestamp: rfc3339_of(SystemTime::now()),
-            event_type,
-            agent: AgentPart {
-                id: principal.agent.to_string(),
-                version: principal.version.to_string(),
-                runtime: "wasm".into(),
-                module: principal.module.to_string(),
-                attestation: AttestationPart {
-                    trust: principal.trust.to_string(),
-                    signer: principal.signer.clone(),
-                },
-            },
-            tenant: Arc::clone(&principal.tenant).to_string(),
-            caller: Arc::clone(&circumstances.caller).to_string(),
-            execution,
-            security,
-        }
+    fn new(event: Event) -> Self {
+        Self { format: FORMAT, sequence: 0, timestamp: rfc3339_of(SystemTime::now()), event }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+fn activity(
+    principal: &Principal,
+    circumstances: &Circumstances,
+    execution: ExecutionPart,
+    security: SecurityPart,
+) -> Box<Activity> {
+    let attestation =
+        AttestationPart { trust: principal.trust.to_string(), signer: principal.signer.clone() };
+    Box::new(Activity {
+        agent: AgentPart {
+            id: principal.agent.to_string(),
+            version: principal.version.to_string(),
+            runtime: "wasm".into(),
+            module: principal.module.to_string(),
+            attestation,
+        },
+        tenant: Arc::clone(&principal.tenant).to_string(),
+        caller: Arc::clone(&circumstances.caller).to_string(),
+        execution,
+        security,
+    })
+}
 
-    use mentat_manifest::ModuleDigest;
-
-    use super::*;
-    use crate::model::ExecutionId;
-
-    #[test]
-    fn a_decision_can_be_made_again_from_its_record_alone() {
-        let question = Question {
-            principal: Principal {
-                agent: "a.b".parse().unwrap(),
-                version: "1.2.3-beta.1".parse().unwrap(),
-                module: ModuleDigest::of(b"module"),
-                tenant: "acme".into(),
-                trust: Trust::Community,
-                signer: Some("CN=Somebody".into()),
-            },
-            capability: "network:https:*.example.com:8443".parse().unwrap(),
-            circumstances: Circumstances {
-                time: UNIX_EPOCH + Duration::from_millis(1_795_510_800_042),
-                execution: ExecutionId::new(),
-                caller: "ci".into(),
-                narrowing: Some(["env:A".to_owned()].as_slice().into()),
-            },
-        };
-        let Question { principal, capability, circumstances } = &question;
-        let decided = |reason: &DenialReason| {
-            let record = Record::of_decision(principal, circumstances, capability, Err(reason));
-            let text = serde_json::to_string(&record).unwrap();
-            serde_json::from_str::<Record>(&text).unwrap().question()
-        };
-        assert_eq!(decided(&DenialReason::Forbidden(vec!["p".into()])), Some(question.clone()));
-        assert_eq!(decided(&DenialReason::NotPermitted(String::new())), Some(question.clone()));
-        assert_eq!(decided(&DenialReason::NotInManifest("a.b".into())), None);
-    }
+fn first_format() -> u32 {
+    1
 }

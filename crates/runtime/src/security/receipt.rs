@@ -20,7 +20,7 @@ use tlog_tiles::record_hash;
 use tokio::sync::oneshot;
 
 use super::audit::{
-    ContentPart, Ending, EventType, GrantPart, ProofError, Proven, ReceiptPart, Record, Recorder,
+    Activity, ContentPart, Ending, Event, GrantPart, ProofError, Proven, ReceiptPart, Record, Recorder,
 };
 use super::policy::{Grant, Judge, Powers};
 use super::time::rfc3339_of;
@@ -335,10 +335,8 @@ impl Statement {
 
 impl Predicate {
     fn of(record: &Record, log: LogClaim) -> Option<Self> {
-        if record.event_type != EventType::Execution {
-            return None;
-        }
-        let Record { agent, execution, security, tenant, caller, .. } = record.clone();
+        let Event::Execution(activity) = record.event.clone() else { return None };
+        let Activity { agent, execution, security, tenant, caller } = *activity;
         let receipt = execution.receipt?;
         Some(Self {
             execution_id: execution.instance_id,

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use mentat_manifest::{Capability, CapabilityKind, FileAccess, Manifest};
 use mentat_runtime::model::{Answer, ExecutionId, Invocation};
-use mentat_runtime::security::audit::{self, AuditConfig, DecisionPart, Record, Recorder, SyncMode};
+use mentat_runtime::security::audit::{
+    self, AuditConfig, DecisionPart, Evidence, Record, Recorder, RetentionConfig, SensitiveValues, SyncMode,
+};
 use mentat_runtime::security::authority::{Authority, Narrowing};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
@@ -192,6 +194,8 @@ impl House {
             origin: "test.log".into(),
             sync: SyncMode::Never,
             checkpoint_every: Duration::from_secs(1),
+            retention: RetentionConfig::default(),
+            sensitive: SensitiveValues::default(),
         })
         .unwrap();
         let load = async |text: &str| -> Loaded { Test::wat(text).load().await.unwrap() };
@@ -271,11 +275,12 @@ impl House {
     /// Reads the log, which must hold exactly what was decided.
     fn close(self) {
         self.recorder.close();
-        assert_eq!(audit::check(self.folder.path(), None).unwrap().faults, []);
+        assert_eq!(audit::check(self.folder.path(), &Evidence::default()).unwrap().faults, []);
         let records: Vec<Record> =
             audit::read(self.folder.path()).unwrap().map(|record| record.unwrap()).collect();
         let mut found = BTreeMap::new();
         for record in &records {
+            let record = record.activity().unwrap();
             assert_eq!(record.agent.id, "a.b");
             let capability = record.security.decision.as_ref().unwrap().capability.clone();
             // A component's sandbox asks for what is listed as well; nothing is recorded twice.

@@ -20,6 +20,7 @@ mod generated;
 mod guests;
 mod harness;
 mod headers;
+mod host_calls;
 mod hostile;
 mod lessons;
 mod network;

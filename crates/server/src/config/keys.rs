@@ -126,6 +126,15 @@ pub const KEYS: &[Key] = &[
         "audit.on_failure",
         "What becomes of executions while the log cannot be written, as on a full disk: `refuse` them, or `continue` unaudited until it can.",
     ),
+    key("audit.retain_days", "Days that records are kept, 256 at a time; 0 for ever."),
+    key(
+        "audit.retain_bytes",
+        "Bytes of records that are kept, beyond which the oldest go; 0 for no bound. Their hashes stay, and take about a twentieth of the room.",
+    ),
+    key(
+        "audit.archive",
+        "Folder that records are moved to when they are no longer kept, on another disk if need be; empty: they are deleted.",
+    ),
     key(
         "sandbox.quota",
         "Bytes that one execution may write to a directory whose mount says nothing else, and to its scratch directory at `/tmp`.",

@@ -194,6 +194,12 @@ pub struct AuditLogConfig {
     pub checkpoint_ms: u64,
     /// What becomes of executions while the log cannot be written.
     pub on_failure: OnAuditFailure,
+    /// Days that records are kept; 0 for ever.
+    pub retain_days: u64,
+    /// Bytes of records that are kept; 0 for no bound.
+    pub retain_bytes: ByteCount,
+    /// Where records go that are not kept; they are deleted where empty.
+    pub archive: PathBuf,
 }
 
 /// What becomes of executions while the audit log cannot be written.
@@ -399,6 +405,9 @@ impl Default for AuditLogConfig {
             sync: SyncMode::default(),
             checkpoint_ms: 1_000,
             on_failure: OnAuditFailure::default(),
+            retain_days: 0,
+            retain_bytes: ByteCount(0),
+            archive: PathBuf::new(),
         }
     }
 }

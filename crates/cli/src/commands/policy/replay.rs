@@ -43,7 +43,8 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
     let (mut decisions, mut not_asked, mut changes) = (0, 0, Vec::new());
     for record in audit::read(&arguments.audit).map_err(failed)? {
         let record = record.map_err(failed)?;
-        match (again(&policies, &record), &record.security.decision) {
+        let decision = record.activity().and_then(|activity| activity.security.decision.as_ref());
+        match (again(&policies, &record), decision) {
             (Some(change), _) => {
                 decisions += 1;
                 changes.extend(change);
@@ -75,7 +76,7 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
 /// Makes a decision again: `None` where policies were not asked, else what is different, if anything.
 fn again(policies: &Policies, record: &Record) -> Option<Option<Change>> {
     let question = record.question()?;
-    let decision = record.security.decision.as_ref()?;
+    let decision = record.activity()?.security.decision.as_ref()?;
     let verdict = policies.ask(&question.principal, &question.capability, &question.circumstances);
     if matches!(verdict, Verdict::Permitted(_)) == decision.granted {
         return Some(None);

@@ -2,18 +2,24 @@
 //! moved into the tree: tiles of records and of hashes, then a signed checkpoint, then `pending` begins anew. Whatever
 //! moment the machine stops at, what was written is found again.
 //!
-//! Invariant: nothing in `tile/` is written twice but tiles that are not full, which are named by their width.
+//! Invariant: nothing in `tile/` is written twice but tiles that are not full, which are named by their width; and one
+//! process writes, the one that holds the lock.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use signed_note::{Note, StandardSigner};
-use tlog_tiles::{Checkpoint, HASH_SIZE, Hash, record_hash};
+use tlog_tiles::{Checkpoint, record_hash};
 
 use super::Record;
+use super::reading::{goes_on_after, read_bundle, read_tile};
 use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
+use super::verify::signed_checkpoint;
+use super::writer::SyncMode;
 
 /// Bytes of one record at most: tlog-tiles writes their length in two bytes.
 pub(super) const MAX_RECORD_BYTES: usize = u16::MAX as usize;
@@ -24,6 +30,8 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 /// The private key that signs it, and the public one.
 const KEY: &str = "key";
 pub(super) const PUBLIC_KEY: &str = "key.pub";
+/// The file that the process which writes has locked. It stays, empty.
+const LOCK: &str = "lock";
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +52,25 @@ pub enum AuditError {
         /// What is wrong with it.
         why: String,
     },
+    /// Another process writes it.
+    #[error(
+        "audit log: `{}` is written by another server; stop that one, or give this one a folder of its own as `audit.dir`",
+        folder.display()
+    )]
+    InUse {
+        /// The log's folder.
+        folder: PathBuf,
+    },
 }
 
 /// An open log.
 pub(super) struct Log {
     folder: PathBuf,
     origin: String,
+    sync: SyncMode,
     signer: StandardSigner,
+    /// Keeps others from writing, until it is dropped.
+    _lock: File,
     edge: Edge,
     /// Records of the last tile of records, as far as they are in the tree.
     entries: Vec<u8>,
@@ -64,28 +84,33 @@ pub(super) struct Log {
 impl Log {
     /// Opens a log, or begins one. What a crash left in `pending` is taken up; a last record that was not written whole
     /// is left out.
-    pub(super) fn open(folder: &Path, origin: &str) -> Result<Self, AuditError> {
+    ///
+    /// # Errors
+    /// When another process writes it, a file cannot be used, or what is there is not what this log's key has signed:
+    /// going on would sign what somebody else made of it.
+    pub(super) fn open(folder: &Path, origin: &str, sync: SyncMode) -> Result<Self, AuditError> {
         let at = |name: &str| folder.join(name);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
             .map_err(|source| AuditError::File { path: folder.into(), source })?;
+        let lock = lock(folder)?;
         let signer = key(folder, origin)?;
-        let size = match std::fs::read(at(CHECKPOINT)) {
-            Ok(note) => {
-                let checkpoint = parse_checkpoint(&note).map_err(|why| broken(&at(CHECKPOINT), why))?;
-                checkpoint.size()
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(source) => return Err(AuditError::File { path: at(CHECKPOINT), source }),
-        };
-        let edge = Edge::resume(size, |path, width| read_hashes(&at(path), width))?;
+        let checkpoint = signed_checkpoint(folder, None)?
+            .map_err(|fault| tampered(&at(CHECKPOINT), &fault.to_string()))?;
+        let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
+        let edge = Edge::resume(size, |level, number, width| read_tile(folder, level, number, width))?;
+        if checkpoint.is_some_and(|checkpoint| *checkpoint.hash() != edge.root()) {
+            return Err(tampered(&at("tile"), "its hashes do not make the root that was signed"));
+        }
         let width = usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default();
-        let entries = match width {
-            0 => Vec::new(),
-            width => read_file(&at(&entries_path(size / TILE_WIDTH as u64, width)))?,
-        };
+        let mut entries = Vec::new();
+        if width > 0 {
+            for record in read_bundle(folder, size / TILE_WIDTH as u64, width)?.whole()? {
+                add_entry(&mut entries, &record);
+            }
+        }
         let mut pending = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -104,15 +129,46 @@ impl Log {
             };
             pending_bytes += line.len() as u64 + 1;
             // A crash between the checkpoint and the new beginning leaves records here that the tree has.
-            if record.sequence >= size {
-                waiting.push(line.to_vec());
+            if record.sequence < size {
+                continue;
             }
+            let next = size + waiting.len() as u64;
+            if record.sequence != next {
+                let why = format!("record {} stands where record {next} belongs", record.sequence);
+                return Err(tampered(&at(PENDING), &why));
+            }
+            waiting.push(line.to_vec());
         }
-        let origin = origin.to_owned();
-        let mut log =
-            Self { folder: folder.into(), origin, signer, edge, entries, pending, pending_bytes, waiting };
+        // Records that were moved into the tree just before a crash wait here still; others nobody moved.
+        if waiting.is_empty() && goes_on_after(folder, size) {
+            let why = format!("it is over {size} records, and there are more: it is an old one, or none");
+            return Err(tampered(&at(CHECKPOINT), &why));
+        }
+        let (folder, origin) = (folder.to_owned(), origin.to_owned());
+        let mut log = Self {
+            folder,
+            origin,
+            sync,
+            signer,
+            _lock: lock,
+            edge,
+            entries,
+            pending,
+            pending_bytes,
+            waiting,
+        };
         log.rewind()?;
         Ok(log)
+    }
+
+    /// Its folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Records that the signed checkpoint is over.
+    pub(super) fn size(&self) -> u64 {
+        self.edge.size()
     }
 
     /// The number of the next record.
@@ -160,9 +216,7 @@ impl Log {
         }
         let (mut edge, mut entries) = (self.edge.clone(), self.entries.clone());
         for record in &self.waiting {
-            let length = u16::try_from(record.len()).unwrap_or(u16::MAX);
-            entries.extend_from_slice(&length.to_be_bytes());
-            entries.extend_from_slice(record);
+            add_entry(&mut entries, record);
             let filled = edge.push(record_hash(record));
             if edge.size() % TILE_WIDTH as u64 == 0 {
                 let number = edge.size() / TILE_WIDTH as u64 - 1;
@@ -227,8 +281,14 @@ impl Log {
         std::fs::create_dir_all(folder).map_err(failed)?;
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         file.write_all(bytes).map_err(failed)?;
-        file.as_file().sync_data().map_err(failed)?;
+        if self.sync != SyncMode::Never {
+            file.as_file().sync_data().map_err(failed)?;
+        }
         file.persist(&path).map_err(|error| failed(error.error))?;
+        if self.sync != SyncMode::Never {
+            // The name as well: what is forgotten next is in this file alone.
+            sync_folder(folder)?;
+        }
         Ok(())
     }
 
@@ -240,27 +300,37 @@ impl Log {
     }
 }
 
-/// The text of a checkpoint, whoever signed it.
-pub(super) fn parse_checkpoint(note: &[u8]) -> Result<Checkpoint, String> {
-    let note = Note::from_bytes(note).map_err(|_| "it is no signed note".to_owned())?;
-    Checkpoint::from_bytes(note.text()).map_err(|_| "it is no checkpoint".to_owned())
-}
-
-/// Reads the hashes of a tile.
-pub(super) fn read_hashes(path: &Path, width: usize) -> Result<Vec<Hash>, AuditError> {
-    let bytes = read_file(path)?;
-    if bytes.len() != width * HASH_SIZE {
-        return Err(broken(path, format!("it has {} bytes in place of {}", bytes.len(), width * HASH_SIZE)));
+/// Takes the lock of the log, which the system gives back when this process ends, however it does.
+fn lock(folder: &Path) -> Result<File, AuditError> {
+    let path = folder.join(LOCK);
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = opened.map_err(|source| AuditError::File { path: path.clone(), source })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(AuditError::InUse { folder: folder.into() }),
+        Err(error) => Err(AuditError::File { path, source: error.into() }),
     }
-    let hashes = bytes.chunks_exact(HASH_SIZE).filter_map(|hash| hash.try_into().ok());
-    Ok(hashes.map(Hash).collect())
 }
 
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, AuditError> {
-    std::fs::read(path).map_err(|source| AuditError::File { path: path.into(), source })
+/// Waits until the disk has the names of a folder.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), AuditError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| AuditError::File { path: folder.into(), source })
 }
 
-fn broken(path: &Path, why: String) -> AuditError {
+/// Adds a record to a bundle, after its length.
+fn add_entry(entries: &mut Vec<u8>, record: &[u8]) {
+    let length = u16::try_from(record.len()).unwrap_or(u16::MAX);
+    entries.extend_from_slice(&length.to_be_bytes());
+    entries.extend_from_slice(record);
+}
+
+fn tampered(path: &Path, why: &str) -> AuditError {
+    let advice = "`mentat audit verify` says more; to begin a new log, name another folder as `audit.dir`";
+    broken(path, format!("{why}; {advice}"))
+}
+
+pub(super) fn broken(path: &Path, why: String) -> AuditError {
     AuditError::Broken { path: path.into(), why }
 }
 

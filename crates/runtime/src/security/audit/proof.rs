@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use tlog_tiles::{Checkpoint, HASH_SIZE, Hash, Tile, TileHashReader, TileReader, prove_record, record_hash};
 use tokio::sync::oneshot;
 
-use super::log::{AuditError, CHECKPOINT, parse_checkpoint, read_file, read_hashes};
+use super::log::{AuditError, CHECKPOINT};
+use super::reading::{parse_checkpoint, read_file, read_tile};
 use super::tree::{TILE_HEIGHT, TILE_WIDTH, hash_path};
 
 /// A record that is in the tree, and all that proves it.
@@ -124,7 +125,7 @@ impl TileReader for Tiles {
             if let Some(bytes) = known.get(&path) {
                 return Ok(bytes.clone());
             }
-            let hashes = read_hashes(&self.folder.join(&path), width)
+            let hashes = read_tile(&self.folder, tile.level(), tile.level_index(), width)
                 .map_err(|error| tlog_tiles::Error::InvalidInput(error.to_string()))?;
             let mut bytes = Vec::with_capacity(width * HASH_SIZE);
             bytes.extend(hashes.iter().flat_map(|hash| hash.0));

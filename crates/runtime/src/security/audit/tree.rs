@@ -23,10 +23,10 @@ pub(super) struct HashTile {
 }
 
 impl Edge {
-    /// Goes on from a tree of that size, whose partial tiles are read by level.
+    /// Goes on from a tree of that size, whose partial tiles are read by level, number and width.
     pub(super) fn resume<E>(
         size: u64,
-        mut read: impl FnMut(&str, usize) -> Result<Vec<Hash>, E>,
+        mut read: impl FnMut(u8, u64, usize) -> Result<Vec<Hash>, E>,
     ) -> Result<Self, E> {
         let mut levels = Vec::new();
         for level in 0.. {
@@ -37,7 +37,7 @@ impl Edge {
             let width = usize::try_from(count % TILE_WIDTH as u64).unwrap_or_default();
             let hashes = match width {
                 0 => Vec::new(),
-                width => read(&hash_path(level, count >> TILE_HEIGHT, width), width)?,
+                width => read(level, count >> TILE_HEIGHT, width)?,
             };
             levels.push(hashes);
         }
@@ -96,7 +96,7 @@ impl Edge {
 }
 
 /// The hash over subtrees of the same size, of which the last may be smaller (RFC 6962, section 2.1).
-fn subtree(hashes: &[Hash]) -> Hash {
+pub(super) fn subtree(hashes: &[Hash]) -> Hash {
     match hashes {
         [] => EMPTY_HASH,
         [one] => *one,
@@ -159,8 +159,10 @@ mod tests {
                 assert_eq!(edge.root(), tree_hash(number + 1, &stored).unwrap(), "{number}");
                 let partial: HashMap<String, Vec<Hash>> =
                     edge.partial().into_iter().map(|tile| (tile.path, tile.hashes)).collect();
-                let again =
-                    Edge::resume(number + 1, |path, _| partial.get(path).cloned().ok_or(path.to_owned()));
+                let again = Edge::resume(number + 1, |level, number, width| {
+                    let path = hash_path(level, number, width);
+                    partial.get(&path).cloned().ok_or(path)
+                });
                 let again = again.unwrap();
                 assert_eq!((again.root(), again.size()), (edge.root(), number + 1));
             }

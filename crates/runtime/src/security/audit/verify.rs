@@ -1,25 +1,48 @@
-//! Reading a log back, and finding whatever was changed in it. Trusts the public key and nothing else.
+//! Finding whatever was changed in a log. Trusts the public key and nothing else: records are held against the hashes of
+//! the tree, those against the ones above them, and the root against the signed checkpoint.
 
-use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use signed_note::{Note, StandardVerifier, VerifierList};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
-use super::Record;
-use super::log::{AuditError, CHECKPOINT, PENDING, PUBLIC_KEY, parse_checkpoint, read_file, read_hashes};
-use super::tree::{Edge, TILE_WIDTH, entries_path, hash_path};
+use super::fault::Fault;
+use super::log::{AuditError, CHECKPOINT, PUBLIC_KEY};
+use super::reading::{
+    Bundle, Pending, goes_on_after, is_missing, parse_checkpoint, read_bundle_or_archived, read_checkpoint,
+    read_file, read_pending, read_tile,
+};
+use super::tree::{Edge, TILE_WIDTH, subtree};
+use super::{Event, Record, RetentionPart};
 
 /// Faults that are told; a log that was cut to pieces has as many as records.
 const MAX_FAULTS: usize = 100;
+/// Looks at a log that a server changes meanwhile, before what was found is told as a fault.
+const LOOKS: usize = 3;
+/// What a record is about that lets others be taken out.
+const RETENTION: &str = "retention";
+
+/// What a log is held against, beside itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence<'a> {
+    /// The public key as it was once copied; the log's own `key.pub` where `None`.
+    pub key: Option<&'a [u8]>,
+    /// An earlier checkpoint: what it was signed over must still be there as it was.
+    pub checkpoint: Option<&'a [u8]>,
+    /// Where retention moved records to.
+    pub archive: Option<&'a Path>,
+}
 
 /// What a look at a log found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Records that are there.
     pub records: u64,
-    /// Of those, records that the signed checkpoint vouches for.
+    /// Records that the signed checkpoint vouches for, those that were taken out included.
     pub signed: u64,
+    /// Records that retention took out, and that are in no archive that was given.
+    pub pruned: Option<Pruned>,
     /// Whether the last record was not written whole, as a crash leaves it.
     pub torn: bool,
     /// What is wrong, in order.
@@ -28,212 +51,140 @@ pub struct Report {
     pub root: String,
 }
 
-/// Something wrong with a log.
+/// Records that are gone by the operator's own rule, as a signed record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// This record is not the one that was logged here.
-    Changed(u64),
-    /// These records are gone.
-    Missing {
-        /// The first of them.
-        first: u64,
-        /// The last of them.
-        last: u64,
-    },
-    /// Among these records some were changed, and their hashes with them.
-    Tile {
-        /// The first of them.
-        first: u64,
-        /// The last of them.
-        last: u64,
-    },
-    /// The records do not make the root that was signed.
-    Root,
-    /// The checkpoint is not signed by the log's key.
-    Signature,
-    /// There is no checkpoint, though there are records in the tree.
-    NoCheckpoint,
-    /// The checkpoint cannot be read.
-    BadCheckpoint(String),
-    /// The records up to an earlier checkpoint are not those that it was signed over.
-    Rewritten {
-        /// How many records that checkpoint is over.
-        size: u64,
-    },
-    /// Records that are not in the tree yet do not follow those that are.
-    Pending(u64),
+pub struct Pruned {
+    /// The first of them.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
+    /// The record that says so.
+    pub by: u64,
+    /// When that was made.
+    pub at: String,
+    /// What it says.
+    pub retention: RetentionPart,
 }
 
-/// Checks a log by the public key that lies in it; with an earlier checkpoint, that nothing was rewritten since.
+/// Checks a log by its public key, and against whatever else there is to hold it against.
 ///
 /// # Errors
 /// When a file is there and cannot be read.
-pub fn check(folder: &Path, earlier: Option<&[u8]>) -> Result<Report, AuditError> {
-    let mut report = Report::default();
-    let checkpoint = match signed_checkpoint(folder)? {
+pub fn check(folder: &Path, evidence: &Evidence<'_>) -> Result<Report, AuditError> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let before = std::fs::read(folder.join(CHECKPOINT)).ok();
+        let report = look(folder, evidence)?;
+        // A server that writes beside us moves records while we read.
+        let moved = before != std::fs::read(folder.join(CHECKPOINT)).ok();
+        if report.faults.is_empty() || looks == LOOKS || !moved {
+            return Ok(report);
+        }
+    }
+}
+
+/// The checkpoint, if it is signed by the key: the one that is given, or else the log's. `None` where there is none yet.
+pub(super) fn signed_checkpoint(
+    folder: &Path,
+    key: Option<&[u8]>,
+) -> Result<Result<Option<Checkpoint>, Fault>, AuditError> {
+    let note = match read_file(&folder.join(CHECKPOINT)) {
+        Err(error) if is_missing(&error) => return Ok(Ok(None)),
+        note => note?,
+    };
+    let checkpoint = match parse_checkpoint(&note) {
         Ok(checkpoint) => checkpoint,
-        Err(Some(fault)) => {
-            report.faults.push(fault);
-            read_checkpoint(folder)
-        }
-        Err(None) => None,
+        Err(why) => return Ok(Err(Fault::BadCheckpoint(why))),
     };
+    Ok(if is_signed(folder, key, &note)? { Ok(Some(checkpoint)) } else { Err(Fault::Signature) })
+}
+
+fn is_signed(folder: &Path, key: Option<&[u8]>, note: &[u8]) -> Result<bool, AuditError> {
+    let key = key.map_or_else(|| read_file(&folder.join(PUBLIC_KEY)), |key| Ok(key.to_vec()))?;
+    let verifier = std::str::from_utf8(&key).ok().and_then(|key| StandardVerifier::new(key.trim()).ok());
+    let signed = verifier
+        .zip(Note::from_bytes(note).ok())
+        .is_some_and(|(verifier, note)| note.verify(&VerifierList::new(vec![Box::new(verifier)])).is_ok());
+    Ok(signed)
+}
+
+fn look(folder: &Path, evidence: &Evidence<'_>) -> Result<Report, AuditError> {
+    // First, so that what is moved into the tree meanwhile is found in one place at least.
+    let pending = read_pending(folder)?;
+    let mut report = Report::default();
+    let signed = signed_checkpoint(folder, evidence.key)?;
+    // How many records there should be, even one that nobody signed may tell; what their root is, it may not.
+    let root =
+        signed.as_ref().ok().and_then(|checkpoint| checkpoint.as_ref()).map(|checkpoint| *checkpoint.hash());
+    let checkpoint = signed.unwrap_or_else(|fault| {
+        report.faults.push(fault);
+        read_checkpoint(folder)
+    });
+    let earlier = earlier(folder, evidence, &mut report)?;
     let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
-    // A crash before the first checkpoint leaves tiles, and the records of which they were made.
-    let has_tiles = folder.join("tile").exists();
-    if checkpoint.is_none() && report.faults.is_empty() && has_tiles && pending(folder)?.0.is_empty() {
-        report.faults.push(Fault::NoCheckpoint);
-    }
-    let mut edge = Edge::default();
-    let earlier = match earlier.map(parse_checkpoint) {
-        Some(Ok(earlier)) => Some(earlier),
-        Some(Err(why)) => {
-            report.faults.push(Fault::BadCheckpoint(why));
-            None
-        }
-        None => None,
+    let mut walk = Walk {
+        folder,
+        archive: evidence.archive,
+        size,
+        root,
+        earlier: earlier.as_ref(),
+        edge: Edge::default(),
+        is_whole: true,
+        doubted: Vec::new(),
+        absent: Vec::new(),
+        retention: None,
+        report: &mut report,
     };
-    let mut number = 0;
-    while number < size {
-        let width = usize::try_from((size - number).min(TILE_WIDTH as u64)).unwrap_or(TILE_WIDTH);
-        check_tile(folder, number, width, size, &mut edge, earlier.as_ref(), &mut report);
-        number += width as u64;
+    let mut first = 0;
+    while first < size {
+        let width = usize::try_from((size - first).min(TILE_WIDTH as u64)).unwrap_or(TILE_WIDTH);
+        walk.tile(first, width)?;
+        first += width as u64;
     }
+    walk.finish();
     if let Some(checkpoint) = &checkpoint {
         report.root = checkpoint.hash().to_string();
-        let is_whole = edge.size() == size && report.faults.is_empty();
-        if is_whole && edge.root() != *checkpoint.hash() {
-            report.faults.push(Fault::Root);
-        }
     }
     if let Some(earlier) = earlier.filter(|earlier| earlier.size() > size) {
         report.faults.push(Fault::Missing { first: size, last: earlier.size() - 1 });
     }
+    check_end(folder, size, checkpoint.is_some(), &pending, &mut report);
+    report.faults.sort_by_key(Fault::position);
     report.signed = if report.faults.is_empty() { size } else { 0 };
-    check_pending(folder, size, &mut report)?;
     report.faults.truncate(MAX_FAULTS);
     Ok(report)
 }
 
-/// Every record of a log in order, those that are not in the tree yet last.
-///
-/// # Errors
-/// When the log cannot be read.
-pub fn read(folder: &Path) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
-    read_from(folder, 0)
-}
-
-/// The same, from the record of that number on.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_from(
+fn earlier(
     folder: &Path,
-    from: u64,
-) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
-    // First, so that what is moved into the tree meanwhile is found in one place at least.
-    let (pending, _) = pending(folder)?;
-    let size = read_checkpoint(folder).map_or(0, |checkpoint| checkpoint.size());
-    let folder = folder.to_owned();
-    let tile = TILE_WIDTH as u64;
-    let tiles = (from / tile..size.div_ceil(tile)).flat_map({
-        let folder = folder.clone();
-        move |number| {
-            let width = usize::try_from((size - number * tile).min(tile)).unwrap_or(TILE_WIDTH);
-            match entries(&folder, number, width) {
-                Ok(records) => records.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            }
-        }
-    });
-    let parse = move |bytes: Vec<u8>| {
-        serde_json::from_slice::<Record>(&bytes)
-            .map_err(|error| AuditError::Broken { path: folder.clone(), why: format!("a record: {error}") })
-    };
-    let is_wanted = move |record: &Result<Record, AuditError>, from: u64| {
-        record.as_ref().map_or(true, |record| record.sequence >= from)
-    };
-    let signed = tiles.map({
-        let parse = parse.clone();
-        move |bytes| bytes.and_then(&parse)
-    });
-    let signed = signed.filter(move |record| is_wanted(record, from));
-    let open = pending.into_iter().map(parse).filter(move |record| is_wanted(record, from.max(size)));
-    Ok(signed.chain(open))
-}
-
-fn check_tile(
-    folder: &Path,
-    first: u64,
-    width: usize,
-    size: u64,
-    edge: &mut Edge,
-    earlier: Option<&Checkpoint>,
+    evidence: &Evidence<'_>,
     report: &mut Report,
-) {
-    let number = first / TILE_WIDTH as u64;
-    let last = first + width as u64 - 1;
-    let hashes = read_hashes(&folder.join(hash_path(0, number, width)), width).ok();
-    let records = entries(folder, number, width).unwrap_or_default();
-    let mut faults = Vec::new();
-    for (number, offset) in (first..=last).zip(0..) {
-        let Some(record) = records.get(offset) else {
-            faults.push(Fault::Missing { first: number, last });
-            break;
-        };
-        report.records += 1;
-        let leaf = record_hash(record);
-        let logged = hashes.as_ref().and_then(|hashes| hashes.get(offset)).copied();
-        if logged.is_some_and(|logged| logged != leaf) || !is_numbered(record, number) {
-            faults.push(Fault::Changed(number));
+) -> Result<Option<Checkpoint>, AuditError> {
+    let Some(note) = evidence.checkpoint else { return Ok(None) };
+    match parse_checkpoint(note) {
+        Ok(earlier) => {
+            if !is_signed(folder, evidence.key, note)? {
+                report.faults.push(Fault::OtherKey);
+            }
+            Ok(Some(earlier))
         }
-        // With the hash that was logged, so that one changed record does not hide another.
-        edge.push(logged.unwrap_or(leaf));
-        if let Some(earlier) = earlier.filter(|earlier| earlier.size() == number + 1)
-            && edge.root() != *earlier.hash()
-        {
-            faults.push(Fault::Rewritten { size: number + 1 });
+        Err(why) => {
+            report.faults.push(Fault::BadCheckpoint(why));
+            Ok(None)
         }
     }
-    if faults.is_empty() && !agrees_above(folder, first, width, size, hashes.as_deref()) {
-        faults.push(Fault::Tile { first, last });
-    }
-    report.faults.extend(faults);
 }
 
-/// Whether the hash over a full tile is the one that the level above holds.
-fn agrees_above(folder: &Path, first: u64, width: usize, size: u64, hashes: Option<&[Hash]>) -> bool {
-    let Some(hashes) = hashes else { return false };
-    if width < TILE_WIDTH {
-        return true;
-    }
-    let mut tile = Edge::default();
-    for hash in hashes {
-        tile.push(*hash);
-    }
-    let number = first / TILE_WIDTH as u64;
-    let above = number / TILE_WIDTH as u64;
-    let full = size / TILE_WIDTH as u64;
-    let above_width =
-        usize::try_from((full - above * TILE_WIDTH as u64).min(TILE_WIDTH as u64)).unwrap_or(TILE_WIDTH);
-    let offset = usize::try_from(number % TILE_WIDTH as u64).unwrap_or_default();
-    let logged = read_hashes(&folder.join(hash_path(1, above, above_width)), above_width).ok();
-    logged.and_then(|logged| logged.get(offset).copied()) == Some(tile.root())
-}
-
-fn is_numbered(record: &[u8], number: u64) -> bool {
-    serde_json::from_slice::<Record>(record).is_ok_and(|record| record.sequence == number)
-}
-
-fn check_pending(folder: &Path, size: u64, report: &mut Report) -> Result<(), AuditError> {
-    let (lines, torn) = pending(folder)?;
-    report.torn = torn;
+/// What comes after the records that are signed.
+fn check_end(folder: &Path, size: u64, has_checkpoint: bool, pending: &Pending, report: &mut Report) {
+    report.torn = pending.torn;
     let mut next = size;
-    for line in lines {
-        match serde_json::from_slice::<Record>(&line) {
+    for line in &pending.lines {
+        match Head::of(line).map(|head| head.sequence) {
             // Moved into the tree just before a crash.
-            Ok(record) if record.sequence < size => {}
-            Ok(record) if record.sequence == next => {
+            Some(number) if number < size => {}
+            Some(number) if number == next => {
                 next += 1;
                 report.records += 1;
             }
@@ -243,78 +194,225 @@ fn check_pending(folder: &Path, size: u64, report: &mut Report) -> Result<(), Au
             }
         }
     }
-    Ok(())
-}
-
-/// The lines of records that are not in the tree yet, and whether the last was cut off.
-fn pending(folder: &Path) -> Result<(Vec<Vec<u8>>, bool), AuditError> {
-    let path = folder.join(PENDING);
-    if !path.exists() {
-        return Ok((Vec::new(), false));
+    // A crash just before the checkpoint leaves tiles that it is not over, and the records of which they were made.
+    if next == size && report.faults.is_empty() && goes_on_after(folder, size) {
+        report.faults.push(if has_checkpoint { Fault::OldCheckpoint { size } } else { Fault::NoCheckpoint });
     }
-    let text = read_file(&path)?;
-    let torn = !text.is_empty() && !text.ends_with(b"\n");
-    let whole = text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
-    Ok((whole.map(<[u8]>::to_vec).collect(), torn))
 }
 
-/// The records of one tile.
-pub(super) fn entries(folder: &Path, number: u64, width: usize) -> Result<Vec<Vec<u8>>, AuditError> {
-    let path = folder.join(entries_path(number, width));
-    let bytes = read_file(&path)?;
-    let mut records = Vec::new();
-    let mut rest = bytes.as_slice();
-    while let Some((length, behind)) = rest.split_first_chunk::<2>() {
-        let length = usize::from(u16::from_be_bytes(*length));
-        let Some((record, behind)) = behind.split_at_checked(length) else { break };
-        records.push(record.to_vec());
-        rest = behind;
-    }
-    Ok(records)
+/// A way through the tree, tile by tile from the left.
+struct Walk<'a> {
+    folder: &'a Path,
+    archive: Option<&'a Path>,
+    size: u64,
+    /// The root that was signed.
+    root: Option<Hash>,
+    earlier: Option<&'a Checkpoint>,
+    edge: Edge,
+    /// Whether every hash so far was there to go on with.
+    is_whole: bool,
+    /// Records that agree with their hashes, which do not with those above them.
+    doubted: Vec<Range<u64>>,
+    /// Records of bundles that are not there.
+    absent: Vec<Range<u64>>,
+    /// The newest leave to take records out.
+    retention: Option<(Record, RetentionPart)>,
+    report: &'a mut Report,
 }
 
-fn read_checkpoint(folder: &Path) -> Option<Checkpoint> {
-    parse_checkpoint(&std::fs::read(folder.join(CHECKPOINT)).ok()?).ok()
-}
-
-/// The checkpoint, if the log's key has signed it; `Err(None)` where there is none.
-fn signed_checkpoint(folder: &Path) -> Result<Result<Option<Checkpoint>, Option<Fault>>, AuditError> {
-    let path = folder.join(CHECKPOINT);
-    if !path.exists() {
-        return Ok(Err(None));
-    }
-    let bytes = read_file(&path)?;
-    let key = read_file(&folder.join(PUBLIC_KEY))?;
-    let checkpoint = match parse_checkpoint(&bytes) {
-        Ok(checkpoint) => checkpoint,
-        Err(why) => return Ok(Err(Some(Fault::BadCheckpoint(why)))),
-    };
-    let verifier = std::str::from_utf8(&key).ok().and_then(|key| StandardVerifier::new(key.trim()).ok());
-    let is_signed = verifier
-        .zip(Note::from_bytes(&bytes).ok())
-        .is_some_and(|(verifier, note)| note.verify(&VerifierList::new(vec![Box::new(verifier)])).is_ok());
-    Ok(if is_signed { Ok(Some(checkpoint)) } else { Err(Some(Fault::Signature)) })
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Changed(number) => write!(formatter, "record {number} is not the one that was logged"),
-            Self::Missing { first, last } if first == last => write!(formatter, "record {first} is missing"),
-            Self::Missing { first, last } => write!(formatter, "records {first} to {last} are missing"),
-            Self::Tile { first, last } => {
-                write!(formatter, "records {first} to {last}: some were changed, and their hashes with them")
+impl Walk<'_> {
+    /// Looks at the records from `first` on whose hashes are one tile.
+    fn tile(&mut self, first: u64, width: usize) -> Result<(), AuditError> {
+        let number = first / TILE_WIDTH as u64;
+        let records = first..first + width as u64;
+        let logged = if_usable(read_tile(self.folder, 0, number, width))?;
+        let bundle = if_usable(read_bundle_or_archived(self.folder, self.archive, number, width))?;
+        let Some(bundle) = bundle else {
+            self.lacks(&records);
+            self.hashes_alone(records, logged);
+            return Ok(());
+        };
+        let leaves: Vec<Hash> = bundle.records.iter().map(|record| record_hash(record)).collect();
+        self.report.records += leaves.len() as u64;
+        let is_complete = leaves.len() == width;
+        if is_complete && self.is_right(&records, &leaves) {
+            if logged.as_ref() != Some(&leaves) {
+                self.fault(Fault::Hashes { first: records.start, last: records.end - 1 });
             }
-            Self::Root => write!(formatter, "the records do not make the root that was signed"),
-            Self::Signature => write!(formatter, "the checkpoint is not signed by the log's key"),
-            Self::NoCheckpoint => write!(formatter, "there are records, and no checkpoint"),
-            Self::BadCheckpoint(why) => write!(formatter, "the checkpoint cannot be read: {why}"),
-            Self::Rewritten { size } => {
-                write!(formatter, "the first {size} records are not those of the earlier checkpoint")
-            }
-            Self::Pending(number) => {
-                write!(formatter, "record {number}, not in the tree yet, is not the next one or is no record")
+            self.note(&records, &bundle, &leaves, &leaves);
+            self.go_on(records.start, &leaves);
+        } else if let Some(logged) = logged.as_ref().filter(|logged| **logged != leaves) {
+            // With the hashes that were logged, so that one changed record does not hide another.
+            self.compare(&records, &leaves, logged);
+            self.note(&records, &bundle, &leaves, logged);
+            self.go_on(records.start, logged);
+        } else {
+            self.doubt(&records, logged.is_some());
+            self.note(&records, &bundle, &leaves, &leaves);
+            self.go_on(records.start, &leaves);
+            if !is_complete {
+                self.is_whole = false;
+                self.fault(Fault::Missing {
+                    first: records.start + leaves.len() as u64,
+                    last: records.end - 1,
+                });
             }
         }
+        if !bundle.is_whole && is_complete {
+            self.fault(Fault::Surplus { first: records.start, last: records.end - 1 });
+        }
+        Ok(())
+    }
+
+    /// Whether it is records that were changed or the hashes above them, the root will tell. Of the last tile it tells
+    /// nothing more than of the whole, where records and hashes agree.
+    fn doubt(&mut self, records: &Range<u64>, have_hashes: bool) {
+        let is_full = records.end - records.start == TILE_WIDTH as u64;
+        if is_full || !have_hashes {
+            self.doubted.push(records.clone());
+        }
+    }
+
+    fn lacks(&mut self, records: &Range<u64>) {
+        match self.absent.last_mut() {
+            Some(before) if before.end == records.start => before.end = records.end,
+            _ => self.absent.push(records.clone()),
+        }
+    }
+
+    /// Of a bundle that is not there the hashes are all there is to go on with.
+    fn hashes_alone(&mut self, records: Range<u64>, logged: Option<Vec<Hash>>) {
+        match logged {
+            Some(logged) => {
+                if !self.is_right(&records, &logged) {
+                    self.doubt(&records, true);
+                }
+                self.go_on(records.start, &logged);
+            }
+            None => {
+                self.is_whole = false;
+                self.fault(Fault::Hashes { first: records.start, last: records.end - 1 });
+            }
+        }
+    }
+
+    /// Whether these are the hashes that were logged, by what stands above them: the level above a full tile, the root
+    /// above the last one.
+    fn is_right(&self, records: &Range<u64>, hashes: &[Hash]) -> bool {
+        if hashes.len() == TILE_WIDTH {
+            let tile = TILE_WIDTH as u64;
+            let (number, full) = (records.start / tile, self.size / tile);
+            let above = number / tile;
+            let width = usize::try_from((full - above * tile).min(tile)).unwrap_or(TILE_WIDTH);
+            let offset = usize::try_from(number % tile).unwrap_or_default();
+            let above = read_tile(self.folder, 1, above, width).ok();
+            return above.and_then(|above| above.get(offset).copied()) == Some(subtree(hashes));
+        }
+        let mut edge = self.edge.clone();
+        for hash in hashes {
+            edge.push(*hash);
+        }
+        edge.size() == self.size && Some(edge.root()) == self.root
+    }
+
+    fn compare(&mut self, records: &Range<u64>, leaves: &[Hash], logged: &[Hash]) {
+        for (number, offset) in records.clone().zip(0..) {
+            let Some(leaf) = leaves.get(offset) else {
+                self.fault(Fault::Missing { first: number, last: records.end - 1 });
+                break;
+            };
+            if logged.get(offset) != Some(leaf) {
+                self.fault(Fault::Changed(number));
+            }
+        }
+    }
+
+    /// Looks into records that are the ones of these hashes: at their numbers, and for leave to take others out.
+    fn note(&mut self, records: &Range<u64>, bundle: &Bundle, leaves: &[Hash], hashes: &[Hash]) {
+        let as_logged = leaves.iter().zip(hashes).map(|(leaf, hash)| leaf == hash);
+        for ((number, record), as_logged) in records.clone().zip(&bundle.records).zip(as_logged) {
+            if !as_logged {
+                continue;
+            }
+            let head = Head::of(record);
+            if head.as_ref().is_none_or(|head| head.sequence != number) {
+                self.fault(Fault::Changed(number));
+            } else if head.is_some_and(|head| head.event_type == RETENTION)
+                && let Ok(record) = serde_json::from_slice::<Record>(record)
+                && let Event::Retention { retention } = &record.event
+            {
+                let retention = retention.clone();
+                self.retention = Some((record, retention));
+            }
+        }
+    }
+
+    fn go_on(&mut self, first: u64, hashes: &[Hash]) {
+        for (size, hash) in (first + 1..).zip(hashes) {
+            self.edge.push(*hash);
+            let earlier = self.earlier.filter(|earlier| self.is_whole && earlier.size() == size);
+            if earlier.is_some_and(|earlier| *earlier.hash() != self.edge.root()) {
+                self.fault(Fault::Rewritten { size });
+            }
+        }
+    }
+
+    /// Judges what only the whole tree tells.
+    fn finish(mut self) {
+        let is_signed = self.is_whole && Some(self.edge.root()) == self.root;
+        for records in std::mem::take(&mut self.doubted) {
+            let (first, last) = (records.start, records.end - 1);
+            self.fault(if is_signed { Fault::Hashes { first, last } } else { Fault::Tile { first, last } });
+        }
+        let bound = self.retention.as_ref().map_or(0, |(_, retention)| retention.first_kept);
+        let mut pruned: Option<Range<u64>> = None;
+        for records in std::mem::take(&mut self.absent) {
+            if records.start < bound {
+                let first = pruned.map_or(records.start, |pruned| pruned.start);
+                pruned = Some(first..records.end.min(bound));
+            }
+            if records.end > bound {
+                self.fault(Fault::Missing { first: records.start.max(bound), last: records.end - 1 });
+            }
+        }
+        if let (Some(pruned), Some((record, retention))) = (pruned, self.retention.take()) {
+            self.report.pruned = Some(Pruned {
+                first: pruned.start,
+                last: pruned.end - 1,
+                by: record.sequence,
+                at: record.timestamp,
+                retention,
+            });
+        }
+        if self.report.faults.is_empty() && !is_signed && self.root.is_some() {
+            self.fault(Fault::Root);
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.report.faults.push(fault);
+    }
+}
+
+/// `None` for a file that is not there, or is not what it should be.
+fn if_usable<T>(read: Result<T, AuditError>) -> Result<Option<T>, AuditError> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(AuditError::Broken { .. }) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What every form of records has.
+#[derive(serde::Deserialize)]
+struct Head {
+    sequence: u64,
+    event_type: String,
+}
+
+impl Head {
+    fn of(record: &[u8]) -> Option<Self> {
+        serde_json::from_slice(record).ok()
     }
 }

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use signed_note::StandardSigner;
 use tokio::sync::oneshot;
 
-use super::log::{AuditError, Log, MAX_RECORD_BYTES};
+use super::log::{AuditError, Log, MAX_RECORD_BYTES, broken};
 use super::proof::{self, Answer, ProofError, Proven, Wanted};
-use super::{DecisionPart, Record};
+use super::redaction::{Redaction, SensitiveValues};
+use super::retention::{Retention, RetentionConfig};
+use super::{Activity, DecisionPart, Event, Record};
 
 /// Records that are written at once at most.
 const MAX_GROUP: usize = 1024;
@@ -39,6 +41,10 @@ pub struct AuditConfig {
     pub sync: SyncMode,
     /// How often pending records are moved into the tree and its root is signed.
     pub checkpoint_every: Duration,
+    /// How long records are kept.
+    pub retention: RetentionConfig,
+    /// What no record may hold.
+    pub sensitive: SensitiveValues,
 }
 
 /// When the writer waits until the disk itself has what it wrote.
@@ -50,7 +56,7 @@ pub enum SyncMode {
     /// With each checkpoint.
     #[default]
     Checkpoint,
-    /// Never; the system decides.
+    /// Never; the system decides. When the machine stops, the log may be left such that it cannot go on.
     Never,
 }
 
@@ -90,8 +96,11 @@ impl Recorder {
     /// # Errors
     /// When the log cannot be used.
     pub fn open(config: &AuditConfig) -> Result<Self, AuditError> {
-        let log = Log::open(&config.folder, &config.origin)?;
+        let log = Log::open(&config.folder, &config.origin, config.sync)?;
         let signer = Signer(log.signer().clone());
+        let redaction = Redaction::new(&config.sensitive)
+            .map_err(|error| broken(&config.folder, format!("the values to keep out of it: {error}")))?;
+        let retention = Retention::new(config.retention.clone(), &log)?;
         let (queue, records) = mpsc::channel();
         let state = Arc::new(State::default());
         let writer = Writer {
@@ -102,6 +111,9 @@ impl Recorder {
             state: Arc::clone(&state),
             unwritten: Vec::new(),
             wanted: Vec::new(),
+            redaction,
+            retention,
+            is_retaining: true,
         };
         let thread = std::thread::Builder::new()
             .name("mentat-audit".into())
@@ -171,6 +183,10 @@ struct Writer {
     unwritten: Vec<Vec<u8>>,
     /// Records whose proofs are waited for.
     wanted: Vec<Wanted>,
+    redaction: Redaction,
+    retention: Retention,
+    /// Whether retention did its part the last time.
+    is_retaining: bool,
 }
 
 impl Writer {
@@ -200,6 +216,7 @@ impl Writer {
             let is_wanted = !self.wanted.is_empty() && Instant::now() >= prove_from;
             if is_last || is_wanted || Instant::now() >= due {
                 self.integrate();
+                self.retain();
                 due = Instant::now() + self.checkpoint_every;
                 prove_from = Instant::now() + PROVE_EVERY;
             }
@@ -211,6 +228,7 @@ impl Writer {
 
     /// Gives a record its number and its bytes.
     fn number(&mut self, mut record: Record) {
+        self.redaction.apply(&mut record);
         record.sequence = self.log.next() + self.unwritten.len() as u64;
         let mut bytes = serde_json::to_vec(&record).unwrap_or_default();
         if bytes.len() > MAX_RECORD_BYTES {
@@ -267,6 +285,28 @@ impl Writer {
         }
     }
 
+    /// Takes out what is old, or first writes the record that allows it.
+    fn retain(&mut self) {
+        if !self.unwritten.is_empty() {
+            return;
+        }
+        let done = self.retention.round(&self.log);
+        let was_retaining = std::mem::replace(&mut self.is_retaining, done.is_ok());
+        match done {
+            Ok(Some(retention)) => {
+                self.state.queued.fetch_add(1, Ordering::Relaxed);
+                self.number(Record::of_retention(retention));
+                self.write();
+                self.integrate();
+            }
+            Ok(None) => {}
+            Err(error) if was_retaining => {
+                tracing::error!(%error, "old records stay in the audit log until they can be taken out");
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Says once that the disk refuses, and once that it no longer does.
     fn settle(&mut self, what: &str, done: Result<usize, AuditError>) {
         let was_failing = self.state.failing.swap(done.is_err(), Ordering::Relaxed);
@@ -293,184 +333,12 @@ impl Writer {
 
 /// Leaves out what a caller or a manifest can make long.
 fn shorten(record: &mut Record) {
-    record.execution.capabilities_requested = vec!["(left out: too long for one record)".into()];
-    if let Some(DecisionPart { narrowing: Some(narrowing), .. }) = &mut record.security.decision {
+    let (Event::CapabilityDecision(activity) | Event::Execution(activity)) = &mut record.event else {
+        return;
+    };
+    let Activity { execution, security, .. } = activity.as_mut();
+    execution.capabilities_requested = vec!["(left out: too long for one record)".into()];
+    if let Some(DecisionPart { narrowing: Some(narrowing), .. }) = &mut security.decision {
         *narrowing = vec!["(left out: too long for one record)".into()];
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mentat_manifest::ModuleDigest;
-
-    use super::*;
-    use crate::model::ExecutionId;
-    use crate::security::audit::{Ending, Fault, Report, check, read};
-    use crate::security::principal::{Circumstances, Principal, Trust};
-
-    fn config(folder: &std::path::Path) -> AuditConfig {
-        AuditConfig {
-            folder: folder.into(),
-            origin: "test.log".into(),
-            sync: SyncMode::Never,
-            checkpoint_every: Duration::from_millis(5),
-        }
-    }
-
-    fn record(caller: &str) -> Record {
-        let principal = Principal {
-            agent: "a.b".parse().unwrap(),
-            version: "1.0.0".parse().unwrap(),
-            module: ModuleDigest::of(b""),
-            tenant: "default".into(),
-            trust: Trust::Untrusted,
-            signer: None,
-        };
-        let circumstances = Circumstances {
-            time: std::time::SystemTime::now(),
-            execution: ExecutionId::new(),
-            caller: caller.into(),
-            narrowing: None,
-        };
-        Record::of_execution(&principal, &circumstances, &[], &Ending::default())
-    }
-
-    fn write(folder: &std::path::Path, count: usize) {
-        let recorder = Recorder::open(&config(folder)).unwrap();
-        for number in 0..count {
-            recorder.record(record(&format!("caller-{number}")));
-            if number % 100 == 0 {
-                std::thread::sleep(Duration::from_millis(6));
-            }
-        }
-        recorder.close();
-    }
-
-    fn verify(folder: &std::path::Path) -> Report {
-        check(folder, None).unwrap()
-    }
-
-    #[test]
-    fn what_is_recorded_is_found_in_order_over_many_openings() {
-        let folder = tempfile::tempdir().unwrap();
-        for count in [0, 1, 255, 1, 300, 600] {
-            write(folder.path(), count);
-        }
-        let report = verify(folder.path());
-        assert_eq!((report.records, report.signed, report.faults.as_slice()), (1157, 1157, &[][..]));
-        let records: Vec<Record> = read(folder.path()).unwrap().map(Result::unwrap).collect();
-        assert!(records.iter().map(|record| record.sequence).eq(0..1157));
-        assert_eq!(records[1156].caller, "caller-599");
-    }
-
-    /// Changes one file of a log that has 600 records.
-    fn tampered(change: impl FnOnce(&std::path::Path)) -> Report {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), 600);
-        assert_eq!(verify(folder.path()).faults, []);
-        change(folder.path());
-        verify(folder.path())
-    }
-
-    fn edit(path: PathBuf, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = std::fs::read(&path).unwrap();
-        change(&mut bytes);
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
-        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
-        bytes[at..at + to.len()].copy_from_slice(to);
-    }
-
-    #[test]
-    fn a_changed_record_is_named() {
-        let report = tampered(|folder| {
-            edit(folder.join("tile/entries/001"), |bytes| replace(bytes, b"caller-300", b"caller-999"));
-        });
-        assert_eq!(report.faults, [Fault::Changed(300)]);
-        // The hashes that it is compared with changed as well: the tree above them tells.
-        let report = tampered(|folder| {
-            edit(folder.join("tile/entries/001"), |bytes| replace(bytes, b"caller-300", b"caller-999"));
-            let records: Vec<Vec<u8>> = super::super::verify::entries(folder, 1, 256).unwrap();
-            let hashes: Vec<u8> =
-                records.iter().flat_map(|record| tlog_tiles::record_hash(record).0).collect();
-            std::fs::write(folder.join("tile/0/001"), hashes).unwrap();
-        });
-        assert_eq!(report.faults, [Fault::Tile { first: 256, last: 511 }]);
-    }
-
-    #[test]
-    fn records_that_were_taken_out_or_swapped_are_named() {
-        let report = tampered(|folder| {
-            let mut records = super::super::verify::entries(folder, 0, 256).unwrap();
-            records.swap(10, 11);
-            write_entries(&folder.join("tile/entries/000"), &records);
-        });
-        assert_eq!(report.faults, [Fault::Changed(10), Fault::Changed(11)]);
-        let report = tampered(|folder| {
-            let mut records = super::super::verify::entries(folder, 2, 88).unwrap();
-            records.remove(80);
-            write_entries(&folder.join("tile/entries/002.p/88"), &records);
-        });
-        assert!(matches!(report.faults[0], Fault::Changed(592)), "{:?}", report.faults);
-        assert!(report.faults.contains(&Fault::Missing { first: 599, last: 599 }), "{:?}", report.faults);
-        let report = tampered(|folder| std::fs::remove_file(folder.join("tile/entries/001")).unwrap());
-        assert_eq!(report.faults, [Fault::Missing { first: 256, last: 511 }]);
-    }
-
-    fn write_entries(path: &std::path::Path, records: &[Vec<u8>]) {
-        let mut bytes = Vec::new();
-        for record in records {
-            bytes.extend_from_slice(&u16::try_from(record.len()).unwrap().to_be_bytes());
-            bytes.extend_from_slice(record);
-        }
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    #[test]
-    fn a_checkpoint_that_nobody_signed_and_a_log_that_was_cut_are_found() {
-        let report = tampered(|folder| {
-            edit(folder.join("checkpoint"), |bytes| replace(bytes, b"\n600\n", b"\n500\n"));
-        });
-        assert!(report.faults.contains(&Fault::Signature), "{:?}", report.faults);
-        let report = tampered(|folder| std::fs::remove_file(folder.join("checkpoint")).unwrap());
-        assert_eq!(report.faults, [Fault::NoCheckpoint]);
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), 300);
-        let early = std::fs::read(folder.path().join("checkpoint")).unwrap();
-        write(folder.path(), 300);
-        assert_eq!(check(folder.path(), Some(&early)).unwrap().faults, []);
-        let other = tempfile::tempdir().unwrap();
-        write(other.path(), 400);
-        for name in ["key", "key.pub"] {
-            std::fs::copy(folder.path().join(name), other.path().join(name)).unwrap();
-        }
-        let faults = check(other.path(), Some(&early)).unwrap().faults;
-        assert!(faults.contains(&Fault::Rewritten { size: 300 }), "{faults:?}");
-    }
-
-    #[test]
-    fn what_was_pending_when_the_machine_stopped_is_taken_up_and_a_torn_record_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let slow = AuditConfig { checkpoint_every: Duration::from_secs(3600), ..config(folder.path()) };
-        let recorder = Recorder::open(&slow).unwrap();
-        for number in 0..10 {
-            recorder.record(record(&number.to_string()));
-        }
-        let pending = folder.path().join("pending");
-        while std::fs::read_to_string(&pending).unwrap().matches('\n').count() < 10 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // As `kill -9` leaves it: the writer is never told to end.
-        std::mem::forget(recorder);
-        edit(pending, |bytes| bytes.truncate(bytes.len() - 5));
-        // It may have been about to make the first tiles.
-        std::fs::create_dir_all(folder.path().join("tile/entries")).unwrap();
-        let report = verify(folder.path());
-        assert_eq!((report.records, report.signed, report.torn), (9, 0, true));
-        write(folder.path(), 1);
-        let report = verify(folder.path());
-        assert_eq!((report.records, report.signed, report.torn, report.faults), (10, 10, false, vec![]));
     }
 }

@@ -8,7 +8,9 @@ use tlog_tiles::Hash;
 
 use super::*;
 use crate::model::{Caller, ExecutionId};
-use crate::security::audit::{AuditConfig, SyncMode, check, read};
+use crate::security::audit::{
+    AuditConfig, Evidence, RetentionConfig, SensitiveValues, SyncMode, check, read,
+};
 use crate::security::authority::{Applicant, Authority};
 use crate::security::cedar::{Policies, PolicySource};
 use crate::security::offers::Offers;
@@ -66,6 +68,8 @@ fn config(folder: &Path) -> AuditConfig {
         origin: "test.log".into(),
         sync: SyncMode::Never,
         checkpoint_every: Duration::from_secs(3600),
+        retention: RetentionConfig::default(),
+        sensitive: SensitiveValues::default(),
     }
 }
 
@@ -184,7 +188,7 @@ async fn receipts_at_any_place_of_the_log_hold_and_share_checkpoints() {
     }
     assert!(checkpoints.len() < 100, "{}", checkpoints.len());
     node.recorder.close();
-    let report = check(node.folder.path(), None).unwrap();
+    let report = check(node.folder.path(), &Evidence::default()).unwrap();
     assert_eq!((report.signed, report.faults.as_slice()), (600, &[][..]));
 }
 

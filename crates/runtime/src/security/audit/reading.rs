@@ -1,0 +1,234 @@
+//! Reading a log: its tiles, its pending records, and all of them in order. Needs no lock: what is read may be moved by a
+//! server that writes it, from `pending` into the tree, from a narrow tile into a wider one, or into an archive.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use signed_note::Note;
+use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
+
+use super::Record;
+use super::log::{AuditError, CHECKPOINT, PENDING, broken};
+use super::tree::{TILE_WIDTH, entries_path, hash_path};
+
+/// Records that are not in the tree yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Pending {
+    /// The lines that are whole.
+    pub(super) lines: Vec<Vec<u8>>,
+    /// Whether there is a last one that is not.
+    pub(super) torn: bool,
+}
+
+/// The records of one bundle.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Bundle {
+    path: PathBuf,
+    pub(super) records: Vec<Vec<u8>>,
+    /// Whether it has as many as its name says, and nothing else.
+    pub(super) is_whole: bool,
+}
+
+/// Every record of a log in order, those that are not in the tree yet last.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn read(folder: &Path) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
+    read_from(folder, None, 0)
+}
+
+/// The same, from the record of that number on, with those that retention has moved to an archive. Records that retention
+/// took out, and that are not in the archive either, are left out.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(
+    folder: &Path,
+    archive: Option<&Path>,
+    from: u64,
+) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
+    // First, so that what is moved into the tree meanwhile is found in one place at least.
+    let pending = read_pending(folder)?;
+    let size = read_checkpoint(folder).map_or(0, |checkpoint| checkpoint.size());
+    let (folder, archive) = (folder.to_owned(), archive.map(Path::to_owned));
+    let tile = TILE_WIDTH as u64;
+    let begin = if archive.is_some() { from / tile } else { (from / tile).max(first_bundle(&folder, size)) };
+    let tiles = (begin..size.div_ceil(tile)).flat_map({
+        let folder = folder.clone();
+        move |number| {
+            let width = usize::try_from((size - number * tile).min(tile)).unwrap_or(TILE_WIDTH);
+            match read_bundle_or_archived(&folder, archive.as_deref(), number, width).and_then(Bundle::whole)
+            {
+                Ok(records) => records.into_iter().map(Ok).collect(),
+                Err(error) if is_missing(&error) && number < first_bundle(&folder, size) => Vec::new(),
+                Err(error) => vec![Err(error)],
+            }
+        }
+    });
+    let parse = move |bytes: Vec<u8>| {
+        serde_json::from_slice::<Record>(&bytes)
+            .map_err(|error| broken(&folder, format!("a record: {error}")))
+    };
+    let is_wanted = move |record: &Result<Record, AuditError>, from: u64| {
+        record.as_ref().map_or(true, |record| record.sequence >= from)
+    };
+    let signed = tiles.map({
+        let parse = parse.clone();
+        move |bytes| bytes.and_then(&parse)
+    });
+    let signed = signed.filter(move |record| is_wanted(record, from));
+    let open = pending.lines.into_iter().map(parse).filter(move |record| is_wanted(record, from.max(size)));
+    Ok(signed.chain(open))
+}
+
+/// The first record that is in the folder; those before it were taken out.
+#[must_use]
+pub fn first_kept(folder: &Path) -> u64 {
+    let size = read_checkpoint(folder).map_or(0, |checkpoint| checkpoint.size());
+    first_bundle(folder, size) * TILE_WIDTH as u64
+}
+
+/// The first bundle of records that is in the folder. They are taken out in order, so that a search by halves finds it.
+pub(super) fn first_bundle(folder: &Path, size: u64) -> u64 {
+    let (mut gone, mut there) = (0, size / TILE_WIDTH as u64);
+    while gone < there {
+        let middle = gone.midpoint(there);
+        if folder.join(entries_path(middle, TILE_WIDTH)).exists() {
+            there = middle;
+        } else {
+            gone = middle + 1;
+        }
+    }
+    there
+}
+
+/// The first `width` records of a bundle, as far as they are there.
+pub(super) fn read_bundle(folder: &Path, number: u64, width: usize) -> Result<Bundle, AuditError> {
+    let (width_there, bytes) = read_at_least(folder, width, |width| entries_path(number, width))?;
+    let (mut records, rest) = split(&bytes);
+    let is_whole = rest.is_empty() && records.len() == width_there;
+    records.truncate(width);
+    Ok(Bundle { path: folder.join(entries_path(number, width_there)), records, is_whole })
+}
+
+/// The same, of a bundle that may have been moved to an archive.
+pub(super) fn read_bundle_or_archived(
+    folder: &Path,
+    archive: Option<&Path>,
+    number: u64,
+    width: usize,
+) -> Result<Bundle, AuditError> {
+    let found = read_bundle(folder, number, width);
+    match (found, archive) {
+        (Err(error), Some(archive)) if is_missing(&error) => read_bundle(archive, number, width),
+        (found, _) => found,
+    }
+}
+
+impl Bundle {
+    /// Its records, if they are all there.
+    pub(super) fn whole(self) -> Result<Vec<Vec<u8>>, AuditError> {
+        if self.is_whole { Ok(self.records) } else { Err(broken(&self.path, "it was cut or changed".into())) }
+    }
+}
+
+/// The hashes of a tile, the first `width` of them.
+pub(super) fn read_tile(
+    folder: &Path,
+    level: u8,
+    number: u64,
+    width: usize,
+) -> Result<Vec<Hash>, AuditError> {
+    let (width_there, bytes) = read_at_least(folder, width, |width| hash_path(level, number, width))?;
+    if bytes.len() != width_there * HASH_SIZE {
+        let path = folder.join(hash_path(level, number, width_there));
+        let why = format!("it has {} bytes in place of {}", bytes.len(), width_there * HASH_SIZE);
+        return Err(broken(&path, why));
+    }
+    let hashes = bytes.chunks_exact(HASH_SIZE).filter_map(|hash| hash.try_into().ok());
+    Ok(hashes.take(width).map(Hash).collect())
+}
+
+/// Whether there are records in the tree after the first `size`, as far as the next two bundles show.
+pub(super) fn goes_on_after(folder: &Path, size: u64) -> bool {
+    let (number, width) =
+        (size / TILE_WIDTH as u64, usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default());
+    let is_wider =
+        |number: u64, width: usize| widths(&folder.join(entries_path(number, TILE_WIDTH)), width + 1);
+    !is_wider(number, width).is_empty() || !is_wider(number + 1, 0).is_empty()
+}
+
+/// The records that are not in the tree yet.
+pub(super) fn read_pending(folder: &Path) -> Result<Pending, AuditError> {
+    let text = match read_file(&folder.join(PENDING)) {
+        Err(error) if is_missing(&error) => return Ok(Pending::default()),
+        text => text?,
+    };
+    let torn = !text.is_empty() && !text.ends_with(b"\n");
+    let whole = text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    Ok(Pending { lines: whole.map(<[u8]>::to_vec).collect(), torn })
+}
+
+/// The checkpoint, whoever signed it.
+pub(super) fn read_checkpoint(folder: &Path) -> Option<Checkpoint> {
+    parse_checkpoint(&std::fs::read(folder.join(CHECKPOINT)).ok()?).ok()
+}
+
+/// The text of a checkpoint, whoever signed it.
+pub(super) fn parse_checkpoint(note: &[u8]) -> Result<Checkpoint, String> {
+    let note = Note::from_bytes(note).map_err(|_| "it is no signed note".to_owned())?;
+    Checkpoint::from_bytes(note.text()).map_err(|_| "it is no checkpoint".to_owned())
+}
+
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, AuditError> {
+    std::fs::read(path).map_err(|source| AuditError::File { path: path.into(), source })
+}
+
+/// Whether an error says that a file is not there.
+pub(super) fn is_missing(error: &AuditError) -> bool {
+    matches!(error, AuditError::File { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
+/// A tile of that width or, where it has grown since, of a larger one; with the width that it has.
+fn read_at_least(
+    folder: &Path,
+    width: usize,
+    path: impl Fn(usize) -> String,
+) -> Result<(usize, Vec<u8>), AuditError> {
+    let exact = read_file(&folder.join(path(width)));
+    if !exact.as_ref().is_err_and(is_missing) {
+        return exact.map(|bytes| (width, bytes));
+    }
+    let wider = widths(&folder.join(path(TILE_WIDTH)), width);
+    let wider = wider.into_iter().find_map(|width| Some((width, read_file(&folder.join(path(width))).ok()?)));
+    wider.map_or_else(|| exact.map(|bytes| (width, bytes)), Ok)
+}
+
+/// The widths that a tile is there in, from `least` on. A tile that grows leaves its last narrow form behind its wide one
+/// for a moment, so that one of them is always found.
+fn widths(full: &Path, least: usize) -> Vec<usize> {
+    let mut partial = full.as_os_str().to_owned();
+    partial.push(".p");
+    let named =
+        |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse::<usize>().ok();
+    let mut widths: Vec<usize> = std::fs::read_dir(partial).into_iter().flatten().filter_map(named).collect();
+    if full.is_file() {
+        widths.push(TILE_WIDTH);
+    }
+    widths.retain(|width| (least..=TILE_WIDTH).contains(width));
+    widths.sort_unstable();
+    widths
+}
+
+/// Takes a bundle apart: records, and what is left where lengths and content do not go together.
+fn split(bytes: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
+    let mut records = Vec::new();
+    let mut rest = bytes;
+    while let Some((length, behind)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length));
+        let Some((record, behind)) = behind.split_at_checked(length) else { break };
+        records.push(record.to_vec());
+        rest = behind;
+    }
+    (records, rest)
+}

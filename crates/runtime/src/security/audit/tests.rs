@@ -1,0 +1,404 @@
+//! The log as a whole: what is recorded is found, over openings, crashes and retention; two cannot write it.
+
+use std::path::Path;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use mentat_manifest::ModuleDigest;
+
+use super::log::Log;
+use super::retention::Retention;
+use super::*;
+use crate::model::{ExecutionId, HostCallKind};
+
+pub(super) fn config(folder: &Path) -> AuditConfig {
+    AuditConfig {
+        folder: folder.into(),
+        origin: "test.log".into(),
+        sync: SyncMode::Never,
+        checkpoint_every: Duration::from_millis(5),
+        retention: RetentionConfig::default(),
+        sensitive: SensitiveValues::default(),
+    }
+}
+
+fn principal() -> Principal {
+    Principal {
+        agent: "a.b".parse().unwrap(),
+        version: "1.2.3-beta.1".parse().unwrap(),
+        module: ModuleDigest::of(b"module"),
+        tenant: "acme".into(),
+        trust: Trust::Community,
+        signer: Some("CN=Somebody".into()),
+    }
+}
+
+fn circumstances(caller: &str) -> Circumstances {
+    Circumstances {
+        time: UNIX_EPOCH + Duration::from_millis(1_795_510_800_042),
+        execution: ExecutionId::new(),
+        caller: caller.into(),
+        narrowing: Some(["env:A".to_owned()].as_slice().into()),
+    }
+}
+
+fn record(caller: &str) -> Record {
+    Record::of_execution(&principal(), &circumstances(caller), &[], &Ending::default())
+}
+
+/// Writes so many records, signed about every hundred.
+pub(super) fn write(folder: &Path, count: usize) {
+    let recorder = Recorder::open(&config(folder)).unwrap();
+    for number in 0..count {
+        recorder.record(record(&format!("caller-{number}")));
+        if number % 100 == 0 {
+            std::thread::sleep(Duration::from_millis(6));
+        }
+    }
+    recorder.close();
+}
+
+pub(super) fn verify(folder: &Path) -> Report {
+    check(folder, &Evidence::default()).unwrap()
+}
+
+/// A log as a machine that stops now would leave it.
+pub(super) fn copy(from: &Path) -> tempfile::TempDir {
+    fn copy_into(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy_into(&entry.path(), &to);
+            } else {
+                std::fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+    let to = tempfile::tempdir().unwrap();
+    copy_into(from, to.path());
+    to
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn numbers(folder: &Path, archive: Option<&Path>) -> Vec<u64> {
+    read_from(folder, archive, 0).unwrap().map(|record| record.unwrap().sequence).collect()
+}
+
+#[test]
+fn a_decision_can_be_made_again_from_its_record_alone() {
+    let question = Question {
+        principal: principal(),
+        capability: "network:https:*.example.com:8443".parse().unwrap(),
+        circumstances: circumstances("ci"),
+    };
+    let Question { principal, capability, circumstances } = &question;
+    let decided = |reason: &DenialReason| {
+        let record = Record::of_decision(principal, circumstances, capability, Err(reason));
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.starts_with(r#"{"format":2,"sequence":0,"timestamp":""#), "{text}");
+        serde_json::from_str::<Record>(&text).unwrap().question()
+    };
+    assert_eq!(decided(&DenialReason::Forbidden(vec!["p".into()])), Some(question.clone()));
+    assert_eq!(decided(&DenialReason::NotPermitted(String::new())), Some(question.clone()));
+    assert_eq!(decided(&DenialReason::NotInManifest("a.b".into())), None);
+}
+
+#[test]
+fn records_of_the_first_format_are_understood() {
+    let text = r#"{"sequence":7,"timestamp":"2026-11-24T09:00:00.042Z","event_type":"capability_decision",
+        "agent":{"id":"a.b","version":"1.0.0","runtime":"wasm","module":"sha256:x","attestation":{"trust":"untrusted"}},
+        "tenant":"default","caller":"local","execution":{"instance_id":"01890a5d-ac96-774b-bcce-b302099a8057"},
+        "security":{"sandbox_violations":0,"policy_checks":1,"capability_grants":0,"capability_denials":1,
+        "decision":{"capability":"env:A","granted":false,"reason":"forbidden","policies":["p"],
+        "time":"2026-11-24T09:00:00.042Z"}}}"#;
+    let record: Record = serde_json::from_str(text).unwrap();
+    assert_eq!((record.format, record.sequence), (1, 7));
+    let activity = record.activity().unwrap();
+    assert_eq!(activity.security.decision.as_ref().unwrap().capability, "env:A");
+    assert!(matches!(record.event, Event::CapabilityDecision(_)));
+}
+
+#[test]
+fn what_is_recorded_is_found_in_order_over_many_openings() {
+    let folder = tempfile::tempdir().unwrap();
+    for count in [0, 1, 255, 1, 300, 600] {
+        write(folder.path(), count);
+    }
+    let report = verify(folder.path());
+    assert_eq!((report.records, report.signed, report.faults.as_slice()), (1157, 1157, &[][..]));
+    let records: Vec<Record> = read(folder.path()).unwrap().map(Result::unwrap).collect();
+    assert!(records.iter().map(|record| record.sequence).eq(0..1157));
+    assert_eq!(records[1156].activity().unwrap().caller, "caller-599");
+}
+
+#[test]
+fn host_calls_stand_in_the_record_of_an_execution() {
+    let mut ending = Ending::default();
+    for kind in [HostCallKind::Log, HostCallKind::WasiFiles, HostCallKind::Log] {
+        ending.host_calls.count(kind);
+    }
+    let record = Record::of_execution(&principal(), &circumstances("ci"), &[], &ending);
+    let json = serde_json::to_value(&record).unwrap();
+    assert_eq!(json["execution"]["host_calls"], serde_json::json!({ "log": 2, "wasi_files": 1 }));
+}
+
+#[test]
+fn two_cannot_write_one_log_and_others_can_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 3);
+    let first = Recorder::open(&config(folder.path())).unwrap();
+    let refused = Recorder::open(&config(folder.path())).unwrap_err().to_string();
+    let expected = format!(
+        "audit log: `{}` is written by another server; stop that one, or give this one a folder of its own as `audit.dir`",
+        folder.path().display()
+    );
+    assert_eq!(refused, expected);
+    assert_eq!(verify(folder.path()).records, 3);
+    assert_eq!(numbers(folder.path(), None), [0, 1, 2]);
+    first.close();
+    Recorder::open(&config(folder.path())).unwrap().close();
+}
+
+#[test]
+fn what_was_pending_when_the_machine_stopped_is_taken_up_and_a_torn_record_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = AuditConfig { checkpoint_every: Duration::from_secs(3600), ..config(folder.path()) };
+    let recorder = Recorder::open(&slow).unwrap();
+    for number in 0..10 {
+        recorder.record(record(&number.to_string()));
+    }
+    let pending = folder.path().join("pending");
+    until("the records are written", || {
+        std::fs::read_to_string(&pending).unwrap().matches('\n').count() == 10
+    });
+    let stopped = copy(folder.path());
+    recorder.close();
+    let pending = std::fs::OpenOptions::new().write(true).open(stopped.path().join("pending")).unwrap();
+    pending.set_len(pending.metadata().unwrap().len() - 5).unwrap();
+    // It may have been about to make the first tiles.
+    std::fs::create_dir_all(stopped.path().join("tile/entries")).unwrap();
+    let report = verify(stopped.path());
+    assert_eq!((report.records, report.signed, report.torn), (9, 0, true));
+    write(stopped.path(), 1);
+    let report = verify(stopped.path());
+    assert_eq!((report.records, report.signed, report.torn, report.faults), (10, 10, false, vec![]));
+}
+
+#[test]
+fn a_reader_finds_what_a_server_moves_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 1);
+    let recorder = Recorder::open(&config(folder.path())).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..1500 {
+                recorder.record(record(&number.to_string()));
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            recorder.close();
+        });
+        let mut seen = 0;
+        while seen < 1501 {
+            let found = numbers(folder.path(), None);
+            assert!(
+                found.len() as u64 >= seen && found.iter().copied().eq(0..found.len() as u64),
+                "{seen}: {found:?}"
+            );
+            seen = found.len() as u64;
+            assert_eq!(verify(folder.path()).faults, []);
+        }
+    });
+}
+
+/// 600 records, of which the first two bundles are full.
+fn log_of_600() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 600);
+    folder
+}
+
+/// Lets a server take out what is over the bound: all bundles that are full.
+fn prune(folder: &Path, archive: Option<&Path>, first: u64) {
+    let recorder = Recorder::open(&retaining(folder, archive)).unwrap();
+    until("the bundles are gone", || first_kept(folder) == first);
+    recorder.close();
+}
+
+fn retaining(folder: &Path, archive: Option<&Path>) -> AuditConfig {
+    let archive = archive.map(Path::to_owned);
+    let retention = RetentionConfig { age: None, bytes: Some(1), archive };
+    AuditConfig { retention, ..config(folder) }
+}
+
+#[test]
+fn records_over_the_bound_go_by_a_signed_record_and_the_rest_stays_provable() {
+    let folder = log_of_600();
+    let early = std::fs::read(folder.path().join("checkpoint")).unwrap();
+    prune(folder.path(), None, 512);
+    let report = check(folder.path(), &Evidence { checkpoint: Some(&early), ..Evidence::default() }).unwrap();
+    assert_eq!((report.faults, report.records, report.signed), (vec![], 89, 601));
+    let pruned = report.pruned.unwrap();
+    let expected =
+        RetentionPart { first_kept: 512, reason: RetentionReason::Size, limit: 1, archived: false };
+    assert_eq!((pruned.first, pruned.last, pruned.by, pruned.retention), (0, 511, 600, expected));
+    assert!(numbers(folder.path(), None).into_iter().eq(512..601));
+    // It goes on, over openings.
+    write(folder.path(), 200);
+    assert_eq!(verify(folder.path()).faults, []);
+    prune(folder.path(), None, 768);
+    let report = verify(folder.path());
+    assert_eq!((report.faults, report.pruned.unwrap().last), (vec![], 767));
+    // What no record allows to be taken out is missed.
+    write(folder.path(), 600);
+    std::fs::remove_file(folder.path().join("tile/entries/004")).unwrap();
+    assert_eq!(verify(folder.path()).faults, [Fault::Missing { first: 1024, last: 1279 }]);
+    // Without the record that allows it, the rest is missed as well.
+    std::fs::remove_file(folder.path().join("tile/entries/003")).unwrap();
+    assert_eq!(verify(folder.path()).faults, [Fault::Missing { first: 0, last: 1279 }]);
+}
+
+#[test]
+fn records_go_by_age_and_young_ones_stay() {
+    let folder = log_of_600();
+    let aged = |age| RetentionConfig { age: Some(age), ..RetentionConfig::default() };
+    let hour = AuditConfig { retention: aged(Duration::from_secs(3600)), ..config(folder.path()) };
+    Recorder::open(&hour).unwrap().close();
+    assert_eq!((first_kept(folder.path()), verify(folder.path()).records), (0, 600));
+    let instant = AuditConfig { retention: aged(Duration::from_millis(1)), ..config(folder.path()) };
+    let recorder = Recorder::open(&instant).unwrap();
+    until("the bundles are gone", || first_kept(folder.path()) == 512);
+    recorder.close();
+    assert_eq!(verify(folder.path()).pruned.unwrap().retention.reason, RetentionReason::Age);
+}
+
+#[test]
+fn archived_records_are_read_and_checked_with_the_rest() {
+    let (folder, archive) = (log_of_600(), tempfile::tempdir().unwrap());
+    prune(folder.path(), Some(archive.path()), 512);
+    let with_archive = Evidence { archive: Some(archive.path()), ..Evidence::default() };
+    let report = check(folder.path(), &with_archive).unwrap();
+    assert_eq!((report.faults, report.records, report.pruned), (vec![], 601, None));
+    assert!(numbers(folder.path(), Some(archive.path())).into_iter().eq(0..601));
+    assert!(verify(folder.path()).pruned.unwrap().retention.archived);
+    // One bundle of the archive is lost, in the other a record is changed.
+    std::fs::remove_file(archive.path().join("tile/entries/000")).unwrap();
+    let path = archive.path().join("tile/entries/001");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(10).position(|window| window == b"caller-300").unwrap();
+    bytes[at] = b'C';
+    std::fs::write(&path, bytes).unwrap();
+    let report = check(folder.path(), &with_archive).unwrap();
+    assert_eq!(report.faults, [Fault::Changed(300)]);
+    assert_eq!(report.pruned.map(|pruned| (pruned.first, pruned.last)), Some((0, 255)));
+}
+
+#[test]
+fn an_archive_that_is_the_log_itself_or_anothers_is_refused() {
+    let (folder, archive) = (log_of_600(), tempfile::tempdir().unwrap());
+    let itself = folder.path().join("../").join(folder.path().file_name().unwrap());
+    let refused = Recorder::open(&retaining(folder.path(), Some(&itself))).unwrap_err();
+    assert!(refused.to_string().contains("the log's own folder"), "{refused}");
+    std::fs::create_dir_all(archive.path().join("tile/entries")).unwrap();
+    std::fs::write(archive.path().join("tile/entries/000"), "another's").unwrap();
+    let recorder = Recorder::open(&retaining(folder.path(), Some(archive.path()))).unwrap();
+    until("leave is recorded", || numbers(folder.path(), None).len() == 601);
+    std::thread::sleep(Duration::from_millis(50));
+    recorder.close();
+    assert_eq!((first_kept(folder.path()), verify(folder.path()).faults), (0, vec![]));
+    assert_eq!(std::fs::read(archive.path().join("tile/entries/000")).unwrap(), b"another's");
+}
+
+/// The log at every moment at which pruning can be interrupted.
+fn moments(archive: &Path) -> Vec<(&'static str, tempfile::TempDir)> {
+    let folder = log_of_600();
+    let mut moments = Vec::new();
+    let config = RetentionConfig { age: None, bytes: Some(1), archive: Some(archive.into()) };
+    {
+        let mut log = Log::open(folder.path(), "test.log", SyncMode::Checkpoint).unwrap();
+        let mut retention = Retention::new(config, &log).unwrap();
+        let mut leave = Record::of_retention(retention.round(&log).unwrap().unwrap());
+        leave.sequence = log.next();
+        log.append(vec![serde_json::to_vec(&leave).unwrap()]).unwrap();
+        assert_eq!(retention.round(&log).unwrap(), None);
+        assert_eq!(first_kept(folder.path()), 0, "nothing goes before the record is signed");
+        moments.push(("the record is written", copy(folder.path())));
+        log.integrate().unwrap();
+        moments.push(("the record is signed", copy(folder.path())));
+    }
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(archive.join("tile/entries")).unwrap();
+    std::fs::copy(at("tile/entries/000"), archive.join("tile/entries/000")).unwrap();
+    moments.push(("one bundle is copied", copy(folder.path())));
+    std::fs::remove_file(at("tile/entries/000")).unwrap();
+    moments.push(("one bundle is gone", copy(folder.path())));
+    std::fs::copy(at("tile/entries/001"), archive.join("tile/entries/001")).unwrap();
+    std::fs::remove_file(at("tile/entries/001")).unwrap();
+    moments.push(("both are gone", copy(folder.path())));
+    moments
+}
+
+#[test]
+fn pruning_that_was_interrupted_anywhere_is_in_order_and_goes_on() {
+    let archive = tempfile::tempdir().unwrap();
+    for (moment, folder) in moments(archive.path()) {
+        assert_eq!(verify(folder.path()).faults, [], "{moment}");
+        prune(folder.path(), Some(archive.path()), 512);
+        let report = verify(folder.path());
+        assert_eq!((report.faults, report.pruned.unwrap().last), (vec![], 511), "{moment}");
+        let with_archive = Evidence { archive: Some(archive.path()), ..Evidence::default() };
+        let report = check(folder.path(), &with_archive).unwrap();
+        assert_eq!((report.faults, report.pruned), (vec![], None), "{moment}");
+    }
+}
+
+#[test]
+fn leave_that_nobody_signed_excuses_nothing() {
+    let folder = log_of_600();
+    let retention =
+        RetentionPart { first_kept: 512, reason: RetentionReason::Age, limit: 1, archived: false };
+    let mut leave = Record::of_retention(retention);
+    leave.sequence = 600;
+    let line = serde_json::to_string(&leave).unwrap() + "\n";
+    std::fs::write(folder.path().join("pending"), line).unwrap();
+    std::fs::remove_file(folder.path().join("tile/entries/000")).unwrap();
+    assert_eq!(verify(folder.path()).faults, [Fault::Missing { first: 0, last: 255 }]);
+}
+
+#[test]
+fn no_record_holds_a_value_that_must_not_be_seen() {
+    const VALUE: &str = "Tr0ub4dor&3/hunter2";
+    let folder = tempfile::tempdir().unwrap();
+    let sensitive = [VALUE.to_owned(), "acme".to_owned()].into_iter().collect();
+    let recorder = Recorder::open(&AuditConfig { sensitive, ..config(folder.path()) }).unwrap();
+    let refused = DenialReason::Forbidden(vec!["p".into()]);
+    let capability = format!("filesystem:read:/data/{VALUE}/x").parse().unwrap();
+    let circumstances = Circumstances {
+        narrowing: Some([format!("filesystem:read:/data/{VALUE}")].as_slice().into()),
+        ..circumstances(VALUE)
+    };
+    recorder.record(Record::of_decision(&principal(), &circumstances, &capability, Err(&refused)));
+    recorder.close();
+    let records: Vec<Record> = read(folder.path()).unwrap().map(Result::unwrap).collect();
+    let activity = records[0].activity().unwrap();
+    let decision = activity.security.decision.as_ref().unwrap();
+    assert_eq!(decision.capability, "filesystem:read:/data/[redacted]/x");
+    assert_eq!(decision.narrowing.as_deref(), Some(&["filesystem:read:/data/[redacted]".to_owned()][..]));
+    assert_eq!((activity.caller.as_str(), activity.tenant.as_str()), ("[redacted]", "acme"));
+    let mut files = vec![folder.path().to_owned()];
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            assert!(!text.contains(VALUE), "{}", path.display());
+        }
+    }
+    assert_eq!(verify(folder.path()).faults, []);
+}
