@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mentat_runtime::error::Error;
-use mentat_runtime::security::audit::Recorder;
+use mentat_runtime::security::audit::{AuditConfig, Recorder};
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
 use tokio::runtime::Handle;
@@ -51,7 +51,10 @@ impl App {
     pub async fn start(config: &ServerConfig, compiler: Compiler) -> Result<Self, Error> {
         let policies = policies::read(&config.policy.dir)?;
         let (parsed, offers) = (policies::parse(&policies)?, config.offers()?);
-        let audit = Recorder::open(&config.audit_config())
+        // Whatever an agent writes into what it asks for: no secret gets into the log.
+        let audit_config =
+            AuditConfig { sensitive: offers.secret_values().collect(), ..config.audit_config() };
+        let audit = Recorder::open(&audit_config)
             .map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
         let on_violation = config.security.on_violation;
         let authority =

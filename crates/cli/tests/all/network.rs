@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use mentat_proto::v1::ExecuteAgentRequest;
 
 use crate::guests::manifest_with;
-use crate::program::{mentat, text};
-use crate::server::{Server, execute};
+use crate::program::{mentat, run as run_program, text};
+use crate::server::{Server, eventually, execute};
 
-const TOKEN: &str = "a token of some length";
+const TOKEN: &str = "a-token-of-some-length";
 
 /// The client, compiled once for the tests of this process.
 fn sockets() -> &'static Path {
@@ -246,8 +246,13 @@ async fn a_service_gives_the_network_by_manifest_and_policy_and_names_by_configu
     let (code, _, log) = run("a.other", &format!("http://web.internal:{port}/x")).await;
     assert!(code == 1 && log.contains("permitted by no policy"), "{log}");
     assert_eq!(asked.lock().unwrap().len(), 2);
-    // No value is in the records, and each decision is.
-    let records = std::fs::read_to_string(server.data().join("audit/pending")).unwrap_or_default();
-    let all = records + &server.log();
-    assert!(!all.contains(TOKEN));
+    // Whatever an agent asks for, no value is in the records; each decision is.
+    let (code, _, _) = run("a.fetch", &format!("http://{TOKEN}.internal:{port}/x")).await;
+    assert_eq!(code, 1);
+    let folder = server.data().join("audit");
+    let query = || text(&run_program(&["audit", "query", folder.to_str().unwrap()]).stdout);
+    eventually("the records are written", async || query().contains("[redacted].internal")).await;
+    let records = query();
+    assert!(records.contains("network:http:web.internal"), "{records}");
+    assert!(!records.contains(TOKEN), "{records}");
 }

@@ -59,6 +59,11 @@ impl Offers {
         }
     }
 
+    /// The values that nobody may see.
+    pub fn secret_values(&self) -> impl Iterator<Item = String> {
+        self.secrets.values().chain(self.sealed.values()).map(|secret| secret.reveal().to_owned())
+    }
+
     /// The path of an extension's URL.
     #[must_use]
     pub fn path_of_extension(&self, capability: &Capability) -> &str {
