@@ -176,11 +176,14 @@ impl Found {
             "any" => true,
             outcome => outcome == self.outcome,
         };
-        as_expected
-            && match text.strip_prefix('~') {
-                Some(part) => self.text.contains(part),
-                None => text.is_empty() || self.text == text.replace("\\_", " "),
-            }
+        let as_said = if let Some(part) = text.strip_prefix('~') {
+            self.text.contains(part)
+        } else if let Some(part) = text.strip_prefix('!') {
+            !self.text.contains(part)
+        } else {
+            text.is_empty() || self.text == text.replace("\\_", " ")
+        };
+        as_expected && as_said
     }
 }
 
@@ -206,7 +209,7 @@ impl Probe {
         let mut buffer = std::mem::take(&mut self.buffer);
         let found = self.operation(operation, rest, &mut buffer);
         self.buffer = buffer;
-        if let (Some(name), Some(number)) = (name, found.number) {
+        if let (Some(name), Some(number), "ok") = (name, found.number, found.outcome) {
             self.names.insert(name.to_owned(), number);
         }
         self.last.clone_from(&found.text);

@@ -103,18 +103,30 @@ const OUTSIDE: &[(u32, u32)] = &[
 /// Ranges that are inside, up to the very end.
 const INSIDE: &[(u32, u32)] = &[(SIZE, 0), (SIZE - 1, 1), (0, SIZE), (0, 0)];
 
-/// A guest that makes one call, with these arguments, and answers what it answers.
-fn guest(module: &str, function: &str, types: &[&str], arguments: &[String], answers: bool) -> String {
-    let result = if answers { "(result i32)" } else { "" };
-    let answer = if answers { "" } else { "(i32.const 0)" };
+/// A guest that makes one call of `mentat`, with these arguments.
+fn mentat_guest(function: &str, types: &[&str], arguments: &[String], answers: bool) -> String {
+    let (result, answer) = if answers { ("(result i32)", "drop") } else { ("", "") };
     let (types, arguments) = (types.join(" "), arguments.join(" "));
     format!(
         r#"(module
-          (import "{module}" "{function}" (func $call (param {types}) {result}))
+          (import "mentat" "{function}" (func $call (param {types}) {result}))
+          (memory (export "memory") 1 1)
+          (func (export "process") (result i32) (call $call {arguments}) {answer} (i32.const 0)))"#
+    )
+}
+
+/// A command that makes one call of WASI, with these arguments, and ends with what it answers. A list of one buffer lies
+/// at 4096, its bytes at 8192.
+fn wasi_guest(function: &str, types: &[&str], arguments: &[String]) -> String {
+    let (types, arguments) = (types.join(" "), arguments.join(" "));
+    format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "{function}" (func $call (param {types}) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
           (memory (export "memory") 1 1)
           (data (i32.const 4096) "\00\20\00\00\01\00\00\00")
           (data (i32.const 8192) "x")
-          (func (export "process") (result i32) (call $call {arguments}) {answer}))"#
+          (func (export "_start") (call $exit (call $call {arguments}))))"#
     )
 }
 
@@ -139,7 +151,7 @@ async fn call_mentat(function: &str, parameters: &str, at: usize, range: (u32, u
             other => panic!("{other} is no parameter"),
         }
     }
-    Test::wat(&guest("mentat", &function.to_lowercase(), &types, &arguments, answers)).run().await
+    Test::wat(&mentat_guest(&function.to_lowercase(), &types, &arguments, answers)).run().await
 }
 
 fn ranges(parameters: &str) -> impl Iterator<Item = usize> {
@@ -226,8 +238,8 @@ async fn call_wasi(function: &str, parameters: &str, bad: Option<(usize, u32)>) 
     std::os::unix::fs::symlink("y", world.path("/data/x")).unwrap();
     std::fs::write(world.path("/data/y"), "y").unwrap();
     let (types, arguments) = wasi_arguments(parameters, bad);
-    let text = guest("wasi_snapshot_preview1", function, &types, &arguments, true);
-    let loaded = Test::wat(&text).load().await.unwrap_or_else(|error| panic!("{function}: {error}"));
+    let guest = Test::wat(&wasi_guest(function, &types, &arguments));
+    let loaded = guest.load().await.unwrap_or_else(|error| panic!("{function}: {error}"));
     let outcome = world.run(runtime(), &loaded, "").await;
     assert_eq!(world.breach(&outcome), None, "{function}");
     outcome
