@@ -208,6 +208,7 @@ macro_rules! families {
 
 families! {
     modules_made_to_hurt_the_compiler_are_refused_or_small: "bombs",
+    guests_that_compute_without_end_are_ended: "computing",
     greedy_guests_meet_their_limits: "exhaustion",
     no_handle_or_descriptor_is_worth_more_than_what_was_granted: "handles",
     no_spelling_of_a_host_is_another_host: "hosts",
