@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use self::body::Replaced;
 use self::forms::forms;
-use self::replace::{Case, Replacements};
+use self::replace::Replacements;
 use super::abi::AbiError;
 use super::capabilities::CallError;
 use super::gate::Gate;
@@ -121,7 +121,7 @@ impl Secrets {
                 Err(denial) => logs.log(LogLevel::Warn, denial.to_string().as_bytes()),
             }
         }
-        Some(Seal { place: Replacements::new(place, Case::Matters).map(Arc::new), masks })
+        Some(Seal { place: Replacements::placing(place).map(Arc::new), masks })
     }
 }
 
@@ -183,7 +183,7 @@ impl Seal {
     /// Takes the secrets out of a response.
     pub(crate) fn mask(self, response: Response<Received>) -> Result<Response<Received>, NetworkError> {
         let is_bound = self.place.is_some();
-        let Some(mask) = Replacements::new(self.masks, Case::Ignored).map(Arc::new) else {
+        let Some(mask) = Replacements::masking(self.masks).map(Arc::new) else {
             return Ok(response);
         };
         let (mut head, body) = response.into_parts();
