@@ -189,13 +189,14 @@ struct Alone {
 
 impl Alone {
     fn new(module: &str) -> anyhow::Result<Self> {
+        let module = wat::parse_str(module)?;
         let mut config = wasmtime::Config::new();
         let mut pool = wasmtime::PoolingAllocationConfig::new();
         pool.total_core_instances(4).total_memories(4).total_tables(4).total_stacks(4);
         config.consume_fuel(true).epoch_interruption(true);
         config.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
         let made = wasmtime::Engine::new(&config).and_then(|engine| {
-            let module = wasmtime::Module::new(&engine, module)?;
+            let module = wasmtime::Module::new(&engine, &module)?;
             let module = wasmtime::Linker::new(&engine).instantiate_pre(&module)?;
             Ok(Self { engine, module })
         });

@@ -130,7 +130,8 @@ impl Authority {
         };
         let policies = Arc::clone(&self.policies.read());
         let powers = Powers {
-            judge: Judge::Policies { policies, principal, circumstances, asker: OnceLock::new() },
+            judge: Judge::Policies { policies, principal, circumstances },
+            asker: OnceLock::new(),
             manifest: Some(Arc::clone(manifest.listed())),
             narrowing: left,
             offers: Arc::clone(&self.offers),

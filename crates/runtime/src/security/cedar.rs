@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema};
+use cedar_policy::{Authorizer, Context, Effect, Entities, EntityUid, PolicySet, Request, Schema};
 use mentat_manifest::{Capability, escape_untrusted};
 
-use self::actions::{Action, Actions};
+use self::actions::{Actions, Single};
 use self::paths::Paths;
 use self::reading::Reader;
 pub(super) use self::suggestion::exception;
@@ -59,9 +59,14 @@ pub struct Policies {
 
 /// An agent in the words of policies, made once for all that it asks.
 #[derive(Debug)]
-pub struct Asker {
+pub struct Asker(Result<Known, String>);
+
+#[derive(Debug)]
+struct Known {
     uid: EntityUid,
-    known: Result<Entities, String>,
+    /// Its name, and those of all that it is in.
+    names: Vec<EntityUid>,
+    entities: Entities,
 }
 
 /// Something wrong with a policy, and where.
@@ -159,13 +164,13 @@ impl Policies {
     /// An agent, ready to ask.
     #[must_use]
     pub fn asker(&self, principal: &Principal) -> Asker {
-        let known = with_stack(|| {
-            let agent = self.terms.agent(principal).map_err(|error| error.to_string())?;
+        Asker(with_stack(|| {
+            let (agent, names) = self.terms.agent(principal).map_err(told)?;
             let groups = if self.actions.name_groups() { self.terms.groups() } else { Vec::new() };
-            Entities::from_entities(groups.into_iter().chain([agent]), None)
-                .map_err(|error| error.to_string())
-        });
-        Asker { uid: self.terms.agent_uid(principal), known }
+            let uid = agent.uid();
+            let entities = Entities::from_entities(groups.into_iter().chain([agent]), None).map_err(told)?;
+            Ok(Known { uid, names, entities })
+        }))
     }
 
     /// Asks whether `principal` may have `capability`. A capability of several modes, such as `readwrite`, must be
@@ -183,18 +188,8 @@ impl Policies {
     /// The same for an agent that asks more than once. It must come of these very policies.
     #[must_use]
     pub fn answer(&self, asker: &Asker, capability: &Capability, circumstances: &Circumstances) -> Verdict {
-        with_stack(|| {
-            let mut permitting = Vec::new();
-            for action in terms::actions(capability) {
-                match self.answer_one(asker, action, capability, circumstances) {
-                    Verdict::Permitted(policies) => permitting.extend(policies),
-                    other => return other,
-                }
-            }
-            permitting.sort();
-            permitting.dedup();
-            Verdict::Permitted(permitting)
-        })
+        let answered = with_stack(|| self.verdict(asker.0.as_ref()?, capability, circumstances));
+        answered.unwrap_or_else(|message: String| Verdict::Faulty("the question".into(), message))
     }
 
     /// Whether any policy may say something else of a path below this one than of this one.
@@ -209,58 +204,76 @@ impl Policies {
         suggestion::permission(principal.agent.as_str(), capability)
     }
 
-    fn answer_one(
+    fn verdict(
         &self,
-        asker: &Asker,
-        action: &str,
+        asker: &Known,
         capability: &Capability,
         circumstances: &Circumstances,
-    ) -> Verdict {
-        let asked = self.actions.get(action).ok_or_else(|| format!("the action `{action}` is unknown"));
-        let question = asked.and_then(|action| {
-            let (request, entities) = self.question(asker, action, capability, circumstances)?;
-            Ok((request, entities, &action.policies))
-        });
-        let (request, entities, policies) = match question {
-            Ok(question) => question,
-            Err(message) => return Verdict::Faulty("the question".into(), message),
-        };
-        let response = self.authorizer.is_authorized(&request, policies, &entities);
-        let diagnostics = response.diagnostics();
-        if let Some(error) = diagnostics.errors().next() {
-            let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
-            let message = escape_untrusted(&error.inner().to_string(), MAX_TEXT_CHARS);
-            return Verdict::Faulty(error.policy_id().to_string(), message);
+    ) -> Result<Verdict, String> {
+        let (resource, names) = self.terms.resource(capability).map_err(told)?;
+        let mut asked = Vec::new();
+        for name in terms::actions(capability) {
+            let action = self.actions.get(name).ok_or_else(|| format!("the action `{name}` is unknown"))?;
+            let policies = action.policies(&asker.names, &names);
+            // The first that is not permitted is the answer.
+            if asked.is_empty() && policies.is_empty() {
+                return Ok(Verdict::Unmentioned);
+            }
+            asked.push((action, policies));
         }
-        let policies: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
-        match response.decision() {
-            Decision::Allow => Verdict::Permitted(policies),
-            Decision::Deny if policies.is_empty() => Verdict::Unmentioned,
-            Decision::Deny => Verdict::Forbidden(policies),
-        }
-    }
-
-    fn question(
-        &self,
-        asker: &Asker,
-        action: &Action,
-        capability: &Capability,
-        circumstances: &Circumstances,
-    ) -> Result<(Request, Entities), String> {
-        let told = |error: &dyn fmt::Display| error.to_string();
-        let known = asker.known.clone()?;
-        let resource = self.terms.resource(capability).map_err(|error| told(&error))?;
-        let context = if action.reads_context {
-            Context::from_pairs(self.terms.context(circumstances)).map_err(|error| told(&error))?
+        let reads_context =
+            asked.iter().any(|(_, policies)| policies.iter().any(|policy| policy.reads_context));
+        let context = if reads_context {
+            Context::from_pairs(self.terms.context(circumstances)).map_err(told)?
         } else {
             Context::empty()
         };
-        let request = Request::new(asker.uid.clone(), action.uid.clone(), resource.uid(), context, None)
-            .map_err(|error| told(&error))?;
-        let entities =
-            known.add_entities([action.entity.clone(), resource], None).map_err(|error| told(&error))?;
-        Ok((request, entities))
+        let uid = resource.uid();
+        let there = asked.iter().map(|(action, _)| action.entity.clone()).chain([resource]);
+        let entities = asker.entities.clone().add_entities(there, None).map_err(told)?;
+        let mut permitting = Vec::new();
+        for (action, policies) in asked {
+            let (asker, action, uid) = (asker.uid.clone(), action.uid.clone(), uid.clone());
+            let request = Request::new(asker, action, uid, context.clone(), None).map_err(told)?;
+            match self.decide(&request, &policies, &entities) {
+                Verdict::Permitted(policies) => permitting.extend(policies),
+                other => return Ok(other),
+            }
+        }
+        permitting.sort();
+        permitting.dedup();
+        Ok(Verdict::Permitted(permitting))
     }
+
+    /// What policies say together, each asked by itself.
+    fn decide(&self, request: &Request, policies: &[&Single], entities: &Entities) -> Verdict {
+        let (mut permitting, mut forbidding) = (Vec::new(), Vec::new());
+        for policy in policies {
+            let response = self.authorizer.is_authorized(request, &policy.set, entities);
+            let diagnostics = response.diagnostics();
+            if let Some(error) = diagnostics.errors().next() {
+                let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+                let message = escape_untrusted(&error.inner().to_string(), MAX_TEXT_CHARS);
+                return Verdict::Faulty(policy.id.clone(), message);
+            }
+            if diagnostics.reason().next().is_some() {
+                match policy.effect {
+                    Effect::Permit => permitting.push(policy.id.clone()),
+                    Effect::Forbid => forbidding.push(policy.id.clone()),
+                }
+            }
+        }
+        forbidding.sort();
+        match (permitting.is_empty(), forbidding.is_empty()) {
+            (_, false) => Verdict::Forbidden(forbidding),
+            (false, true) => Verdict::Permitted(permitting),
+            (true, true) => Verdict::Unmentioned,
+        }
+    }
+}
+
+fn told(error: impl fmt::Display) -> String {
+    error.to_string()
 }
 
 /// Runs Cedar on a stack that it thinks is one: a guest's host calls run on the stack of its fibre, which Cedar, measuring

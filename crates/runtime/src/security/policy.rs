@@ -68,6 +68,8 @@ pub struct Grant {
 #[derive(Debug)]
 pub(super) struct Powers {
     pub(super) judge: Judge,
+    /// The principal in the words of the policies, from the first question on.
+    pub(super) asker: OnceLock<Asker>,
     /// What the manifest lists; `None` for a module without one.
     pub(super) manifest: Option<Arc<Listed>>,
     /// What each that had a say left; all must cover what is asked for.
@@ -105,13 +107,7 @@ pub enum OnViolation {
 #[derive(Debug)]
 pub(super) enum Judge {
     /// The operator's policies.
-    Policies {
-        policies: Arc<Policies>,
-        principal: Principal,
-        circumstances: Circumstances,
-        /// The principal in the words of policies, from the first question on.
-        asker: OnceLock<Asker>,
-    },
+    Policies { policies: Arc<Policies>, principal: Principal, circumstances: Circumstances },
     /// The user of the command line, who has said it all.
     User { allowed: Vec<Capability> },
 }
@@ -148,6 +144,7 @@ impl Grant {
     pub(crate) fn nothing() -> Self {
         let powers = Powers {
             judge: Judge::User { allowed: Vec::new() },
+            asker: OnceLock::new(),
             manifest: None,
             narrowing: Vec::new(),
             offers: Arc::default(),
@@ -387,9 +384,9 @@ impl Powers {
         }
         match &self.judge {
             Judge::User { .. } => Err(DenialReason::NotAllowed),
-            Judge::Policies { policies, principal, circumstances, asker } => {
+            Judge::Policies { policies, principal, circumstances } => {
                 let circumstances = Circumstances { time, ..circumstances.clone() };
-                let asker = asker.get_or_init(|| policies.asker(principal));
+                let asker = self.asker.get_or_init(|| policies.asker(principal));
                 match policies.answer(asker, capability, &circumstances) {
                     Verdict::Permitted(policies) => Ok(permission(policies)),
                     Verdict::Forbidden(policies) => Err(DenialReason::Forbidden(policies)),
@@ -455,6 +452,7 @@ impl Rules {
         let offers = Offers { mounts, env, sealed: secrets.clone(), secrets, extensions };
         let powers = Powers {
             judge: Judge::User { allowed: allow },
+            asker: OnceLock::new(),
             manifest: manifest.map(|manifest| Arc::clone(manifest.listed())),
             narrowing: Vec::new(),
             offers: Arc::new(offers),

@@ -1,12 +1,16 @@
-//! The actions of the schema, each with the policies that can matter to it, so that a question costs what those cost and
-//! not what the whole set does.
+//! The actions of the schema, each with the policies that can matter to it, found by what they are about, so that a
+//! question costs what its own policies cost and not what the whole set does.
 //!
-//! Invariant: a policy is left out of an action's own where its scope alone rules the action out. Cedar looks at the scope
-//! before the conditions, so what is left out could neither decide nor fail.
+//! Invariant: a policy is left out where its scope alone rules it out. Cedar looks at the scope before the conditions, so
+//! what is left out could neither decide nor fail; and it asks each policy by itself, so the others need not be there.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use cedar_policy::{ActionConstraint, Entities, Entity, EntityUid, Policy, PolicySet};
+use cedar_policy::{
+    ActionConstraint, Effect, Entities, Entity, EntityUid, Policy, PolicySet, PrincipalConstraint,
+    ResourceConstraint,
+};
 use serde_json::Value;
 
 /// The actions by their names, and what the policies look at.
@@ -21,10 +25,23 @@ pub(super) struct Action {
     pub(super) uid: EntityUid,
     /// It, in the groups that it is in.
     pub(super) entity: Entity,
-    /// The policies that can matter to it.
-    pub(super) policies: PolicySet,
-    /// Whether any of them looks at how it came to the question.
+    /// The policies that can matter to it whatever it is about.
+    about_any: Vec<Arc<Single>>,
+    /// Those about one resource, or about what is in it.
+    about: HashMap<EntityUid, Vec<Arc<Single>>>,
+}
+
+/// One policy, to be asked by itself.
+pub(super) struct Single {
+    /// What it is called in records.
+    pub(super) id: String,
+    pub(super) effect: Effect,
+    /// It, in the form in which it can be asked.
+    pub(super) set: PolicySet,
+    /// Whether it looks at how it came to the question.
     pub(super) reads_context: bool,
+    /// Whom it is for, where that is one agent, or those in one group.
+    principal: Option<EntityUid>,
 }
 
 impl Actions {
@@ -33,19 +50,30 @@ impl Actions {
     /// # Errors
     /// When a policy cannot stand in a set, which one that was read from a set can.
     pub(super) fn of(set: &PolicySet, actions: &Entities) -> Result<Self, String> {
-        let reads: Vec<(&Policy, Reads)> = set.policies().map(|policy| (policy, Reads::of(policy))).collect();
-        let mut by_name = HashMap::new();
-        for entity in actions.iter() {
-            let uid = entity.uid();
-            let (mut policies, mut reads_context) = (PolicySet::new(), false);
-            for (policy, reads) in reads.iter().filter(|(policy, _)| may_concern(policy, &uid, actions)) {
-                policies.add((*policy).clone()).map_err(|error| error.to_string())?;
-                reads_context |= reads.context;
+        let mut by_name: HashMap<String, Action> = actions
+            .iter()
+            .map(|entity| {
+                let (uid, entity) = (entity.uid(), entity.clone());
+                let name = uid.id().unescaped().to_owned();
+                (name, Action { uid, entity, about_any: Vec::new(), about: HashMap::new() })
+            })
+            .collect();
+        let mut names_groups = false;
+        for policy in set.policies() {
+            let reads = Reads::of(policy);
+            names_groups |= reads.groups;
+            let single = Arc::new(Single::of(policy, reads)?);
+            for action in by_name.values_mut().filter(|action| may_concern(policy, &action.uid, actions)) {
+                let place = match policy.resource_constraint() {
+                    ResourceConstraint::Any | ResourceConstraint::Is(_) => &mut action.about_any,
+                    ResourceConstraint::Eq(uid)
+                    | ResourceConstraint::In(uid)
+                    | ResourceConstraint::IsIn(_, uid) => action.about.entry(uid).or_default(),
+                };
+                place.push(Arc::clone(&single));
             }
-            let name = uid.id().unescaped().to_owned();
-            by_name.insert(name, Action { uid, entity: entity.clone(), policies, reads_context });
         }
-        Ok(Self { by_name, names_groups: reads.iter().any(|(_, reads)| reads.groups) })
+        Ok(Self { by_name, names_groups })
     }
 
     /// The action of that name.
@@ -56,6 +84,33 @@ impl Actions {
     /// Whether any policy asks which groups a level of trust or an action is in that need not be the asker's own.
     pub(super) fn name_groups(&self) -> bool {
         self.names_groups
+    }
+}
+
+impl Action {
+    /// The policies whose scope may fit: `asker` and `resource` are each the names of one and of all that it is in.
+    pub(super) fn policies(&self, asker: &[EntityUid], resource: &[EntityUid]) -> Vec<&Single> {
+        let about = resource.iter().filter_map(|uid| self.about.get(uid)).flatten();
+        let for_asker = |single: &&Arc<Single>| match &single.principal {
+            Some(principal) => asker.contains(principal),
+            None => true,
+        };
+        self.about_any.iter().chain(about).filter(for_asker).map(Arc::as_ref).collect()
+    }
+}
+
+impl Single {
+    fn of(policy: &Policy, reads: Reads) -> Result<Self, String> {
+        let mut set = PolicySet::new();
+        set.add(policy.clone()).map_err(|error| error.to_string())?;
+        let principal = match policy.principal_constraint() {
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
+            PrincipalConstraint::Eq(uid)
+            | PrincipalConstraint::In(uid)
+            | PrincipalConstraint::IsIn(_, uid) => Some(uid),
+        };
+        let (id, effect) = (policy.id().to_string(), policy.effect());
+        Ok(Self { id, effect, set, reads_context: reads.context, principal })
     }
 }
 
@@ -185,7 +240,8 @@ mod tests {
         circumstances: &Circumstances,
     ) -> String {
         let terms = &policies.terms;
-        let (agent, resource) = (terms.agent(principal).unwrap(), terms.resource(capability).unwrap());
+        let (agent, _) = terms.agent(principal).unwrap();
+        let (resource, _) = terms.resource(capability).unwrap();
         let mut permitting = Vec::new();
         for action in terms::actions(capability) {
             let context = Context::from_pairs(terms.context(circumstances)).unwrap();

@@ -69,7 +69,7 @@ impl Reader {
         }
         let mut problems = Vec::new();
         for errors in by_place.values() {
-            let Some(first) = errors.iter().min_by_key(|error| error.to_string()) else { continue };
+            let Some(first) = errors.iter().min_by_key(ToString::to_string) else { continue };
             let mut message = of_policy(name_of(first.policy_id()), &said(*first));
             if errors.len() > 1 {
                 message.push_str(
@@ -85,11 +85,16 @@ impl Reader {
                 problems.push(problem_at(source, found, &of_policy(name, &message)));
             }
         }
-        // Warnings follow from errors, and say less.
-        for warning in found.validation_warnings().filter(|_| problems.is_empty()).collect::<Vec<_>>() {
-            if is_mistake(warning) {
-                let message = of_policy(name_of(warning.policy_id()), &said(warning));
-                problems.push(problem(source, Some(warning), &message));
+        if problems.is_empty() {
+            for (policy, name) in policies {
+                let of_it = |warning: &&ValidationWarning| warning.policy_id() == policy.id();
+                let warning = found
+                    .validation_warnings()
+                    .filter(of_it)
+                    .find_map(|warning| Some((warning, mistake(warning)?)));
+                if let Some((warning, message)) = warning {
+                    problems.push(problem(source, Some(warning), &of_policy(name, &message)));
+                }
             }
         }
         problems
@@ -134,18 +139,22 @@ fn ordinal(id: &PolicyId) -> usize {
 }
 
 /// Warnings of Cedar's that are errors here: what can never apply, and what hides what it says. Scripts that are mixed
-/// are how names of people and firms are written.
-fn is_mistake(warning: &ValidationWarning) -> bool {
+/// are how names of people and firms are written; whatever else Cedar comes to warn of is not known to be a mistake.
+fn mistake(warning: &ValidationWarning) -> Option<String> {
     match warning {
-        ValidationWarning::ImpossiblePolicy(_)
-        | ValidationWarning::InvalidActionApplication(_)
-        | ValidationWarning::BidiCharsInString(_)
-        | ValidationWarning::BidiCharsInIdentifier(_) => true,
-        ValidationWarning::MixedScriptString(_)
-        | ValidationWarning::MixedScriptIdentifier(_)
-        | ValidationWarning::ConfusableIdentifier(_) => false,
-        // Whatever else Cedar comes to warn of is not known to be one.
-        _ => false,
+        ValidationWarning::InvalidActionApplication(_) => {
+            let message =
+                "it can never apply: its action is never asked for with such a principal and resource";
+            let help = warning.help().map_or_else(String::new, |help| format!("; {help}"));
+            Some(format!("{message}{help}"))
+        }
+        ValidationWarning::ImpossiblePolicy(_) => {
+            Some("it can never apply: what it asks is true of no request".into())
+        }
+        ValidationWarning::BidiCharsInString(_) | ValidationWarning::BidiCharsInIdentifier(_) => {
+            Some(said(warning))
+        }
+        _ => None,
     }
 }
 
@@ -306,14 +315,18 @@ mod tests {
             (
                 "permit (principal, action == Action::\"env:read\", resource == Path::\"/d\");",
                 "1:1",
-                "unable to find",
+                "never asked for with such",
             ),
             (
                 "permit (principal, action == Action::\"network:tcp\", resource == Domain::\"a.com\");",
                 "1:1",
-                "unable to find",
+                "replacing `==` with `in`",
             ),
-            ("permit (principal, action, resource) when { \"a\u{202e}b\" == \"x\" };", "1:45", "\\u{202e}"),
+            (
+                "permit (principal, action, resource) when { principal.tenant == \"a\u{202e}b\" };",
+                "1:65",
+                "\\u{202e}",
+            ),
             ("\n\npermit (principal == ?principal, action, resource);", "", "templates"),
         ] {
             let found = problems(text);

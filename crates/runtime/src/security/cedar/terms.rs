@@ -30,6 +30,8 @@ pub(super) struct Terms {
 }
 
 type Attributes = HashMap<String, RestrictedExpression>;
+/// The name of an entity, and of all that it is in.
+type Names = Vec<EntityUid>;
 type EntityError = Box<cedar_policy::EntityAttrEvaluationError>;
 
 /// Every action that a capability can take; the schema has them all.
@@ -139,7 +141,7 @@ impl Terms {
     }
 
     /// Who asks.
-    pub(super) fn agent(&self, principal: &Principal) -> Result<Entity, EntityError> {
+    pub(super) fn agent(&self, principal: &Principal) -> Result<(Entity, Names), EntityError> {
         let (major, minor, patch) = principal.version.numbers();
         let mut attributes = Attributes::from([
             ("id".into(), text(principal.agent.as_str())),
@@ -156,12 +158,7 @@ impl Terms {
         }
         let mut parents: HashSet<EntityUid> = self.levels_to(principal.trust).collect();
         parents.insert(uid(&self.tenant, &principal.tenant));
-        Entity::new(self.agent_uid(principal), attributes, parents).map_err(Box::new)
-    }
-
-    /// The name of who asks.
-    pub(super) fn agent_uid(&self, principal: &Principal) -> EntityUid {
-        uid(&self.agent, principal.agent.as_str())
+        entity(uid(&self.agent, principal.agent.as_str()), attributes, parents)
     }
 
     /// The name of what is asked for.
@@ -179,7 +176,7 @@ impl Terms {
     }
 
     /// What is asked for.
-    pub(super) fn resource(&self, capability: &Capability) -> Result<Entity, EntityError> {
+    pub(super) fn resource(&self, capability: &Capability) -> Result<(Entity, Names), EntityError> {
         let named = |name: &str| (Attributes::from([("name".into(), text(name))]), HashSet::new());
         let (attributes, parents) = match capability {
             Capability::Filesystem { path, .. } => {
@@ -201,7 +198,7 @@ impl Terms {
                 (Attributes::from([("prefix".into(), text(prefix))]), HashSet::new())
             }
         };
-        Entity::new(self.resource_uid(capability), attributes, parents).map_err(Box::new)
+        entity(self.resource_uid(capability), attributes, parents)
     }
 
     /// How it came to the question.
@@ -257,6 +254,15 @@ impl Terms {
         }
         (attributes, parents)
     }
+}
+
+fn entity(
+    uid: EntityUid,
+    attributes: Attributes,
+    parents: HashSet<EntityUid>,
+) -> Result<(Entity, Names), EntityError> {
+    let names = std::iter::once(&uid).chain(&parents).cloned().collect();
+    Ok((Entity::new(uid, attributes, parents).map_err(Box::new)?, names))
 }
 
 fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
