@@ -117,7 +117,7 @@ fn statement(receipt: &[u8]) -> Value {
 fn scalars(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
-            map.iter().for_each(|(key, value)| scalars(value, &format!("{at}/{key}"), found))
+            map.iter().for_each(|(key, value)| scalars(value, &format!("{at}/{key}"), found));
         }
         Value::Array(list) => {
             list.iter().enumerate().for_each(|(at_, value)| scalars(value, &format!("{at}/{at_}"), found));

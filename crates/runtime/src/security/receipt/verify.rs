@@ -201,7 +201,9 @@ pub fn verify(receipt: &[u8], key: &str) -> Result<Verified, Fault> {
     let payload = open(receipt, &verifier, &key)?;
     // Read in two steps, so that a statement about something else is told from a broken one.
     let statement: Value = read("the statement", &payload)?;
-    let kind = |part: &'static str, expected| is_kind(part, statement[part].as_str().unwrap_or(""), expected);
+    let kind = |part: &'static str, expected| {
+        is_kind(part, statement.get(part).and_then(Value::as_str).unwrap_or_default(), expected)
+    };
     kind("_type", STATEMENT_TYPE)?;
     kind("predicateType", PREDICATE_TYPE)?;
     let statement: Statement = serde_json::from_value(statement).map_err(unreadable("the statement"))?;
