@@ -160,6 +160,10 @@ impl Block {
         Self { address: IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, 0)), prefix }
     }
 
+    const fn v4_one(a: u8, b: u8, c: u8, d: u8) -> Self {
+        Self { address: IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d)), prefix: 32 }
+    }
+
     const fn v6(first: u16, second: u16, third: u16, prefix: u8) -> Self {
         Self { address: IpAddr::V6(std::net::Ipv6Addr::new(first, second, third, 0, 0, 0, 0, 0)), prefix }
     }
@@ -188,25 +192,19 @@ const RESERVED: &[Block] = &[
     Block::v4(203, 0, 113, 24),
     // Multicast, what is reserved, and broadcast.
     Block::v4(224, 0, 0, 3),
-    // The unspecified address, loopback, IPv4-compatible and IPv4-mapped addresses.
-    Block::v6(0, 0, 0, 80),
-    // NAT64 (RFC 6052, RFC 8215).
-    Block::v6(0x64, 0xff9b, 0, 32),
-    // Discard-only, and dummies.
-    Block::v6(0x100, 0, 0, 48),
+    // Azure's own services for machines, which answer at a public address (documented as such there).
+    Block::v4_one(168, 63, 129, 16),
+    // All that is not global unicast (2000::/3): loopback, IPv4-compatible, -mapped and -translated addresses, NAT64
+    // (RFC 6052, RFC 8215), unique local addresses with the metadata service fd00:ec2::254, link-local, multicast.
+    Block::v6(0, 0, 0, 3),
+    Block::v6(0x4000, 0, 0, 2),
+    Block::v6(0x8000, 0, 0, 1),
     // Teredo, ORCHID, benchmarking, documentation: the whole of IETF's protocol assignments.
     Block::v6(0x2001, 0, 0, 23),
     Block::v6(0x2001, 0xdb8, 0, 32),
     // 6to4, which carries an IPv4 address.
     Block::v6(0x2002, 0, 0, 16),
     Block::v6(0x3fff, 0, 0, 20),
-    Block::v6(0x5f00, 0, 0, 16),
-    // Unique local addresses, the metadata service fd00:ec2::254 among them.
-    Block::v6(0xfc00, 0, 0, 7),
-    // Link-local, and the site-local addresses of old.
-    Block::v6(0xfe80, 0, 0, 9),
-    // Multicast.
-    Block::v6(0xff00, 0, 0, 8),
 ];
 
 /// Whether an address is one that strangers may be reached at: it lies in none of the ranges that are set aside for this

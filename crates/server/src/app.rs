@@ -51,6 +51,8 @@ impl App {
     pub async fn start(config: &ServerConfig, compiler: Compiler) -> Result<Self, Error> {
         let policies = policies::read(&config.policy.dir)?;
         let (parsed, offers) = (policies::parse(&policies)?, config.offers()?);
+        // First of all that is locked: who starts a server twice is told of the data directory, which has the rest in it.
+        let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         // Whatever an agent writes into what it asks for: no secret gets into the log.
         let audit_config =
             AuditConfig { sensitive: offers.secret_values().collect(), ..config.audit_config() };
@@ -59,7 +61,6 @@ impl App {
         let on_violation = config.security.on_violation;
         let authority =
             Arc::new(Authority::new(config.rules(), on_violation, offers, parsed, Some(audit.clone())));
-        let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         let runtime_config =
             config.runtime_config().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
         let runtime = Arc::new(Runtime::new(runtime_config, compiler)?);

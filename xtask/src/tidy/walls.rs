@@ -97,6 +97,7 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
             "crates/runtime/src/host/descriptors.rs",
             "crates/runtime/src/host/files.rs",
             "crates/runtime/src/host/paths.rs",
+            "crates/runtime/src/host/scratch.rs",
             "crates/runtime/src/host/volumes.rs",
         ],
         reason: OUTSIDE_REASON,
@@ -104,8 +105,8 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
     ForeignWord {
         path: "cap_std::ambient_authority",
         within: HOST,
-        except: &["crates/runtime/src/host/volumes.rs"],
-        reason: "a directory is opened in `volumes` alone, which takes a `Permission` for it",
+        except: &["crates/runtime/src/host/scratch.rs", "crates/runtime/src/host/volumes.rs"],
+        reason: "a directory is opened in `volumes`, which takes a `Permission` for it, and emptied in `scratch`",
     },
     ForeignWord {
         path: "std::net",
@@ -128,7 +129,7 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
     ForeignWord {
         path: "rustix",
         within: HOST,
-        except: &["crates/runtime/src/host/files.rs"],
+        except: &["crates/runtime/src/host/files.rs", "crates/runtime/src/host/paths.rs"],
         reason: OUTSIDE_REASON,
     },
     ForeignWord { path: "tokio::fs", within: HOST, except: &[], reason: OUTSIDE_REASON },
@@ -408,12 +409,10 @@ mod tests {
             let text = format!("//! {0}\nuse {0}::x;\nfn f() {{ {0}::y() }}\n", word.path);
             let outside = format!("{}x/src/elsewhere.rs", word.within[0]);
             let problems = foreign_words(&Tree::of(&[(&outside, &text)]));
-            assert_eq!(
-                problems.iter().map(|problem| problem.line).collect::<Vec<_>>(),
-                [2, 3],
-                "{}",
-                word.path
-            );
+            // A longer path may be a word of its own as well.
+            let mut lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+            lines.dedup();
+            assert_eq!(lines, [2, 3], "{}", word.path);
             for inside in word.except.iter().filter(|inside| inside.ends_with('/')) {
                 let inside = format!("{inside}src/x.rs");
                 assert_eq!(foreign_words(&Tree::of(&[(&inside, &text)])), [], "{}", word.path);

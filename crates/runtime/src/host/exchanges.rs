@@ -39,6 +39,8 @@ const MAX_URL_BYTES: usize = 8 << 10;
 /// Headers of a request at most, and bytes of one.
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 << 10;
+/// Bytes of one of those pieces that are handed to the connection at once.
+const WRITE_BYTES: usize = 64 << 10;
 /// Pieces of a request's body that wait for the connection.
 const WAITING_PIECES: usize = 2;
 
@@ -97,6 +99,23 @@ impl Exchanges {
         self.open.retain(|_, exchange| exchange.handle != handle);
     }
 
+    /// Whether one more may be opened: each holds a connection, or has failed and is not closed.
+    fn check_room(&self, limit: u32) -> Result<(), CallError> {
+        if self.open.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        let message = format!(
+            "{limit} exchanges are open, which is the limit (`network.connections`); close one first"
+        );
+        Err(CallError::new(AbiError::Exhausted, message))
+    }
+
+    /// Puts one back that an operation was wrong for.
+    fn put_back(&mut self, number: u32, exchange: Exchange, message: &str) -> CallError {
+        self.open.insert(number, exchange);
+        CallError::malformed(message)
+    }
+
     fn take(&mut self, handle: i32, number: u32) -> Result<Exchange, CallError> {
         match self.open.remove(&number) {
             Some(exchange) if exchange.handle == handle => Ok(exchange),
@@ -130,6 +149,7 @@ pub(crate) async fn invoke(
                 return Err(CallError::malformed("the body of an open exchange is written by `write`"));
             }
             let (outbound, permission) = decide(context, permission, &asked.url)?;
+            context.exchanges.check_room(outbound.network.config().connections)?;
             let (sender, body) = if asked.has_body() {
                 let (sender, body) = Channel::<Bytes, ContentError>::new(WAITING_PIECES);
                 (Some(sender), body.boxed_unsync())
@@ -149,30 +169,13 @@ pub(crate) async fn invoke(
         }
         Operation::Write { exchange: number, data, data_base64 } => {
             let piece = content(data.as_deref(), data_base64.as_deref())?;
-            let length = piece.len();
-            let exchange = context.exchanges.take(handle, number)?;
-            let State::Writing(sending, sender) = exchange.state else {
-                return Err(CallError::malformed("the response has begun; the request cannot be written on"));
-            };
-            let Some(mut sender) = sender else {
-                let message = "a request by GET or HEAD has no body in pieces; `request` sends one whole";
-                return Err(CallError::malformed(message));
-            };
-            if sender.send_data(piece.into()).await.is_err() {
-                // The other end is gone: the request has failed, or the host has answered without reading it.
-                let (head, state) = answered(sending).await?;
-                context.exchanges.open.insert(number, Exchange { handle, state });
-                let message = format!("the host has answered and reads no more of the request: {head}");
-                return Err(CallError::new(AbiError::Unavailable, message));
-            }
-            let state = State::Writing(sending, Some(sender));
-            context.exchanges.open.insert(number, Exchange { handle, state });
-            Ok(json!({ "written": length }).to_string().into())
+            write(context, handle, number, piece.into()).await
         }
         Operation::Response { exchange: number } => {
             let exchange = context.exchanges.take(handle, number)?;
             let State::Writing(sending, sender) = exchange.state else {
-                return Err(CallError::malformed("the response has been asked for; `read` reads on"));
+                let message = "the response has been asked for; `read` reads on";
+                return Err(context.exchanges.put_back(number, exchange, message));
             };
             // The request is whole.
             drop(sender);
@@ -183,7 +186,7 @@ pub(crate) async fn invoke(
         Operation::Read { exchange: number, length } => {
             let exchange = context.exchanges.take(handle, number)?;
             let State::Reading(mut body, mut at_hand) = exchange.state else {
-                return Err(CallError::malformed("ask for the `response` first"));
+                return Err(context.exchanges.put_back(number, exchange, "ask for the `response` first"));
             };
             let length = length.unwrap_or(READ_BYTES).min(MAX_READ_BYTES);
             while at_hand.is_empty() && length > 0 {
@@ -202,6 +205,49 @@ pub(crate) async fn invoke(
             Ok("{}".into())
         }
     }
+}
+
+/// Writes a piece of a request, as fast as the host takes it.
+async fn write(
+    context: &mut HostContext,
+    handle: i32,
+    number: u32,
+    mut piece: Bytes,
+) -> Result<Bytes, CallError> {
+    let length = piece.len();
+    let patience = context.outbound().network.config().response_timeout;
+    let exchange = context.exchanges.take(handle, number)?;
+    let (sending, mut sender) = match exchange.state {
+        State::Writing(sending, Some(sender)) => (sending, sender),
+        State::Writing(_, None) => {
+            let message = "a request by GET or HEAD has no body in pieces; `request` sends one whole";
+            return Err(context.exchanges.put_back(number, exchange, message));
+        }
+        State::Reading(..) => {
+            let message = "the response has begun; the request cannot be written on";
+            return Err(context.exchanges.put_back(number, exchange, message));
+        }
+    };
+    while !piece.is_empty() {
+        let part = piece.split_to(piece.len().min(WRITE_BYTES));
+        match tokio::time::timeout(patience, sender.send_data(part)).await {
+            Ok(Ok(())) => {}
+            // The other end is gone: the request has failed, or the host has answered without reading it.
+            Ok(Err(_)) => {
+                let (head, state) = answered(sending).await?;
+                context.exchanges.open.insert(number, Exchange { handle, state });
+                let message = format!("the host has answered and reads no more of the request: {head}");
+                return Err(CallError::new(AbiError::Unavailable, message));
+            }
+            Err(_) => {
+                let message = "the host took too long to take what was written; the exchange is given up";
+                return Err(CallError::new(AbiError::TimedOut, message));
+            }
+        }
+    }
+    let state = State::Writing(sending, Some(sender));
+    context.exchanges.open.insert(number, Exchange { handle, state });
+    Ok(json!({ "written": length }).to_string().into())
 }
 
 /// The way out, and leave for a URL: within the grant, and permitted by itself.
@@ -328,11 +374,16 @@ async fn gather(response: Response<Received>) -> Result<Bytes, CallError> {
     let body = body.to_bytes();
     if let Some(fields) = told.as_object_mut() {
         match std::str::from_utf8(&body) {
-            Ok(text) => fields.insert("body".into(), text.into()),
-            Err(_) => fields.insert("body_base64".into(), STANDARD.encode(&body).into()),
+            Ok(text) if is_text(text) => fields.insert("body".into(), text.into()),
+            _ => fields.insert("body_base64".into(), STANDARD.encode(&body).into()),
         };
     }
     Ok(told.to_string().into())
+}
+
+/// Whether it is what people call text: control characters would make JSON of it six times as long.
+fn is_text(text: &str) -> bool {
+    !text.bytes().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\n' | b'\r' | b'\t'))
 }
 
 fn describe(response: &Response<Received>) -> serde_json::Value {

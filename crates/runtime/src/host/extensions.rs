@@ -27,6 +27,7 @@ pub(crate) async fn invoke(
 ) -> Result<Bytes, CallError> {
     arguments::<IgnoredAny>(bytes)?;
     let outbound = Arc::clone(context.outbound());
+    outbound.decide(permission.capability())?;
     let grant = outbound.gate.grant();
     let endpoint = Endpoint::of_extension(permission, grant.offers())?;
     let path = grant.offers().path_of_extension(permission.capability());
@@ -42,7 +43,8 @@ pub(crate) async fn invoke(
     tell(headers, "mentat-tenant", grant.tenant());
     tell(headers, "mentat-agent", grant.agent().unwrap_or_default());
     tell(headers, "mentat-execution", &grant.execution().map(|id| id.to_string()).unwrap_or_default());
-    let response = requests::deliver(&outbound, &endpoint, request, Patience::default()).await?;
+    let response =
+        requests::deliver(&outbound, outbound.open()?, &endpoint, request, Patience::default()).await?;
     let status = response.status();
     let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
     let answer = answer.map_err(|error| match error.downcast::<NetworkError>() {

@@ -41,6 +41,13 @@ impl Gate {
         decided
     }
 
+    /// Asks for one of several powers, any of which will do, the last among them: one decision, about the first that is given,
+    /// or else about the first.
+    pub(crate) fn decide_any(&self, ways: &[Capability], last: &Capability) -> Result<Permission, Denial> {
+        let given = ways.iter().chain([last]).find(|way| self.grant.would_give(way));
+        self.decide(given.or(ways.first()).unwrap_or(last))
+    }
+
     /// Ends a host call where the execution has to end for a denial.
     ///
     /// # Errors

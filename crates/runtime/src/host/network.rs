@@ -10,7 +10,7 @@ mod names;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ use crate::security::policy::Permission;
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
+
+/// The port of a service that nobody runs (RFC 863): any would do.
+const DISCARD_PORT: u16 = 9;
 
 /// How the network is reached, and how much of it one execution may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,12 +133,12 @@ impl Network {
             .into_iter()
             .partition(|address| named_by == NamedBy::Operator || self.may_lead_to(*address));
         open.truncate(MAX_ADDRESSES);
-        match closed.first() {
-            Some(address) if open.is_empty() => {
-                Err(NetworkError::Prohibited { name: name.clone(), address: *address })
-            }
-            _ => Ok(open),
+        if open.is_empty() && !closed.is_empty() {
+            // The operator may know; a guest that asks for names must not learn what they mean inside.
+            tracing::debug!(%name, addresses = ?closed, "a name leads to no public address");
+            return Err(NetworkError::Prohibited(name.clone()));
         }
+        Ok(open)
     }
 
     /// Connects to one of the addresses of an endpoint.
@@ -184,7 +187,8 @@ impl Network {
     fn may_lead_to(&self, address: IpAddr) -> bool {
         let prefix = if address.is_ipv4() { 32 } else { 128 };
         let host = Host::Network { address, prefix };
-        is_public(address) || self.config.reachable.iter().any(|network| network.covers(&host))
+        (is_public(address) && !is_own(address))
+            || self.config.reachable.iter().any(|network| network.covers(&host))
     }
 }
 
@@ -238,6 +242,18 @@ impl Endpoint {
         };
         if usual == Some(self.port) { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
     }
+}
+
+/// Whether an address is this machine's, which reaches itself by it past every firewall: what is sent there is sent from
+/// there. Nothing is sent to find out.
+fn is_own(address: IpAddr) -> bool {
+    let unspecified: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = UdpSocket::bind((unspecified, 0)).and_then(|socket| {
+        socket.connect((address, DISCARD_PORT))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == address)
 }
 
 /// Whether a network is one address.

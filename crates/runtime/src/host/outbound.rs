@@ -23,6 +23,8 @@ use crate::security::policy::Permission;
 
 /// Addresses whose names are remembered; a guest has looked them up and may connect to them.
 const MAX_NAMED_ADDRESSES: usize = 1024;
+/// Names that are remembered of one address; each is decided on when it is connected to.
+const MAX_NAMES: usize = 16;
 /// Peers that a guest has sent datagrams to and may hear from.
 const MAX_PEERS: usize = 1024;
 /// Characters of a URL in a message.
@@ -40,6 +42,10 @@ pub(crate) struct Outbound {
     names: Mutex<HashMap<IpAddr, Vec<String>>>,
     peers: Mutex<HashSet<SocketAddr>>,
 }
+
+/// A name that may be looked up.
+#[derive(Debug)]
+pub(crate) struct Name(Host);
 
 impl Outbound {
     pub(crate) fn new(network: Arc<Network>, gate: Arc<Gate>, logs: LogSink) -> Self {
@@ -67,8 +73,12 @@ impl Outbound {
         self.decide(&target(uri)?)
     }
 
-    /// The secrets of a request; `None` for an execution that was given none.
-    pub(crate) fn seal(&self, target: &Capability, headers: &HeaderMap) -> Option<Seal> {
+    /// The secrets of a request; `None` where there are none to be placed or masked.
+    pub(crate) fn seal(
+        &self,
+        target: &Capability,
+        headers: &HeaderMap,
+    ) -> Result<Option<Seal>, NetworkError> {
         self.secrets.seal(&self.gate, &self.logs, target, headers)
     }
 
@@ -77,32 +87,33 @@ impl Outbound {
         self.gate.decide(capability).map_err(|denial| self.denied(denial))
     }
 
-    /// The addresses of a name that the guest may connect to by some protocol; it may then be connected to under the name.
-    pub(crate) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, NetworkError> {
+    /// Decides on looking up a name, or an address, which means itself.
+    pub(crate) fn decide_name(&self, name: &str) -> Result<Name, NetworkError> {
         let wrong = |error: &dyn std::fmt::Display| NetworkError::Malformed(error.to_string());
-        let Capability::Network { host, .. } =
-            format!("network:tcp:{}", bracketed(name)).parse().map_err(|error| wrong(&error))?
-        else {
-            return Err(wrong(&"no host"));
+        let host = match format!("network:tcp:{}", bracketed(name)).parse() {
+            Ok(Capability::Network { host, port: Port::Unsaid, .. }) => host,
+            Ok(_) => return Err(wrong(&"this is no name of a host")),
+            Err(error) => return Err(wrong(&error)),
         };
-        let Host::Name(name) = &host else {
-            // A number is no secret, and means itself.
-            return match host {
-                Host::Network { address, .. } => Ok(vec![address]),
-                _ => Err(wrong(&format!("`{host}` is more than one host"))),
-            };
-        };
-        self.decide_look_up(&host)?;
+        if let Host::Name(_) = &host {
+            self.decide_look_up(&host)?;
+        }
+        Ok(Name(host))
+    }
+
+    /// The addresses of a name that the guest may connect to by some protocol; it may then be connected to under the name.
+    pub(crate) async fn look_up(&self, name: &Name) -> Result<Vec<IpAddr>, NetworkError> {
         let place = self.open()?;
-        let addresses = self.network.addresses(&host).await?;
+        let addresses = self.network.addresses(&name.0).await?;
         drop(place);
+        let Host::Name(name) = &name.0 else { return Ok(addresses) };
         let mut names = self.names.lock();
         for address in &addresses {
             if names.len() >= MAX_NAMED_ADDRESSES && !names.contains_key(address) {
                 break;
             }
             let known = names.entry(*address).or_default();
-            if !known.contains(name) {
+            if !known.contains(name) && known.len() < MAX_NAMES {
                 known.push(name.clone());
             }
         }
@@ -111,41 +122,20 @@ impl Outbound {
 
     /// A name may be looked up where it may be connected to: a look-up alone carries what the guest likes to a name server.
     fn decide_look_up(&self, host: &Host) -> Result<(), NetworkError> {
-        let mut denied = None;
-        for capability in self.gate.grant().connections_to(host) {
-            match self.gate.decide(&capability) {
-                Ok(_) => return Ok(()),
-                Err(denial) => denied = Some(denial),
-            }
-        }
-        match denied {
-            Some(denial) => Err(self.denied(denial)),
-            None => {
-                let asked =
-                    Capability::Network { protocol: Protocol::Tcp, host: host.clone(), port: Port::Unsaid };
-                self.decide(&asked).map(drop)
-            }
-        }
+        let ways = self.gate.grant().connections_to(host);
+        let plain = Capability::Network { protocol: Protocol::Tcp, host: host.clone(), port: Port::Unsaid };
+        self.gate.decide_any(&ways, &plain).map(drop).map_err(|denial| self.denied(denial))
     }
 
-    /// Decides on a connection by number: under the names that the guest has looked the address up by, then as itself.
+    /// Decides on a connection by number: under the names that the guest has looked the address up by, or as itself.
     pub(crate) fn decide_address(&self, protocol: Protocol, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let port = Port::Number(address.port());
         let names = self.names.lock().get(&ip).cloned().unwrap_or_default();
-        let prefix = if ip.is_ipv4() { 32 } else { 128 };
-        let by_name = names.into_iter().map(Host::Name);
-        let mut denied = None;
-        for host in by_name.chain([Host::Network { address: ip, prefix }]) {
-            match self.gate.decide(&Capability::Network { protocol, host, port }) {
-                Ok(_) => return true,
-                Err(denial) => denied = denied.or(Some(denial)),
-            }
-        }
-        if let Some(denial) = denied {
-            self.denied(denial);
-        }
-        false
+        let to = |host| Capability::Network { protocol, host, port };
+        let by_name: Vec<Capability> = names.into_iter().map(Host::Name).map(to).collect();
+        let by_number = to(Host::Network { address: ip, prefix: if ip.is_ipv4() { 32 } else { 128 } });
+        self.gate.decide_any(&by_name, &by_number).map_err(|denial| self.denied(denial)).is_ok()
     }
 
     /// Decides on a datagram, after which the guest may hear from its peer.
@@ -157,7 +147,8 @@ impl Outbound {
         if self.peers.lock().len() >= MAX_PEERS || !self.decide_address(Protocol::Udp, canonical) {
             return false;
         }
-        self.peers.lock().insert(canonical)
+        self.peers.lock().insert(canonical);
+        true
     }
 
     /// Whether the guest has sent datagrams to it.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, HOST, TE};
 use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -83,23 +83,30 @@ pub(crate) async fn send(
     if request.method() == Method::CONNECT {
         return Err(NetworkError::Malformed("the method CONNECT is for proxies, and there is none".into()));
     }
-    match outbound.seal(permission.capability(), request.headers()) {
+    // Taken before anything is gathered: what is held in memory is bounded by it.
+    let place = outbound.open()?;
+    match outbound.seal(permission.capability(), request.headers())? {
         Some(mut seal) => {
-            let request = seal.place(request).await?;
-            seal.mask(deliver(outbound, &endpoint, request, patience).await?)
+            let placing =
+                tokio::time::timeout(outbound.network.config().response_timeout, seal.place(request));
+            let request = placing.await.map_err(|_| NetworkError::Timeout {
+                what: "waiting for the request's body",
+                host: endpoint.host(),
+            })??;
+            seal.mask(deliver(outbound, place, &endpoint, request, patience).await?)
         }
-        None => deliver(outbound, &endpoint, request, patience).await,
+        None => deliver(outbound, place, &endpoint, request, patience).await,
     }
 }
 
 /// Takes a request to an endpoint, and its response back.
 pub(crate) async fn deliver(
     outbound: &Outbound,
+    place: OwnedSemaphorePermit,
     endpoint: &Endpoint,
     request: Request<Content>,
     patience: Patience,
 ) -> Result<Response<Received>, NetworkError> {
-    let place = outbound.open()?;
     let network = &outbound.network;
     let config = network.config();
     let at_most = |wish: Option<Duration>, limit: Duration| wish.map_or(limit, |wish| wish.min(limit));
@@ -178,6 +185,8 @@ fn address(
     let wrong = |error: &dyn std::fmt::Display| NetworkError::Malformed(error.to_string());
     let host = HeaderValue::try_from(endpoint.authority()).map_err(|error| wrong(&error))?;
     head.headers.insert(HOST, host);
+    // What a connection can bear is for those who hold it: compressed transfers could not be masked.
+    head.headers.remove(TE);
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     head.uri = Uri::builder().path_and_query(path).build().map_err(|error| wrong(&error))?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -15,16 +15,17 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
-    IF_RANGE, RANGE,
+    IF_RANGE, RANGE, TRANSFER_ENCODING,
 };
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
 use mentat_manifest::Capability;
 use parking_lot::Mutex;
 
 use self::body::Replaced;
 use self::forms::forms;
-use self::replace::Replacements;
+use self::replace::{Held, Replacements};
 use super::abi::AbiError;
 use super::capabilities::CallError;
 use super::gate::Gate;
@@ -40,6 +41,10 @@ const PLACEHOLDER: &str = "mentat-secret-";
 const PLACEHOLDER_BYTES: usize = 16;
 /// Bytes of a request's body that is sent with its length though secrets are put into it: it is gathered for that.
 const MAX_GATHERED_BYTES: u64 = 1 << 20;
+/// What stands in the place of a secret that the execution was not given.
+const UNKNOWN: &str = "mentat-secret-masked";
+/// Encodings of responses that are told by their names.
+const CODINGS: [&str; 6] = ["gzip", "x-gzip", "br", "zstd", "deflate", "compress"];
 /// Secrets that one execution can be given.
 const MAX_SECRETS: usize = 100;
 
@@ -57,10 +62,12 @@ struct Issued {
 
 /// What is put into one request and taken out of its response.
 pub(crate) struct Seal {
-    /// Placeholders by values: of the secrets that may go to this host.
+    /// Placeholders by values: of the secrets that may go to this host. `None` where none may.
     place: Option<Arc<Replacements>>,
-    /// Values by placeholders, in every form: of all secrets of the execution.
+    /// Values by placeholders, in every form.
     masks: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether the host is one that secrets may go to, so that it may know some of them.
+    is_bound: bool,
 }
 
 impl Secrets {
@@ -89,24 +96,34 @@ impl Secrets {
         Ok(placeholder)
     }
 
-    /// What a request to `target` needs of them; `None` for an execution that was given none.
+    /// What a request to `target` needs of them; `None` where neither the execution nor the host has any. What a host was sent
+    /// once it may say again to anybody: so its responses are masked for executions as well that have no secret.
+    ///
+    /// # Errors
+    /// When the secrets are too many to be looked for.
     pub(crate) fn seal(
         &self,
         gate: &Gate,
         logs: &LogSink,
         target: &Capability,
         headers: &HeaderMap,
-    ) -> Option<Seal> {
+    ) -> Result<Option<Seal>, NetworkError> {
         let issued = self.0.lock().clone();
-        if issued.is_empty() {
-            return None;
-        }
-        let (mut place, mut masks) = (Vec::new(), Vec::new());
-        for Issued { capability, placeholder } in issued {
-            let Some(secret) = gate.grant().offers().sealed(&capability) else { continue };
-            let (value, by) = (secret.reveal().as_bytes(), placeholder.as_bytes());
+        let (mut place, mut masks, mut is_bound) = (Vec::new(), Vec::new(), false);
+        for (capability, secret) in gate.grant().offers().all_sealed() {
+            let known = issued.iter().find(|issued| issued.capability == capability);
+            let may_go = secret.may_go_to(target);
+            is_bound |= may_go;
+            if known.is_none() && !may_go {
+                continue;
+            }
+            let value = secret.reveal().as_bytes();
+            let by = known.map_or(UNKNOWN, |issued| issued.placeholder.as_str()).as_bytes();
             masks.extend(forms(value).into_iter().map(|form| (form, by.to_vec())));
-            if !secret.may_go_to(target) {
+            if known.is_none() {
+                continue;
+            }
+            if !may_go {
                 if headers.values().any(|header| contains(header.as_bytes(), by)) {
                     let hosts = secret.hosts();
                     let message = format!(
@@ -121,23 +138,36 @@ impl Secrets {
                 Err(denial) => logs.log(LogLevel::Warn, denial.to_string().as_bytes()),
             }
         }
-        Some(Seal { place: Replacements::placing(place).map(Arc::new), masks })
+        if masks.is_empty() {
+            return Ok(None);
+        }
+        let place = Replacements::placing(place).map_err(|error| too_many(&error))?.map(Arc::new);
+        Ok(Some(Seal { place, masks, is_bound }))
     }
 }
 
 impl Seal {
-    /// Puts the secrets into a request.
+    /// Puts the secrets into a request, and asks for a response that can be masked.
     pub(crate) async fn place(
         &mut self,
         request: Request<Content>,
     ) -> Result<Request<Content>, NetworkError> {
-        let Some(place) = self.place.clone() else { return Ok(request) };
         let (mut head, body) = request.into_parts();
-        self.place_in_headers(&place, &mut head.headers)?;
-        // What is compressed, or comes in parts of the guest's choice, cannot be masked.
-        head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        head.headers.remove(RANGE);
-        head.headers.remove(IF_RANGE);
+        if self.is_bound {
+            // What is compressed, or comes in parts of the guest's choice, cannot be masked.
+            head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            for name in
+                [RANGE, IF_RANGE, HeaderName::from_static("a-im"), HeaderName::from_static("request-range")]
+            {
+                head.headers.remove(name);
+            }
+        }
+        let Some(place) = self.place.clone() else { return Ok(Request::from_parts(head, body)) };
+        let mut held = Held::default();
+        self.place_in_headers(&place, &mut held, &mut head.headers)?;
+        if body.is_end_stream() {
+            return Ok(Request::from_parts(head, body));
+        }
         let length = head.headers.remove(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         let body = match length {
@@ -147,12 +177,12 @@ impl Seal {
                     .collect()
                     .await
                     .map_err(|error| NetworkError::Malformed(format!("the body of the request: {error}")))?;
-                let content = Bytes::from(place.apply(&gathered.to_bytes()));
+                let content = Bytes::from(place.apply(&mut held, &gathered.to_bytes()));
                 head.headers.insert(CONTENT_LENGTH, HeaderValue::from(content.len()));
                 Full::new(content).map_err(|never| match never {}).boxed_unsync()
             }
             // Of a length that is not known before: sent in chunks.
-            _ => Replaced::new(body, place).boxed_unsync(),
+            _ => Replaced::new(body, place, held).boxed_unsync(),
         };
         Ok(Request::from_parts(head, body))
     }
@@ -160,17 +190,18 @@ impl Seal {
     fn place_in_headers(
         &mut self,
         place: &Replacements,
+        held: &mut Held,
         headers: &mut HeaderMap,
     ) -> Result<(), NetworkError> {
         for (name, value) in headers.iter_mut() {
             let placed = match credentials(name, value) {
                 // Name and password in base64 (RFC 7617); the host may repeat that as a whole.
                 Some(plain) if place.occur_in(&plain) => {
-                    let encoded = STANDARD.encode(place.apply(&plain));
+                    let encoded = STANDARD.encode(place.apply(held, &plain));
                     self.masks.push((encoded.clone().into_bytes(), STANDARD.encode(&plain).into_bytes()));
                     format!("Basic {encoded}").into_bytes()
                 }
-                _ if place.occur_in(value.as_bytes()) => place.apply(value.as_bytes()),
+                _ if place.occur_in(value.as_bytes()) => place.apply(held, value.as_bytes()),
                 _ => continue,
             };
             *value = HeaderValue::from_bytes(&placed)
@@ -182,17 +213,20 @@ impl Seal {
 
     /// Takes the secrets out of a response.
     pub(crate) fn mask(self, response: Response<Received>) -> Result<Response<Received>, NetworkError> {
-        let is_bound = self.place.is_some();
-        let Some(mask) = Replacements::masking(self.masks).map(Arc::new) else {
-            return Ok(response);
-        };
+        let mask = Replacements::masking(self.masks).map_err(|error| too_many(&error))?;
+        let Some(mask) = mask.map(Arc::new) else { return Ok(response) };
         let (mut head, body) = response.into_parts();
-        if is_bound && let Some(encoding) = encoding(&head.headers) {
-            return Err(NetworkError::Encoded(encoding));
+        if self.is_bound
+            && let Some(why) = unmaskable(head.status, &head.headers)
+        {
+            return Err(NetworkError::Encoded(why));
         }
         mask_headers(&mask, &mut head.headers);
+        if body.is_end_stream() {
+            return Ok(Response::from_parts(head, body));
+        }
         head.headers.remove(CONTENT_LENGTH);
-        Ok(Response::from_parts(head, Replaced::new(body, mask).boxed_unsync()))
+        Ok(Response::from_parts(head, Replaced::new(body, mask, Held::default()).boxed_unsync()))
     }
 }
 
@@ -205,7 +239,7 @@ fn mask_headers(mask: &Replacements, headers: &mut HeaderMap) {
     }
     for value in headers.values_mut() {
         if mask.occur_in(value.as_bytes()) {
-            let masked = HeaderValue::from_bytes(&mask.apply(value.as_bytes()));
+            let masked = HeaderValue::from_bytes(&mask.apply(&mut Held::default(), value.as_bytes()));
             *value = masked.unwrap_or_else(|_| HeaderValue::from_static(""));
         }
     }
@@ -217,11 +251,26 @@ fn credentials(name: &HeaderName, value: &HeaderValue) -> Option<Vec<u8>> {
     scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())?
 }
 
-/// The first encoding of a response that changes its bytes.
-fn encoding(headers: &HeaderMap) -> Option<String> {
-    let all = headers.get_all(CONTENT_ENCODING).iter();
-    let mut names = all.flat_map(|value| value.to_str().unwrap_or("unknown").split(','));
-    names.find(|name| !name.trim().eq_ignore_ascii_case("identity")).map(NetworkError::said)
+/// Why a response cannot be masked: it is a part of something, or its bytes are encoded. Never in the host's own words, which
+/// may be the secret.
+fn unmaskable(status: StatusCode, headers: &HeaderMap) -> Option<&'static str> {
+    if matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::IM_USED) {
+        return Some("a part of a whole");
+    }
+    let coded = |name: HeaderName, plain: &str| {
+        let all = headers.get_all(name).iter();
+        let mut codings = all.flat_map(|value| value.to_str().unwrap_or("another").split(','));
+        codings.find(|coding| !coding.trim().eq_ignore_ascii_case(plain)).map(|coding| {
+            let coding = coding.trim();
+            let known = CODINGS.iter().find(|known| known.eq_ignore_ascii_case(coding));
+            known.copied().unwrap_or("an encoding that is not known")
+        })
+    };
+    coded(CONTENT_ENCODING, "identity").or_else(|| coded(TRANSFER_ENCODING, "chunked"))
+}
+
+fn too_many(error: &aho_corasick::BuildError) -> NetworkError {
+    NetworkError::Malformed(format!("the secrets of this service cannot be looked for: {error}"))
 }
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {

@@ -205,12 +205,11 @@ impl ip_name_lookup::Host for GuardedNames<'_> {
             return Err(ErrorCode::InvalidArgument.into());
         }
         let outbound = Arc::clone(&self.outbound);
+        let name = outbound.decide_name(&name).map_err(|error| code(&error))?;
         let asking = wasmtime_wasi::runtime::spawn(async move {
             let found = outbound.look_up(&name).await;
             found.map_err(|error| {
-                if !matches!(error, NetworkError::Denied(_)) {
-                    outbound.logs.log(LogLevel::Warn, error.tell().as_bytes());
-                }
+                outbound.logs.log(LogLevel::Warn, error.tell().as_bytes());
                 code(&error)
             })
         });
@@ -258,7 +257,7 @@ fn ours(stream: &Resource<ResolveAddressStream>) -> Resource<LookUp> {
 
 fn code(error: &NetworkError) -> ErrorCode {
     match error {
-        NetworkError::Denied(_) | NetworkError::Prohibited { .. } => ErrorCode::AccessDenied,
+        NetworkError::Denied(_) | NetworkError::Prohibited(_) => ErrorCode::AccessDenied,
         NetworkError::Malformed(_) => ErrorCode::InvalidArgument,
         NetworkError::NoSuchName(_) => ErrorCode::NameUnresolvable,
         NetworkError::TooMany(_) => ErrorCode::NewSocketLimit,

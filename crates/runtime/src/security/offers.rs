@@ -59,9 +59,16 @@ impl Offers {
         }
     }
 
+    /// All secrets and sealed variables, with the capabilities that they are asked for by.
+    pub fn all_sealed(&self) -> impl Iterator<Item = (Capability, &Secret)> {
+        let secrets = self.secrets.iter().map(|(name, secret)| (Capability::Secret(name.clone()), secret));
+        let variables = self.sealed.iter().map(|(name, secret)| (Capability::Env(name.clone()), secret));
+        secrets.chain(variables)
+    }
+
     /// The values that nobody may see.
     pub fn secret_values(&self) -> impl Iterator<Item = String> {
-        self.secrets.values().chain(self.sealed.values()).map(|secret| secret.reveal().to_owned())
+        self.all_sealed().map(|(_, secret)| secret.reveal().to_owned())
     }
 
     /// The path of an extension's URL.

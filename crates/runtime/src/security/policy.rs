@@ -284,6 +284,12 @@ impl Grant {
         }
     }
 
+    /// Whether a capability would be given; nothing is asked for, counted or recorded.
+    #[must_use]
+    pub fn would_give(&self, capability: &Capability) -> bool {
+        self.powers.decide(capability, SystemTime::now()).is_ok()
+    }
+
     /// Decides on one capability: the manifest must list it, every narrowing leave it, and policy permit it. The decision
     /// is counted, and recorded where it is the first of its kind in this execution.
     ///

@@ -39,6 +39,12 @@ impl Secret {
                  where a response repeats it"
             )));
         }
+        // Servers cut white space off the ends of headers, so that what they repeat would not be found.
+        if value.trim() != value {
+            return Err(SecretError(
+                "the value begins or ends with white space, such as the end of a line".into(),
+            ));
+        }
         if hosts.is_empty() {
             return Err(SecretError("no host is named that it may go to, such as `api.example.com`".into()));
         }
@@ -111,6 +117,7 @@ mod tests {
     fn says_what_is_wrong_and_never_the_value() {
         for (value, hosts, says) in [
             ("hunter2", &["a.com"][..], "8 to 8192 bytes"),
+            ("long enough\r", &["a.com"], "white space"),
             ("long enough", &[], "no host is named"),
             ("long enough", &["*"], "any host"),
             ("long enough", &["a_b.com"], "neither a name nor an address"),

@@ -8,8 +8,9 @@ use mentat_runtime::model::ExecutionId;
 use mentat_runtime::security::authority::{Authority, Narrowing};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::denial::{Denial, DenialReason};
-use mentat_runtime::security::offers::{Mount, Offers};
+use mentat_runtime::security::offers::{Extension, Mount, Offers};
 use mentat_runtime::security::policy::{Grant, OnViolation, Rules, UserPowers};
+use mentat_runtime::security::secret::Secret;
 
 use crate::harness;
 
@@ -150,6 +151,14 @@ fn powers(option: &str, message: &str) -> UserPowers {
     match name {
         "--allow" => powers.allow.push(value.parse().unwrap()),
         "--env" => powers.env.push((value.trim_end_matches("=VALUE").into(), "VALUE".into())),
+        "--secret" => {
+            let secret = Secret::new("a value of its own", &["api.example.com".into()]).unwrap();
+            powers.secrets.insert(value.trim_end_matches("=HOST").into(), secret);
+        }
+        "--extension" => {
+            let extension = Extension::new("http://127.0.0.1:9000/").unwrap();
+            powers.extensions.insert(value.trim_end_matches("=URL").into(), extension);
+        }
         "--mount" => {
             let guest = value.strip_prefix("HOST:").unwrap();
             let (guest, access) = match guest.rsplit_once(':') {

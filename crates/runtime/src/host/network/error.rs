@@ -1,7 +1,6 @@
 //! What can go wrong on the way to a host, told once for the core ABI's calls and for `wasi:http`.
 
 use std::io;
-use std::net::IpAddr;
 
 use mentat_manifest::escape_untrusted;
 use wasmtime_wasi_http::Error as WasiError;
@@ -25,10 +24,10 @@ pub(crate) enum NetworkError {
     #[error("looking up `{name}`: {message}")]
     LookUp { name: String, message: String },
     #[error(
-        "`{name}` leads to {address}, which is no public address; ask for it by number, or have the operator list it \
-         under `network.reachable` or the name under `network.hosts`"
+        "`{0}` leads to no public address; ask for it by number, or have the operator list its network under \
+         `network.reachable` or its name under `network.hosts`"
     )]
-    Prohibited { name: String, address: IpAddr },
+    Prohibited(String),
     #[error(
         "this execution has {0} connections open, which is its limit (`network.connections`); close one first"
     )]
@@ -44,10 +43,10 @@ pub(crate) enum NetworkError {
     #[error("the body of the {what} has more than {limit} bytes")]
     TooLarge { what: &'static str, limit: u64 },
     #[error(
-        "the response has the encoding `{0}`, in which a secret that it repeats could not be masked; it is not passed on"
+        "the response is {0}, in which a secret that it repeats could not be masked; it is not passed on"
     )]
-    Encoded(String),
-    #[error("the secret `{0}` cannot stand in a header: its value holds bytes that no header may hold")]
+    Encoded(&'static str),
+    #[error("a secret cannot stand in the header `{0}`: its value holds bytes that no header may hold")]
     UnfitSecret(String),
 }
 
@@ -75,7 +74,7 @@ impl From<NetworkError> for CallError {
             NetworkError::Denied(denial) => return denial.clone().into(),
             NetworkError::Malformed(_) | NetworkError::UnfitSecret(_) => AbiError::Malformed,
             NetworkError::NoSuchName(_) => AbiError::NotFound,
-            NetworkError::Prohibited { .. } => AbiError::Denied,
+            NetworkError::Prohibited(_) => AbiError::Denied,
             NetworkError::TooMany(_) => AbiError::Exhausted,
             NetworkError::TooLarge { .. } => AbiError::TooLarge,
             NetworkError::Timeout { .. } => AbiError::TimedOut,
@@ -98,7 +97,7 @@ impl From<NetworkError> for WasiError {
                 Self::DnsError { rcode: Some(format!("`{name}` has no address")), info_code: None }
             }
             NetworkError::LookUp { message, .. } => Self::DnsError { rcode: Some(message), info_code: None },
-            NetworkError::Prohibited { .. } => Self::DestinationIpProhibited,
+            NetworkError::Prohibited(_) => Self::DestinationIpProhibited,
             NetworkError::TooMany(_) => Self::ConnectionLimitReached,
             NetworkError::Timeout { what: "connecting" | "agreeing on encryption", .. } => {
                 Self::ConnectionTimeout
@@ -112,7 +111,7 @@ impl From<NetworkError> for WasiError {
             NetworkError::Http(error) => Self::Hyper(error),
             NetworkError::TooLarge { what: "request", limit } => Self::HttpRequestBodySize(Some(limit)),
             NetworkError::TooLarge { limit, .. } => Self::HttpResponseBodySize(Some(limit)),
-            NetworkError::Encoded(encoding) => Self::HttpResponseContentCoding(Some(encoding)),
+            NetworkError::Encoded(encoding) => Self::HttpResponseContentCoding(Some(encoding.into())),
         }
     }
 }

@@ -21,8 +21,9 @@ pub(super) struct Replaced<B> {
 }
 
 impl<B> Replaced<B> {
-    pub(super) fn new(inner: B, replacements: Arc<Replacements>) -> Self {
-        Self { inner, replacements, held: Held::default(), trailers: None, ended: false }
+    /// `held` may have counted some already.
+    pub(super) fn new(inner: B, replacements: Arc<Replacements>, held: Held) -> Self {
+        Self { inner, replacements, held, trailers: None, ended: false }
     }
 
     /// What was held back, then the trailers, then nothing.

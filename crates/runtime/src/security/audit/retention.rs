@@ -141,11 +141,15 @@ impl Retention {
         while self.first < bound {
             let path = log.folder().join(entries_path(self.first, TILE_WIDTH));
             let bytes = length(&path)?;
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != ErrorKind::NotFound => {
-                    return Err(AuditError::File { path, source });
+            // Where it stood before it was full; a crash may have left some of it there.
+            let narrow = path.with_extension("p");
+            for removed in [std::fs::remove_dir_all(&narrow), std::fs::remove_file(&path)] {
+                match removed {
+                    Err(source) if source.kind() != ErrorKind::NotFound => {
+                        return Err(AuditError::File { path, source });
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
             // A folder of a thousand bundles that has become empty goes too; one that has not stays.
             let is_group = |folder: &&Path| {

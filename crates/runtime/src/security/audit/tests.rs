@@ -241,7 +241,12 @@ fn retaining(folder: &Path, archive: Option<&Path>) -> AuditConfig {
 fn records_over_the_bound_go_by_a_signed_record_and_the_rest_stays_provable() {
     let folder = log_of_600();
     let early = std::fs::read(folder.path().join("checkpoint")).unwrap();
+    // A crash has left a bundle as it was before it was full.
+    std::fs::create_dir_all(folder.path().join("tile/entries/001.p")).unwrap();
+    std::fs::copy(folder.path().join("tile/entries/001"), folder.path().join("tile/entries/001.p/9"))
+        .unwrap();
     prune(folder.path(), None, 512);
+    assert!(!folder.path().join("tile/entries/001.p").exists());
     let report = check(folder.path(), &Evidence { checkpoint: Some(&early), ..Evidence::default() }).unwrap();
     assert_eq!((report.faults, report.records, report.signed), (vec![], 89, 601));
     let pruned = report.pruned.unwrap();
