@@ -97,10 +97,9 @@ impl WasiHttpHooks for OutboundHttp {
                 Ok(permission) => requests::send(&outbound, &permission, request, patience).await,
                 Err(error) => return Err(error.into()),
             };
-            let response = sent.map_err(|error| {
+            let response = sent.inspect_err(|error| {
                 // WASI's error is a word; the log has the sentence.
                 outbound.logs.log(LogLevel::Warn, error.tell().as_bytes());
-                error
             })?;
             let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
             let done: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send> =
