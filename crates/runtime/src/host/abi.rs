@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use wasmtime::{AsContext, Caller, Extern, Memory, Trap};
+use wasmtime::{AsContext, AsContextMut, Caller, Extern, Memory, Trap};
 
 use super::context::HostContext;
 
@@ -150,16 +150,20 @@ pub(crate) fn copy_whole(
 ///
 /// # Errors
 /// The out-of-fuel trap.
-pub(crate) fn charge(caller: &mut Caller<'_, HostContext>, length: usize) -> wasmtime::Result<()> {
-    let Ok(fuel) = caller.get_fuel() else {
+pub(crate) fn charge(
+    store: &mut impl AsContextMut<Data = HostContext>,
+    length: usize,
+) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    let Ok(fuel) = store.get_fuel() else {
         // Metered by epochs: there is no fuel to take.
         return Ok(());
     };
     let cost = FUEL_PER_CALL + length as u64 / BYTES_PER_FUEL;
     match fuel.checked_sub(cost) {
-        Some(left) => caller.set_fuel(left),
+        Some(left) => store.set_fuel(left),
         None => {
-            caller.set_fuel(0)?;
+            store.set_fuel(0)?;
             Err(Trap::OutOfFuel.into())
         }
     }

@@ -21,7 +21,7 @@ use crate::security::policy::Grant;
 /// The module name of the core ABI.
 const MENTAT: &str = "mentat";
 /// What a decision of policy costs, as bytes that are moved: some microseconds.
-const DECISION_BYTES: usize = 64 << 10;
+pub(super) const DECISION_BYTES: usize = 64 << 10;
 /// UTF-16 units of an abort's message or file name at most.
 const MAX_ABORT_UNITS: u32 = 1024;
 

@@ -5,7 +5,8 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime::{Engine, StoreContextMut};
 
 use self::bindings::mentat::agent::{capabilities, errors, log, media, metrics, streams};
-use super::abi::AbiError;
+use super::abi::{self, AbiError};
+use super::api::DECISION_BYTES;
 use super::capabilities::{self as grants, CallError};
 use super::context::HostContext;
 use super::{calls, http, preview2, sockets};
@@ -90,6 +91,7 @@ async fn invoke(
     arguments: String,
 ) -> Invoked {
     store.data_mut().calls.count(HostCallKind::CapabilityInvoke);
+    abi::charge(&mut store, DECISION_BYTES.saturating_add(arguments.len()))?;
     let used = grants::invoke(store, handle(&grant), arguments.as_bytes()).await?;
     Ok((used.map(|result| result.to_vec()).map_err(refusal),))
 }
