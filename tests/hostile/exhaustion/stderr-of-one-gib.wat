@@ -4,7 +4,7 @@
 ;; limits: log=64KB
 ;; within_ms: 5000
 ;; A gigabyte to stderr in one line without an end: the line is cut, the rest counted, and the program ends as it
-;; likes. A chatty program is no failed one.
+;; likes, since a chatty program is no failed one.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 32)
