@@ -2,6 +2,7 @@
 //! read piece by piece. The arguments are JSON; what comes back is JSON, and bytes as they are where a response is read.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use http_body::Body;
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use mentat_manifest::escape_untrusted;
-use serde::Deserialize;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
@@ -46,7 +48,7 @@ const WAITING_PIECES: usize = 2;
 
 /// What is to be done.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(try_from = "Arguments")]
 enum Operation {
     Request(Asked),
     Open(Asked),
@@ -57,18 +59,49 @@ enum Operation {
 }
 
 /// A request, as a guest asks for it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 struct Asked {
     method: Option<String>,
     url: String,
-    #[serde(default)]
     headers: Vec<(String, String)>,
     /// Milliseconds for the connection, and for each wait on the host; never more than the operator allows.
     timeout_ms: Option<u64>,
     body: Option<String>,
     body_base64: Option<String>,
 }
+
+/// The arguments as they are written. Flat, so that none is kept before it is known to be one: a tagged enum would first
+/// collect all that is there, at many times the size of its text.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    op: Op,
+    method: Option<String>,
+    url: Option<String>,
+    headers: Option<Headers>,
+    timeout_ms: Option<u64>,
+    body: Option<String>,
+    body_base64: Option<String>,
+    exchange: Option<u32>,
+    data: Option<String>,
+    data_base64: Option<String>,
+    length: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Op {
+    Request,
+    Open,
+    Write,
+    Response,
+    Read,
+    Close,
+}
+
+/// Pairs of names and values, no more of them than a request may have.
+#[derive(Debug)]
+struct Headers(Vec<(String, String)>);
 
 /// The exchanges of an execution that are not over.
 #[derive(Default)]
@@ -92,6 +125,75 @@ enum State {
 }
 
 type Sending = AbortOnDropJoinHandle<Result<Response<Received>, NetworkError>>;
+
+impl TryFrom<Arguments> for Operation {
+    type Error = String;
+
+    fn try_from(arguments: Arguments) -> Result<Self, String> {
+        let Arguments { op, method, url, headers, timeout_ms, body, body_base64, .. } = arguments;
+        let Arguments { exchange, data, data_base64, length, .. } = arguments;
+        let asks = matches!(op, Op::Request | Op::Open);
+        let writes = op == Op::Write;
+        for (key, given, taken) in [
+            ("method", method.is_some(), asks),
+            ("url", url.is_some(), asks),
+            ("headers", headers.is_some(), asks),
+            ("timeout_ms", timeout_ms.is_some(), asks),
+            ("body", body.is_some(), op == Op::Request),
+            ("body_base64", body_base64.is_some(), op == Op::Request),
+            ("exchange", exchange.is_some(), !asks),
+            ("data", data.is_some(), writes),
+            ("data_base64", data_base64.is_some(), writes),
+            ("length", length.is_some(), op == Op::Read),
+        ] {
+            if given && !taken {
+                return Err(format!("the operation has no `{key}`"));
+            }
+        }
+        if asks {
+            let url = url.ok_or("`url` is missing")?;
+            let headers = headers.map(|headers| headers.0).unwrap_or_default();
+            let asked = Asked { method, url, headers, timeout_ms, body, body_base64 };
+            return Ok(if op == Op::Open { Self::Open(asked) } else { Self::Request(asked) });
+        }
+        let exchange = exchange.ok_or("`exchange` is missing; `open` gives its number")?;
+        Ok(match op {
+            Op::Write => Self::Write { exchange, data, data_base64 },
+            Op::Response => Self::Response { exchange },
+            Op::Read => Self::Read { exchange, length },
+            Op::Close | Op::Request | Op::Open => Self::Close { exchange },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Headers;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("pairs of names and values, such as `[[\"accept\", \"text/html\"]]`")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Headers, A::Error> {
+                let mut headers = Vec::new();
+                while let Some(pair) = pairs.next_element()? {
+                    if headers.len() == MAX_HEADERS {
+                        return Err(Error::custom(format!(
+                            "more headers are given than {MAX_HEADERS}, which is the limit"
+                        )));
+                    }
+                    headers.push(pair);
+                }
+                Ok(Headers(headers))
+            }
+        }
+
+        deserializer.deserialize_seq(Pairs)
+    }
+}
 
 impl Exchanges {
     /// Ends those of a grant that is given back.
@@ -145,9 +247,6 @@ pub(crate) async fn invoke(
             gather(requests::send(&outbound, &permission, request, asked.patience()).await?).await
         }
         Operation::Open(asked) => {
-            if asked.body.is_some() || asked.body_base64.is_some() {
-                return Err(CallError::malformed("the body of an open exchange is written by `write`"));
-            }
             let (outbound, permission) = decide(context, permission, &asked.url)?;
             context.exchanges.check_room(outbound.network.config().connections)?;
             let (sender, body) = if asked.has_body() {
@@ -267,7 +366,7 @@ fn decide(
 }
 
 fn parse(url: &str) -> Result<Uri, CallError> {
-    let wrong = |why: &dyn std::fmt::Display| {
+    let wrong = |why: &dyn fmt::Display| {
         CallError::malformed(format!("`{}` is no URL: {why}", escape_untrusted(url, 100)))
     };
     if url.len() > MAX_URL_BYTES {
@@ -318,10 +417,6 @@ impl Asked {
 
 /// The guest's headers, without those that are the connection's.
 fn headers(given: &[(String, String)], authority: &str) -> Result<HeaderMap, CallError> {
-    if given.len() > MAX_HEADERS {
-        let message = format!("{} headers are given, the limit is {MAX_HEADERS}", given.len());
-        return Err(CallError::new(AbiError::TooLarge, message));
-    }
     let mut headers = HeaderMap::with_capacity(given.len());
     for (name, value) in given {
         let shown = escape_untrusted(name, 60);
@@ -394,8 +489,8 @@ fn describe(response: &Response<Received>) -> serde_json::Value {
     json!({ "status": response.status().as_u16(), "headers": headers })
 }
 
-impl std::fmt::Debug for Exchanges {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Exchanges {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Exchanges").field("open", &self.open.len()).finish_non_exhaustive()
     }
 }
