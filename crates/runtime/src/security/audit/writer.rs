@@ -25,6 +25,8 @@ const MAX_GROUP: usize = 1024;
 const MAX_QUEUED: usize = 100_000;
 /// Records that wait for their proofs, above which no further one is promised.
 const MAX_PROVING: usize = 1000;
+/// How long records are gathered before they are written. Nobody waits for them but who wants a receipt, and is not kept.
+const GATHER_FOR: Duration = Duration::from_millis(1);
 /// How long a writer whose disk refuses waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The least time between two checkpoints that are signed because somebody waits for a proof.
@@ -202,6 +204,10 @@ impl Writer {
                 RETRY_AFTER
             };
             let first = records.recv_timeout(wait);
+            if matches!(first, Ok(Message::Record(_))) {
+                // Whoever records meanwhile has nobody to wake, which would cost more than the record.
+                std::thread::sleep(GATHER_FOR);
+            }
             let ended = matches!(first, Ok(Message::End) | Err(RecvTimeoutError::Disconnected));
             let group = first.ok().into_iter().chain(records.try_iter()).take(MAX_GROUP);
             let mut is_last = ended;
