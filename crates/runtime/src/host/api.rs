@@ -11,9 +11,9 @@ use wasmtime::{AsContextMut, Caller, Engine, ExternType, Linker, Store};
 use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
-use super::calls::{self, WASI_PREVIEW0, WASI_PREVIEW1};
+use super::calls::{self, CORE_WASI};
 use super::context::{HostConfig, HostContext};
-use super::{capabilities, component, preview0};
+use super::{capabilities, component};
 use crate::model::{HostCallKind, LogLevel};
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
@@ -67,12 +67,8 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
     calls::add_wasi(&mut linker)?;
     linker.allow_shadowing(true);
-    // Wasmtime's own waits as long, and for as much, as it is asked to.
-    linker.func_wrap_async(WASI_PREVIEW0, "poll_oneoff", |caller, arguments| {
-        Box::new(preview0::poll_oneoff(caller, arguments))
-    })?;
     // Wasmtime's own refuses statuses above 125, which ordinary programs do use.
-    for module in [WASI_PREVIEW0, WASI_PREVIEW1] {
+    for module in CORE_WASI {
         let exit = |mut caller: Caller<'_, HostContext>, status: i32| -> wasmtime::Result<()> {
             caller.data_mut().calls.count(HostCallKind::WasiExit);
             Err(I32Exit(status).into())

@@ -6,22 +6,25 @@
 
 use wasmtime::Linker;
 use wasmtime::component::{self, HasData, ResourceTable};
+use wasmtime_wasi::WasiCtxView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliCtxView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
+use wasmtime_wasi::p0::wasi_unstable;
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;
 use wasmtime_wasi::p2::bindings::{cli, clocks, random, sockets};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
-use wasmtime_wasi::{WasiCtxView, p0};
 use wasmtime_wasi_io::bindings::wasi::io::{error, streams};
 
 use super::context::HostContext;
 use crate::model::HostCallKind;
 
 /// The module name of WASI 0.1's forerunner, which old toolchains still emit.
-pub(crate) const WASI_PREVIEW0: &str = "wasi_unstable";
+const WASI_PREVIEW0: &str = "wasi_unstable";
 /// The module name of WASI 0.1.
-pub(crate) const WASI_PREVIEW1: &str = "wasi_snapshot_preview1";
+const WASI_PREVIEW1: &str = "wasi_snapshot_preview1";
+/// The module names of both.
+pub(crate) const CORE_WASI: [&str; 2] = [WASI_PREVIEW0, WASI_PREVIEW1];
 /// What is put behind the names of those modules while their functions are sorted. No module can import from there.
 const SORTED: &str = " (sorted)";
 
@@ -72,19 +75,18 @@ const PREVIEW1: &[(HostCallKind, &[&str])] = &[
 
 /// Offers WASI 0.1 and its forerunner to core modules.
 pub(super) fn add_wasi(linker: &mut Linker<HostContext>) -> wasmtime::Result<()> {
-    let modules = [WASI_PREVIEW0, WASI_PREVIEW1];
     // A linker takes all functions of a module with one way to their state. So they are put in once for each kind, each
     // time those of the kind are set aside, and in the end all are put where they belong.
     linker.allow_shadowing(true);
     for (kind, names) in PREVIEW1 {
         add_counted(linker, *kind)?;
-        for (module, name) in offered(&modules, names) {
+        for (module, name) in offered(names) {
             linker.alias(module, name, &format!("{module}{SORTED}"), name)?;
         }
     }
     add_counted(linker, HostCallKind::WasiOther)?;
     for (_, names) in PREVIEW1 {
-        for (module, name) in offered(&modules, names) {
+        for (module, name) in offered(names) {
             linker.alias(&format!("{module}{SORTED}"), name, module, name)?;
         }
     }
@@ -102,15 +104,15 @@ fn add_counted(linker: &mut Linker<HostContext>, kind: HostCallKind) -> wasmtime
         context.calls.count(kind);
         context.preview1()
     })?;
-    p0::add_to_linker_async(linker, move |context: &mut HostContext| {
+    wasi_unstable::add_to_linker(linker, move |context: &mut HostContext| {
         context.calls.count(kind);
-        &mut context.preview0().wasi
+        context.preview1()
     })
 }
 
 /// What there is of these names: the forerunner has all but one.
-fn offered<'a>(modules: &'a [&'a str], names: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let all = modules.iter().flat_map(move |module| names.iter().map(move |name| (*module, *name)));
+fn offered(names: &'static [&'static str]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let all = CORE_WASI.into_iter().flat_map(move |module| names.iter().map(move |name| (module, *name)));
     all.filter(|(module, name)| *module == WASI_PREVIEW1 || *name != "sock_accept")
 }
 

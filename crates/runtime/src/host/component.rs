@@ -9,7 +9,7 @@ use super::abi::{self, AbiError};
 use super::api::DECISION_BYTES;
 use super::capabilities::{self as grants, CallError};
 use super::context::HostContext;
-use super::{calls, http, preview2, sockets};
+use super::{calls, http, polling, preview2, sockets};
 use crate::model::{HostCallKind, LogLevel};
 
 pub(crate) mod bindings {
@@ -70,6 +70,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     calls::count_wasi(&mut linker)?;
+    polling::add_to_linker(&mut linker)?;
     preview2::add_to_linker(&mut linker)?;
     http::add_to_linker(&mut linker)?;
     sockets::add_to_linker(&mut linker)?;

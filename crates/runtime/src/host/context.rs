@@ -22,8 +22,8 @@ use super::gate::Gate;
 use super::http::{self, OutboundHttp};
 use super::network::Network;
 use super::outbound::Outbound;
-use super::preview0::Preview0;
 use super::preview1::Preview1;
+use super::quota::Storage;
 use super::sockets::SocketPlaces;
 use super::stdio::{LogSink, OutputSink};
 use super::volumes::Volumes;
@@ -45,12 +45,14 @@ pub(crate) struct HostConfig {
     pub(crate) sandbox: SandboxLimits,
     /// The network.
     pub(crate) network: Arc<Network>,
+    /// What executions know of the directories that they share.
+    pub(crate) storage: Storage,
 }
 
 /// What the sandbox of one execution may take of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxLimits {
-    /// Bytes that it may write to a directory whose mount says nothing else, and to its scratch directory.
+    /// Bytes that it may add to a directory whose mount says nothing else, and to its scratch directory.
     pub quota: ByteCount,
     /// Files and directories that it may have open at one time by way of WASI.
     pub open_files: u32,
@@ -109,10 +111,8 @@ pub(crate) struct HostContext {
     pub(crate) memory: Option<Memory>,
     /// Text of the last error, for `last_error`.
     pub(crate) last_error: Bytes,
-    /// For core modules that import WASI; made from the grant before the guest starts.
+    /// For core modules that import WASI, or its forerunner; made from the grant before the guest starts.
     pub(crate) preview1: Option<Preview1>,
-    /// For core modules that import WASI's forerunner, without files or variables.
-    pub(crate) preview0: Option<Preview0>,
     /// For components; made from the grant before the guest starts.
     pub(crate) preview2: Option<Box<Preview2>>,
 }
@@ -137,14 +137,15 @@ impl HostContext {
         events: Option<mpsc::Sender<Event>>,
     ) -> Self {
         let limits = grant.limits();
+        let logs = LogSink::new(limits, events);
         Self {
             input,
             output: OutputSink::new(limits.output_bytes),
-            logs: LogSink::new(limits, events),
+            logs: logs.clone(),
             limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements),
-            gate: Arc::new(Gate::new(grant.clone())),
+            gate: Arc::new(Gate::new(grant.clone(), logs)),
             limits: host.sandbox.clone(),
-            volumes: Volumes::new(host.scratch.clone(), host.sandbox.quota),
+            volumes: Volumes::new(host.scratch.clone(), host.sandbox.quota, host.storage.clone()),
             budget: Budget::new(limits.clone()),
             capabilities: CapabilitySet::default(),
             exchanges: Exchanges::default(),
@@ -155,7 +156,6 @@ impl HostContext {
             memory: None,
             last_error: Bytes::new(),
             preview1: None,
-            preview0: None,
             preview2: None,
         }
     }
@@ -178,14 +178,6 @@ impl HostContext {
         self.preview1.get_or_insert_with(|| Preview1 {
             wasi: WasiCtxBuilder::new().build_p1(),
             files: Descriptors::nothing(Arc::clone(gate)),
-            sleep: Sleep::new(Duration::ZERO),
-        })
-    }
-
-    /// The state of WASI's forerunner; an empty sandbox where none was made.
-    pub(crate) fn preview0(&mut self) -> &mut Preview0 {
-        self.preview0.get_or_insert_with(|| Preview0 {
-            wasi: WasiCtxBuilder::new().build_p1(),
             sleep: Sleep::new(Duration::ZERO),
         })
     }

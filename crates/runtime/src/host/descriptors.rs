@@ -1,7 +1,7 @@
 //! The files that a guest has open by way of WASI: which directory of the execution each lies in, and what may be done
-//! with it there. Wasmtime keeps guests inside of a directory; what is checked here is what it does not know: that a
-//! directory may be for writing alone, that policies may speak of parts of it, that it has a quota, and how many files
-//! one execution may hold.
+//! with it there. Wasmtime keeps guests inside of a directory, and out of writing where it is open for reading; what is
+//! checked here is what it does not know: that a directory may be for writing alone, that policies may speak of parts of
+//! it, that it has a quota, and how many files one execution may hold.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,8 @@ use mentat_manifest::{Capability, FileAccess};
 
 use super::gate::Gate;
 use super::paths::{self, LastLink};
-use super::volumes::{ENTRY_BYTES, Quota, name_of};
+use super::quota::{Held, Quota, Turn};
+use super::volumes::name_of;
 use crate::security::policy::common_access;
 
 /// Bytes of a path at most, as on Linux.
@@ -47,8 +48,8 @@ pub(crate) struct Volume {
     pub(crate) root: Arc<Dir>,
     /// What may be done there.
     pub(crate) access: FileAccess,
-    /// What may still be written there.
-    pub(crate) quota: Quota,
+    /// What may be added there; `None` where nobody can write.
+    pub(crate) quota: Option<Quota>,
     /// Whether whatever lies in it is decided on as it is itself.
     pub(crate) alike: bool,
     /// Whether symbolic links may be made and moved in it: nowhere in a mount of which parts are decided on by themselves,
@@ -62,30 +63,16 @@ struct Open {
     volume: usize,
     /// Its path in the volume, as it was when it was opened.
     below: PathBuf,
-    /// Where the last write ended.
-    end: Option<u64>,
-    place: Place,
+    /// Whether writes go to its end, where WASI knows a descriptor of that kind.
+    appends: bool,
+    kept: Kept,
 }
 
-/// One of the files that a guest may have open. Streams of a file keep it after the descriptor is gone, as they keep the
-/// file open.
+/// What a file takes as long as it is open: a place among those that an execution may have open, and its room on the disk
+/// when its last name is gone. Streams of a file share it, as they keep the file open after its descriptor is gone.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    _held: Arc<Held>,
-}
-
-/// Counts as one among the places of an execution, as long as it lives.
-#[derive(Debug)]
-struct Held {
-    _of: Arc<()>,
-}
-
-/// What a write to a file takes of its quota.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Writing {
-    offset: u64,
-    length: u64,
-    taken: u64,
+pub(crate) struct Kept {
+    _what: Arc<(Arc<()>, Option<Held>)>,
 }
 
 /// Why WASI does not do what it was asked for.
@@ -95,15 +82,15 @@ pub(crate) enum Refusal {
     Denied,
     /// Too many files are open: `EMFILE`.
     TooMany,
-    /// The directory's quota is used up: `ENOSPC`.
-    Full,
     /// The directory has too many entries: `EOVERFLOW`.
     TooLarge,
     /// The path is too long: `ENAMETOOLONG`.
     TooLong,
+    /// The other directory has a quota of its own, as if it were another disk: `EXDEV`.
+    Across,
 }
 
-/// A path that may be used: what is opened there is known by its volume, and its path in that.
+/// A path that may be used: what is opened there is known by it.
 #[derive(Debug)]
 pub(crate) struct Checked(Option<(usize, PathBuf)>);
 
@@ -138,19 +125,21 @@ impl Descriptors {
             // Wasmtime says that it leads nowhere; this only asks.
             let _ = self.ask(&meant(&volume.guest, &below), access);
         }
-        let checked = |below| Ok(Checked(Some((open.volume, below))));
         if common_access(access, volume.access) != Some(access) {
-            self.ask(&meant(&volume.guest, &below), access)?;
-            return Err(Refusal::Denied);
+            self.refuse(volume, &meant(&volume.guest, &below), access);
+            // What is open for reading alone is that for Wasmtime as well, which has the right error for each call.
+            if !volume.alike || volume.access != FileAccess::Read {
+                return Err(Refusal::Denied);
+            }
         }
         if volume.alike {
-            return checked(below);
+            return Ok(Checked(Some((open.volume, below))));
         }
         let (root, last) = (Arc::clone(&volume.root), last.of(path));
         let resolved = tokio::task::spawn_blocking(move || paths::resolve(&root, &below, last)).await;
         let Ok(Ok(below)) = resolved else { return Err(Refusal::Denied) };
         self.ask(&paths::join_guest(&volume.guest, &below), access)?;
-        checked(below)
+        Ok(Checked(Some((open.volume, below))))
     }
 
     /// As [`Self::check`], for what is opened. A pipe is not: a thread of the host would wait for its other end, and go on
@@ -175,32 +164,47 @@ impl Descriptors {
         if opens_at_once.await.unwrap_or(false) { Ok(checked) } else { Err(Refusal::Denied) }
     }
 
-    /// Asks for a place by itself, whatever its volume is for: so that what is denied is on record, and ends the execution
-    /// where the operator wants that.
-    fn ask(&self, guest: &str, access: FileAccess) -> Result<(), Refusal> {
-        let capability = format!("filesystem:{}:{guest}", access.as_str()).parse::<Capability>();
-        let capability = capability.map_err(|_| Refusal::Denied)?;
-        self.gate.decide(&capability).map(drop).map_err(|_| Refusal::Denied)
-    }
-
     /// As [`Self::check`], for a file or directory that is open: what may be looked at may not be changed, and the directory
     /// that a single file lies in may not be listed.
     pub(crate) async fn check_open(&self, descriptor: u32, access: FileAccess) -> Result<(), Refusal> {
         self.check(descriptor, ".", LastLink::Follow, access).await.map(drop)
     }
 
-    /// As [`Self::check_new`], for a symbolic link.
+    /// As [`Self::check`], for a symbolic link that is made.
     pub(crate) async fn check_link(&self, descriptor: u32, path: &str) -> Result<(), Refusal> {
         if self.find(descriptor).is_some_and(|(_, volume)| !volume.links) {
             return Err(Refusal::Denied);
         }
-        self.check_new(descriptor, path).await
+        self.check(descriptor, path, LastLink::Keep, FileAccess::Write).await.map(drop)
     }
 
-    /// As [`Self::check`], for what makes an entry, which counts against the quota.
-    pub(crate) async fn check_new(&self, descriptor: u32, path: &str) -> Result<(), Refusal> {
-        self.check(descriptor, path, LastLink::Keep, FileAccess::Write).await?;
-        self.take(descriptor, ENTRY_BYTES)
+    /// Asks for a place by itself, whatever its volume is for: so that what is denied is on record, and ends the execution
+    /// where the operator wants that. What is denied is told in the execution's log.
+    fn ask(&self, guest: &str, access: FileAccess) -> Result<(), Refusal> {
+        let capability = filesystem(guest, access).ok_or(Refusal::Denied)?;
+        self.gate.decide(&capability).map(drop).map_err(|denial| {
+            self.gate.tell(&capability.to_string(), || denial.to_string());
+            Refusal::Denied
+        })
+    }
+
+    /// Asks for a place in a directory that is not for this, for the record, and tells the execution's log what would give
+    /// the whole directory: once, whatever is tried there.
+    fn refuse(&self, volume: &Volume, guest: &str, access: FileAccess) {
+        if let Some(capability) = filesystem(guest, access) {
+            // It is refused in any case.
+            let _ = self.gate.decide(&capability);
+        }
+        let Some(asked) = filesystem(&volume.guest, access) else { return };
+        self.gate.tell(&asked.to_string(), || match self.gate.grant().explain(&asked) {
+            Err(denial) => denial.to_string(),
+            Ok(()) => format!(
+                "the mount `{guest}` is {}; `{asked}` takes another `access` in `[[sandbox.mounts]]`, for a user of \
+                 `mentat run` `--mount HOST:{guest}:rw`",
+                volume.access.as_str(),
+                guest = volume.guest,
+            ),
+        });
     }
 
     /// As [`Self::check`], for what is taken away from one name and given another. Where policies speak of parts of the
@@ -223,16 +227,18 @@ impl Descriptors {
     }
 
     /// Whether things may go from one directory to the other. Between two volumes they do only where both may be read and
-    /// written: what can only be written in one must not become readable in another.
+    /// written: what can only be written in one must not become readable in another. And only within one quota, so that
+    /// nothing becomes larger by what another had room for.
     pub(crate) fn check_between(&self, from: u32, to: u32) -> Result<(), Refusal> {
         let (Some((from, source)), Some((to, target))) = (self.find(from), self.find(to)) else {
             return Ok(());
         };
         let is_free = |volume: &Volume| volume.access == FileAccess::ReadWrite;
-        if from.volume == to.volume || (is_free(source) && is_free(target)) {
-            Ok(())
-        } else {
-            Err(Refusal::Denied)
+        match (&source.quota, &target.quota) {
+            _ if from.volume == to.volume => Ok(()),
+            _ if !is_free(source) || !is_free(target) => Err(Refusal::Denied),
+            (Some(one), Some(other)) if one.is(other) => Ok(()),
+            _ => Err(Refusal::Across),
         }
     }
 
@@ -251,11 +257,6 @@ impl Descriptors {
         }
     }
 
-    /// Whether a descriptor is a file or directory of the execution.
-    pub(crate) fn is_open(&self, descriptor: u32) -> bool {
-        self.open.contains_key(&descriptor)
-    }
-
     /// Whether one more file may be opened.
     pub(crate) fn check_room(&self) -> Result<(), Refusal> {
         // This one's own count apart.
@@ -263,83 +264,54 @@ impl Descriptors {
         if taken < self.limits.open { Ok(()) } else { Err(Refusal::TooMany) }
     }
 
-    /// The place of an open file, for a stream of it.
-    pub(crate) fn place(&self, descriptor: u32) -> Option<Place> {
-        self.open.get(&descriptor).map(|open| open.place.clone())
-    }
-
-    /// Whether a write begins where the last one by this descriptor ended, so that it leaves no hole.
-    pub(crate) fn goes_on(&self, descriptor: u32, offset: u64) -> bool {
-        self.open.get(&descriptor).is_some_and(|open| open.end == Some(offset))
-    }
-
-    /// Takes what a write takes to a file of this size. A hole before it counts like bytes: a file of holes takes a block of
-    /// the disk for each byte that is written between them.
-    pub(crate) fn take_write(
-        &self,
-        descriptor: u32,
-        size: u64,
-        offset: u64,
-        length: u64,
-    ) -> Result<Writing, Refusal> {
-        let taken = if length == 0 { 0 } else { writing_takes(size, offset, length) };
-        self.take(descriptor, taken)?;
-        Ok(Writing { offset, length, taken })
-    }
-
-    /// Notes how much of a write was written, and gives back what it did not take.
-    pub(crate) fn wrote(&mut self, descriptor: u32, writing: Writing, written: Option<u64>) {
-        let unused = match written {
-            Some(written) => writing.length.saturating_sub(written),
-            None => writing.taken,
-        };
-        self.give_back(descriptor, unused.min(writing.taken));
-        if let (Some(open), Some(written)) = (self.open.get_mut(&descriptor), written) {
-            open.end = writing.offset.checked_add(written);
-        }
-    }
-
-    /// Takes bytes of the quota that an open file, or a directory, belongs to.
-    pub(crate) fn take(&self, descriptor: u32, bytes: u64) -> Result<(), Refusal> {
-        match self.find(descriptor) {
-            Some((_, volume)) => volume.quota.take(bytes).map_err(|_| Refusal::Full),
-            None => Ok(()),
-        }
-    }
-
-    /// Gives back what was taken and not used.
-    pub(crate) fn give_back(&self, descriptor: u32, bytes: u64) {
-        if let Some((_, volume)) = self.find(descriptor) {
-            volume.quota.give_back(bytes);
+    /// Waits for the right to change the directory that a descriptor lies in.
+    pub(crate) async fn turn(&self, descriptor: u32) -> Turn {
+        match self.quota(descriptor) {
+            Some(quota) => quota.turn().await,
+            None => Turn::uncounted(),
         }
     }
 
     /// The quota that an open file belongs to.
     pub(crate) fn quota(&self, descriptor: u32) -> Option<Quota> {
-        self.find(descriptor).map(|(_, volume)| volume.quota.clone())
+        self.find(descriptor).and_then(|(_, volume)| volume.quota.clone())
+    }
+
+    /// What keeps an open file counted, for a stream of it.
+    pub(crate) fn kept(&self, descriptor: u32) -> Option<Kept> {
+        self.open.get(&descriptor).map(|open| open.kept.clone())
+    }
+
+    /// Whether writes to a descriptor go to its end.
+    pub(crate) fn appends(&self, descriptor: u32) -> bool {
+        self.open.get(&descriptor).is_some_and(|open| open.appends)
+    }
+
+    /// Notes whether writes to a descriptor go to its end.
+    pub(crate) fn set_appends(&mut self, descriptor: u32, appends: bool) {
+        if let Some(open) = self.open.get_mut(&descriptor) {
+            open.appends = appends;
+        }
     }
 
     /// Notes what was opened at a path that was checked.
-    pub(crate) fn opened(&mut self, descriptor: u32, checked: Checked) {
+    pub(crate) fn opened(&mut self, descriptor: u32, checked: Checked, held: Option<Held>) {
         if let Checked(Some((volume, below))) = checked {
-            self.open.insert(descriptor, self.new_open(volume, below));
+            let kept = self.keep(held);
+            self.open.insert(descriptor, Open { volume, below, appends: false, kept });
         }
     }
 
     /// Notes that the root of a volume was given out once more.
     pub(crate) fn opened_root(&mut self, descriptor: u32, volume: usize) {
         if volume < self.volumes.len() {
-            self.open.insert(descriptor, self.new_open(volume, PathBuf::new()));
+            let kept = self.keep(None);
+            self.open.insert(descriptor, Open { volume, below: PathBuf::new(), appends: false, kept });
         }
     }
 
-    fn new_open(&self, volume: usize, below: PathBuf) -> Open {
-        Open {
-            volume,
-            below,
-            end: None,
-            place: Place { _held: Arc::new(Held { _of: Arc::clone(&self.places) }) },
-        }
+    fn keep(&self, held: Option<Held>) -> Kept {
+        Kept { _what: Arc::new((Arc::clone(&self.places), held)) }
     }
 
     /// Notes that a descriptor is gone.
@@ -359,6 +331,11 @@ impl Descriptors {
         let open = self.open.get(&descriptor)?;
         Some((open, self.volumes.get(open.volume)?))
     }
+}
+
+/// The capability for a place, where one can be written.
+fn filesystem(guest: &str, access: FileAccess) -> Option<Capability> {
+    format!("filesystem:{}:{guest}", access.as_str()).parse().ok()
 }
 
 /// Whether a path climbs out of where it begins, links apart.
@@ -389,11 +366,6 @@ fn meant(guest: &str, below: &Path) -> String {
     path.display().to_string()
 }
 
-/// What a write takes to a file of this size.
-pub(crate) fn writing_takes(size: u64, offset: u64, length: u64) -> u64 {
-    length.max(offset.saturating_add(length).saturating_sub(size))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,20 +382,6 @@ mod tests {
         ] {
             let below = Path::new(path);
             assert_eq!((leads_out(below), meant("/data", below).as_str()), (out, place), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_hole_before_a_write_counts_like_bytes() {
-        for (size, offset, length, taken) in [
-            (0, 0, 10, 10),
-            (10, 10, 5, 5),
-            (10, 2, 5, 5),
-            (10, 1000, 1, 991),
-            (0, u64::MAX, 1, u64::MAX),
-            (1 << 40, 0, 7, 7),
-        ] {
-            assert_eq!(writing_takes(size, offset, length), taken, "{size} {offset} {length}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, File, FileType, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use mentat_manifest::{Capability, FileAccess};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::abi::AbiError;
 use super::capabilities::{CallError, arguments};
 use super::context::HostContext;
 use super::paths::{self, LastLink};
+use super::quota::{Facts, FileId, Full, Turn};
 use super::volumes::{Location, VolumeError};
 use crate::security::policy::Permission;
 
@@ -58,6 +59,15 @@ enum Op {
     List,
     Stat,
     Remove,
+}
+
+/// Where content goes in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is all that the file holds.
+    Whole,
+    /// Behind what it holds.
+    End,
 }
 
 /// How much of the entries of a directory is told.
@@ -107,7 +117,12 @@ pub(crate) async fn invoke(
     let location = open(context, permission, &operation)?;
     let listed = Capability::Filesystem { access: FileAccess::Read, path: location.path() };
     let detail = if context.gate.grant().decides_alike_below(&listed) { Detail::All } else { Detail::Names };
-    tokio::task::spawn_blocking(move || operation.run(&location, detail))
+    // Before there is a thread for it: threads that wait for those who need one would wait for ever.
+    let turn = match &location.quota {
+        Some(quota) => quota.turn().await,
+        None => Turn::uncounted(),
+    };
+    tokio::task::spawn_blocking(move || operation.run(&location, turn, detail))
         .await
         .map_err(|error| CallError::new(AbiError::Unavailable, error.to_string()))?
 }
@@ -175,29 +190,42 @@ impl Operation {
         }
     }
 
-    fn run(&self, location: &Location, detail: Detail) -> Result<Bytes, CallError> {
+    fn run(&self, location: &Location, turn: Turn, detail: Detail) -> Result<Bytes, CallError> {
         let (directory, path) = (&location.directory, location.name());
         match self {
-            Self::Read { offset, length, .. } => read(directory, path, *offset, *length),
+            Self::Read { offset, length, .. } => read(directory, path, *offset, *length, turn),
             Self::Write { data, data_base64, .. } => {
                 let content = content(data.as_deref(), data_base64.as_deref())?;
-                let mut options = OpenOptions::new();
-                write(directory, path, options.create(true).write(true).truncate(true), &content, location)
+                write(directory, path, Place::Whole, &content, &turn)
             }
             Self::Append { data, data_base64, .. } => {
                 let content = content(data.as_deref(), data_base64.as_deref())?;
-                let mut options = OpenOptions::new();
-                write(directory, path, options.create(true).append(true), &content, location)
+                write(directory, path, Place::End, &content, &turn)
             }
-            Self::List { .. } => list(directory, path, detail),
-            Self::Stat { .. } => Ok(told(&describe(&directory.symlink_metadata(path)?))),
-            Self::Remove { .. } => remove(directory, path),
+            Self::List { .. } => {
+                drop(turn);
+                list(directory, path, detail)
+            }
+            Self::Stat { .. } => {
+                drop(turn);
+                Ok(told(&describe(&directory.symlink_metadata(path)?)))
+            }
+            Self::Remove { .. } => remove(directory, path, &turn),
         }
     }
 }
 
-fn read(directory: &Dir, path: &Path, offset: u64, length: Option<u64>) -> Result<Bytes, CallError> {
+fn read(
+    directory: &Dir,
+    path: &Path,
+    offset: u64,
+    length: Option<u64>,
+    turn: Turn,
+) -> Result<Bytes, CallError> {
     let (mut file, metadata) = open_file(directory, path, OpenOptions::new().read(true))?;
+    let _held = turn.hold(facts(&metadata).id);
+    // Nobody has to wait for what is only read.
+    drop(turn);
     let left = metadata.len().saturating_sub(offset);
     let wanted = length.unwrap_or(left).min(left);
     if wanted > MAX_READ_BYTES {
@@ -215,15 +243,56 @@ fn read(directory: &Dir, path: &Path, offset: u64, length: Option<u64>) -> Resul
 fn write(
     directory: &Dir,
     path: &Path,
-    options: &mut OpenOptions,
+    place: Place,
     content: &[u8],
-    location: &Location,
+    turn: &Turn,
 ) -> Result<Bytes, CallError> {
-    let added = (content.len() as u64).saturating_add(super::volumes::ENTRY_BYTES);
-    location.quota.take(added).map_err(|full| CallError::new(AbiError::Exhausted, full.to_string()))?;
-    let (mut file, _) = open_file(directory, path, options)?;
-    file.write_all(content)?;
+    let is_new = directory.metadata(path).is_err();
+    if is_new {
+        turn.take_name()?;
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).append(place == Place::End);
+    let opened = open_file(directory, path, &mut options);
+    let (mut file, before) = match opened {
+        Ok((file, metadata)) => (file, facts(&metadata)),
+        Err(error) => {
+            if is_new {
+                turn.name_not_made();
+            }
+            return Err(error);
+        }
+    };
+    let size = match place {
+        Place::Whole => content.len() as u64,
+        Place::End => before.size.saturating_add(content.len() as u64),
+    };
+    // Before anything is changed: what there is no room for leaves what was there as it was.
+    if let Err(full) = turn.grow(before.id, before.growth_to(size)) {
+        if is_new {
+            directory.remove_file(path)?;
+            turn.name_not_made();
+        }
+        return Err(full.into());
+    }
+    if is_new {
+        turn.name_made(Some(before.id));
+    }
+    let mut written = file.write_all(content);
+    if place == Place::Whole && written.is_ok() {
+        written = file.set_len(size);
+    }
+    let now = file.metadata().map_or(size.max(before.size), |now| now.len());
+    // By as much as it did not grow, or became smaller.
+    turn.shrink(before.id, size.max(before.size).saturating_sub(now));
+    written?;
     Ok(told(&json!({ "written": content.len() })))
+}
+
+fn facts(metadata: &Metadata) -> Facts {
+    let names = if metadata.is_dir() { 1 } else { metadata.nlink() };
+    let id = FileId::of(metadata.dev(), metadata.ino());
+    Facts { id, size: metadata.len(), names }
 }
 
 fn list(directory: &Dir, path: &Path, detail: Detail) -> Result<Bytes, CallError> {
@@ -247,12 +316,14 @@ fn list(directory: &Dir, path: &Path, detail: Detail) -> Result<Bytes, CallError
     Ok(told(&json!({ "entries": entries })))
 }
 
-fn remove(directory: &Dir, path: &Path) -> Result<Bytes, CallError> {
-    if directory.symlink_metadata(path)?.is_dir() {
+fn remove(directory: &Dir, path: &Path, turn: &Turn) -> Result<Bytes, CallError> {
+    let before = directory.symlink_metadata(path)?;
+    if before.is_dir() {
         directory.remove_dir(path)?;
     } else {
         directory.remove_file(path)?;
     }
+    turn.removed(&facts(&before));
     Ok(told(&json!({})))
 }
 
@@ -312,6 +383,12 @@ impl From<io::Error> for CallError {
             _ => AbiError::Unavailable,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<Full> for CallError {
+    fn from(full: Full) -> Self {
+        Self::new(AbiError::Exhausted, full.to_string())
     }
 }
 

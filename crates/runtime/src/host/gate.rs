@@ -3,25 +3,35 @@
 //!
 //! Invariant: nothing in this room makes a `Permission`; what touches the world takes one, and gets it here.
 
+use std::collections::HashSet;
+
 use mentat_manifest::Capability;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::capabilities::Violation;
+use super::stdio::LogSink;
+use crate::model::LogLevel;
 use crate::security::denial::Denial;
 use crate::security::policy::{Grant, OnViolation, Permission};
+
+/// Different refusals that an execution's log tells of; its own lines must find their place too.
+const MAX_TOLD: usize = 50;
 
 /// Where the powers of one execution are asked for.
 #[derive(Debug)]
 pub(crate) struct Gate {
     grant: Grant,
+    logs: LogSink,
+    told: Mutex<HashSet<String>>,
     violation: Mutex<Option<String>>,
     terminated: CancellationToken,
 }
 
 impl Gate {
-    pub(crate) fn new(grant: Grant) -> Self {
-        Self { grant, violation: Mutex::default(), terminated: CancellationToken::new() }
+    pub(crate) fn new(grant: Grant, logs: LogSink) -> Self {
+        let (told, violation) = (Mutex::default(), Mutex::default());
+        Self { grant, logs, told, violation, terminated: CancellationToken::new() }
     }
 
     /// The budget and the offers; powers are asked for.
@@ -44,8 +54,17 @@ impl Gate {
     /// Asks for one of several powers, any of which will do, the last among them: one decision, about the first that is given,
     /// or else about the first.
     pub(crate) fn decide_any(&self, ways: &[Capability], last: &Capability) -> Result<Permission, Denial> {
-        let given = ways.iter().chain([last]).find(|way| self.grant.would_give(way));
+        let given = ways.iter().chain([last]).find(|way| self.grant.explain(way).is_ok());
         self.decide(given.or(ways.first()).unwrap_or(last))
+    }
+
+    /// Tells the execution's log why something was refused, where the guest is told no more than an error number: once
+    /// for each thing that was asked for.
+    pub(crate) fn tell(&self, asked: &str, why: impl FnOnce() -> String) {
+        let mut told = self.told.lock();
+        if told.len() < MAX_TOLD && told.insert(asked.to_owned()) {
+            self.logs.log(LogLevel::Warn, why().as_bytes());
+        }
     }
 
     /// Ends a host call where the execution has to end for a denial.

@@ -1,24 +1,20 @@
 //! WASI 0.2's files for components: Wasmtime's own, with a check before what it does not check itself, by
-//! [`Descriptors`]; and its polling, within bounds.
+//! [`Descriptors`]. What makes a directory larger or smaller is counted against its quota: what is there is measured while
+//! nobody else changes the directory.
 
 use mentat_manifest::FileAccess;
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{self, HostDescriptor, HostDirectoryEntryStream};
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types as filesystem_types};
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, FsError, FsResult};
-use wasmtime_wasi_io::bindings::wasi::io::poll;
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
-use super::budget::Sleep;
 use super::context::HostContext;
 use super::descriptors::{Descriptors, Refusal};
-use super::file_streams::{HeldStream, MeteredStream};
+use super::file_streams::{Place, Reading, Writing};
 use super::paths::LastLink;
-use super::volumes::ENTRY_BYTES;
+use super::quota::{Facts, FileId, Full, Turn};
 use crate::model::HostCallKind;
-
-/// Pollables that a guest waits for in one call; it can have no more of them alive than `context::MAX_RESOURCES`.
-const MAX_POLLABLES: usize = 4096;
 
 /// Files of one component, while a call looks at them.
 pub(crate) struct GuardedFiles<'a> {
@@ -32,22 +28,9 @@ impl HasData for HasFiles {
     type Data<'a> = GuardedFiles<'a>;
 }
 
-/// Polling of one component, while a call waits.
-pub(crate) struct BoundedPolling<'a> {
-    table: &'a mut ResourceTable,
-    sleep: &'a mut Sleep,
-}
-
-struct HasPolling;
-
-impl HasData for HasPolling {
-    type Data<'a> = BoundedPolling<'a>;
-}
-
-/// Puts the checked files, and the bounded polling, in the place of Wasmtime's own.
+/// Puts the checked files in the place of Wasmtime's own.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    poll::add_to_linker::<_, HasPolling>(linker, HostContext::polling)?;
     preopens::add_to_linker::<_, HasFiles>(linker, HostContext::files)?;
     filesystem_types::add_to_linker::<_, HasFiles>(linker, HostContext::files)?;
     linker.allow_shadowing(false);
@@ -61,28 +44,78 @@ impl HostContext {
         let wasi = WasiFilesystemCtxView { ctx: preview2.context.filesystem(), table: &mut preview2.table };
         GuardedFiles { wasi, files: &mut preview2.files }
     }
-
-    fn polling(&mut self) -> BoundedPolling<'_> {
-        self.calls.count(HostCallKind::WasiPoll);
-        let preview2 = self.preview2();
-        BoundedPolling { table: &mut preview2.table, sleep: &mut preview2.sleep }
-    }
 }
 
 impl GuardedFiles<'_> {
-    /// Puts a metered stream in the place of a plain one.
-    fn metered(
+    /// A stream into a file, which counts what it writes.
+    fn counted(
         &mut self,
+        fd: &Resource<Descriptor>,
         stream: Resource<DynOutputStream>,
-        file: u32,
+        place: Place,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let (Some(quota), Some(place)) = (self.files.quota(file), self.files.place(file)) else {
+        let (Some(quota), Some(kept)) = (self.files.quota(fd.rep()), self.files.kept(fd.rep())) else {
             return Ok(stream);
         };
-        let stream = self.wasi.table.delete(stream)?;
-        let metered: DynOutputStream = Box::new(MeteredStream { stream, quota, _place: place });
-        Ok(self.wasi.table.push(metered)?)
+        let Descriptor::File(file) = self.wasi.table.get(fd)? else { return Ok(stream) };
+        let counted = Writing::new(file.clone(), place, quota, kept);
+        // Wasmtime's has done nothing yet but say that the file may be written.
+        self.wasi.table.delete(stream)?;
+        let counted: DynOutputStream = Box::new(counted);
+        Ok(self.wasi.table.push(counted)?)
     }
+
+    /// What is at a path, where it matters.
+    async fn facts_at(
+        &mut self,
+        turn: &Turn,
+        directory: &Resource<Descriptor>,
+        flags: types::PathFlags,
+        path: &str,
+    ) -> Option<Facts> {
+        if !turn.counts() {
+            return None;
+        }
+        let stat = self.wasi.stat_at(again(directory), flags, path.to_owned()).await.ok()?;
+        let hash = self.wasi.metadata_hash_at(again(directory), flags, path.to_owned()).await.ok()?;
+        Some(facts(&stat, &hash))
+    }
+
+    /// What a descriptor is, where it matters.
+    async fn facts(&mut self, turn: &Turn, fd: &Resource<Descriptor>) -> Option<Facts> {
+        if !turn.counts() {
+            return None;
+        }
+        let stat = self.wasi.stat(again(fd)).await.ok()?;
+        let hash = self.wasi.metadata_hash(again(fd)).await.ok()?;
+        Some(facts(&stat, &hash))
+    }
+
+    /// Notes what became of a name that was taken.
+    async fn named(
+        &mut self,
+        turn: &Turn,
+        directory: &Resource<Descriptor>,
+        path: &str,
+        made: &FsResult<()>,
+    ) {
+        if made.is_err() {
+            return turn.name_not_made();
+        }
+        let made = self.facts_at(turn, directory, types::PathFlags::empty(), path).await;
+        turn.name_made(made.map(|made| made.id));
+    }
+}
+
+/// A file as it is counted.
+fn facts(stat: &types::DescriptorStat, hash: &types::MetadataHashValue) -> Facts {
+    let names = if stat.type_ == types::DescriptorType::Directory { 1 } else { stat.link_count };
+    Facts { id: FileId(hash.lower), size: stat.size, names }
+}
+
+/// The same descriptor, for a call that takes one.
+fn again(fd: &Resource<Descriptor>) -> Resource<Descriptor> {
+    Resource::new_borrow(fd.rep())
 }
 
 fn last_link(flags: types::PathFlags) -> LastLink {
@@ -109,37 +142,17 @@ impl From<Refusal> for FsError {
             Refusal::Denied => types::ErrorCode::Access,
             // There is no code for too many files; this is the one that programs give up on.
             Refusal::TooMany => types::ErrorCode::InsufficientMemory,
-            Refusal::Full => types::ErrorCode::InsufficientSpace,
             Refusal::TooLarge => types::ErrorCode::Overflow,
             Refusal::TooLong => types::ErrorCode::NameTooLong,
+            Refusal::Across => types::ErrorCode::CrossDevice,
         };
         code.into()
     }
 }
 
-impl poll::Host for BoundedPolling<'_> {
-    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        if pollables.len() > MAX_POLLABLES {
-            let count = pollables.len();
-            return Err(wasmtime::Error::msg(format!(
-                "{count} pollables in one call, the limit is {MAX_POLLABLES}"
-            )));
-        }
-        self.sleep.through(self.table.poll(pollables)).await?
-    }
-}
-
-impl poll::HostPollable for BoundedPolling<'_> {
-    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.sleep.through(self.table.block(pollable)).await?
-    }
-
-    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        self.table.ready(pollable).await
-    }
-
-    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        poll::HostPollable::drop(self.table, pollable)
+impl From<Full> for FsError {
+    fn from(_: Full) -> Self {
+        types::ErrorCode::InsufficientSpace.into()
     }
 }
 
@@ -203,13 +216,12 @@ impl HostDescriptor for GuardedFiles<'_> {
     }
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: types::Filesize) -> FsResult<()> {
-        let before = self.wasi.stat(Resource::new_borrow(fd.rep())).await?.size;
-        let (file, grown) = (fd.rep(), size.saturating_sub(before));
-        self.files.take(file, grown)?;
+        let turn = self.files.turn(fd.rep()).await;
+        let Some(before) = self.facts(&turn, &fd).await else { return self.wasi.set_size(fd, size).await };
+        let grown = before.growth_to(size);
+        turn.grow(before.id, grown)?;
         let done = self.wasi.set_size(fd, size).await;
-        if done.is_err() {
-            self.files.give_back(file, grown);
-        }
+        turn.shrink(before.id, if done.is_ok() { before.size.saturating_sub(size) } else { grown });
         done
     }
 
@@ -238,15 +250,15 @@ impl HostDescriptor for GuardedFiles<'_> {
         buf: Vec<u8>,
         offset: types::Filesize,
     ) -> FsResult<types::Filesize> {
-        let file = fd.rep();
-        let size = if self.files.goes_on(file, offset) {
-            offset
-        } else {
-            self.wasi.stat(Resource::new_borrow(file)).await?.size
+        let turn = self.files.turn(fd.rep()).await;
+        let Some(before) = self.facts(&turn, &fd).await else {
+            return self.wasi.write(fd, buf, offset).await;
         };
-        let writing = self.files.take_write(file, size, offset, buf.len() as u64)?;
+        let taken = before.growth(offset, buf.len() as u64);
+        turn.grow(before.id, taken)?;
         let written = self.wasi.write(fd, buf, offset).await;
-        self.files.wrote(file, writing, written.as_ref().ok().copied());
+        let used = written.as_ref().map_or(0, |written| before.growth(offset, *written));
+        turn.shrink(before.id, taken.saturating_sub(used));
         written
     }
 
@@ -263,8 +275,12 @@ impl HostDescriptor for GuardedFiles<'_> {
     }
 
     async fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        self.files.check_new(fd.rep(), &path).await?;
-        self.wasi.create_directory_at(fd, path).await
+        self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
+        let turn = self.files.turn(fd.rep()).await;
+        turn.take_name()?;
+        let made = self.wasi.create_directory_at(again(&fd), path.clone()).await;
+        self.named(&turn, &fd, &path, &made).await;
+        made
     }
 
     async fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<types::DescriptorStat> {
@@ -304,8 +320,12 @@ impl HostDescriptor for GuardedFiles<'_> {
         self.files.check_between(fd.rep(), new_descriptor.rep())?;
         self.files.check_moved(fd.rep(), &old_path).await?;
         self.files.check_moved(new_descriptor.rep(), &new_path).await?;
-        self.files.check_new(new_descriptor.rep(), &new_path).await?;
-        self.wasi.link_at(fd, old_path_flags, old_path, new_descriptor, new_path).await
+        let turn = self.files.turn(new_descriptor.rep()).await;
+        turn.take_name()?;
+        let (target, name) = (again(&new_descriptor), new_path.clone());
+        let made = self.wasi.link_at(fd, old_path_flags, old_path, target, name).await;
+        self.named(&turn, &new_descriptor, &new_path, &made).await;
+        made
     }
 
     async fn open_at(
@@ -317,22 +337,43 @@ impl HostDescriptor for GuardedFiles<'_> {
         flags: types::DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
         self.files.check_room()?;
-        let access = wanted(oflags, flags);
-        let checked = self.files.check_opened(fd.rep(), &path, last_link(path_flags), access).await?;
-        let (directory, made) =
-            (fd.rep(), if oflags.contains(types::OpenFlags::CREATE) { ENTRY_BYTES } else { 0 });
-        self.files.take(directory, made)?;
-        let opened = self.wasi.open_at(fd, path_flags, path, oflags, flags).await;
-        match &opened {
-            Ok(descriptor) => self.files.opened(descriptor.rep(), checked),
-            Err(_) => self.files.give_back(directory, made),
+        let (directory, access) = (fd.rep(), wanted(oflags, flags));
+        // Whoever has the turn finds what was checked.
+        let turn = self.files.turn(directory).await;
+        let checked = self.files.check_opened(directory, &path, last_link(path_flags), access).await?;
+        let mut before = None;
+        if oflags.intersects(types::OpenFlags::CREATE | types::OpenFlags::TRUNCATE) {
+            before = self.facts_at(&turn, &fd, path_flags, &path).await;
         }
-        opened
+        let is_new = oflags.contains(types::OpenFlags::CREATE) && before.is_none();
+        if is_new {
+            turn.take_name()?;
+        }
+        let opened = self.wasi.open_at(fd, path_flags, path, oflags, flags).await;
+        let Ok(descriptor) = opened else {
+            if is_new {
+                turn.name_not_made();
+            }
+            return opened;
+        };
+        let now = self.facts(&turn, &descriptor).await;
+        if is_new {
+            turn.name_made(now.map(|now| now.id));
+        }
+        if let (Some(before), Some(now)) = (before, now)
+            && before.id == now.id
+        {
+            turn.shrink(now.id, before.size.saturating_sub(now.size));
+        }
+        self.files.opened(descriptor.rep(), checked, now.and_then(|now| turn.hold(now.id)));
+        Ok(descriptor)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        self.files.closed(fd.rep());
-        HostDescriptor::drop(&mut self.wasi, fd)
+        let descriptor = fd.rep();
+        HostDescriptor::drop(&mut self.wasi, fd)?;
+        self.files.closed(descriptor);
+        Ok(())
     }
 
     async fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
@@ -342,7 +383,11 @@ impl HostDescriptor for GuardedFiles<'_> {
 
     async fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
-        self.wasi.remove_directory_at(fd, path).await
+        let turn = self.files.turn(fd.rep()).await;
+        let before = self.facts_at(&turn, &fd, types::PathFlags::empty(), &path).await;
+        self.wasi.remove_directory_at(fd, path).await?;
+        before.iter().for_each(|before| turn.removed(before));
+        Ok(())
     }
 
     async fn rename_at(
@@ -355,7 +400,12 @@ impl HostDescriptor for GuardedFiles<'_> {
         self.files.check_between(fd.rep(), new_fd.rep())?;
         self.files.check_moved(fd.rep(), &old_path).await?;
         self.files.check_moved(new_fd.rep(), &new_path).await?;
-        self.wasi.rename_at(fd, old_path, new_fd, new_path).await
+        let turn = self.files.turn(new_fd.rep()).await;
+        let moved = self.facts_at(&turn, &fd, types::PathFlags::empty(), &old_path).await;
+        let replaced = self.facts_at(&turn, &new_fd, types::PathFlags::empty(), &new_path).await;
+        self.wasi.rename_at(fd, old_path, new_fd, new_path).await?;
+        turn.replaced(moved, replaced);
+        Ok(())
     }
 
     async fn symlink_at(
@@ -365,12 +415,20 @@ impl HostDescriptor for GuardedFiles<'_> {
         dest_path: String,
     ) -> FsResult<()> {
         self.files.check_link(fd.rep(), &dest_path).await?;
-        self.wasi.symlink_at(fd, src_path, dest_path).await
+        let turn = self.files.turn(fd.rep()).await;
+        turn.take_name()?;
+        let made = self.wasi.symlink_at(again(&fd), src_path, dest_path.clone()).await;
+        self.named(&turn, &fd, &dest_path, &made).await;
+        made
     }
 
     async fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
-        self.wasi.unlink_file_at(fd, path).await
+        let turn = self.files.turn(fd.rep()).await;
+        let before = self.facts_at(&turn, &fd, types::PathFlags::empty(), &path).await;
+        self.wasi.unlink_file_at(fd, path).await?;
+        before.iter().for_each(|before| turn.removed(before));
+        Ok(())
     }
 
     fn read_via_stream(
@@ -378,12 +436,12 @@ impl HostDescriptor for GuardedFiles<'_> {
         fd: Resource<Descriptor>,
         offset: types::Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
-        let place = self.files.place(fd.rep());
+        let kept = self.files.kept(fd.rep());
         let stream = self.wasi.read_via_stream(fd, offset)?;
-        let Some(place) = place else { return Ok(stream) };
+        let Some(kept) = kept else { return Ok(stream) };
         let stream = self.wasi.table.delete(stream)?;
-        let held: DynInputStream = Box::new(HeldStream { stream, _place: place });
-        Ok(self.wasi.table.push(held)?)
+        let reading: DynInputStream = Box::new(Reading { stream, _kept: kept });
+        Ok(self.wasi.table.push(reading)?)
     }
 
     fn write_via_stream(
@@ -391,24 +449,13 @@ impl HostDescriptor for GuardedFiles<'_> {
         fd: Resource<Descriptor>,
         offset: types::Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let file = fd.rep();
-        // The system answers this out of its memory.
-        let size = match self.wasi.table.get(&fd)? {
-            Descriptor::File(file) => file.file.metadata().map_or(0, |metadata| metadata.len()),
-            Descriptor::Dir(_) => 0,
-        };
-        let stream = self.wasi.write_via_stream(fd, offset)?;
-        if let Err(refusal) = self.files.take(file, offset.saturating_sub(size)) {
-            drop(self.wasi.table.delete(stream)?);
-            return Err(refusal.into());
-        }
-        self.metered(stream, file)
+        let stream = self.wasi.write_via_stream(again(&fd), offset)?;
+        self.counted(&fd, stream, Place::At(offset))
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        let file = fd.rep();
-        let stream = self.wasi.append_via_stream(fd)?;
-        self.metered(stream, file)
+        let stream = self.wasi.append_via_stream(again(&fd))?;
+        self.counted(&fd, stream, Place::End)
     }
 
     async fn is_same_object(
@@ -431,28 +478,5 @@ impl HostDescriptor for GuardedFiles<'_> {
     ) -> FsResult<types::MetadataHashValue> {
         self.files.check(fd.rep(), &path, last_link(path_flags), FileAccess::Read).await?;
         self.wasi.metadata_hash_at(fd, path_flags, path).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_opened_for_writing_is_opened_for_reading() {
-        use types::{DescriptorFlags as Flags, OpenFlags as Open};
-        for (open, flags, access) in [
-            (Open::empty(), Flags::empty(), FileAccess::Read),
-            (Open::empty(), Flags::READ, FileAccess::Read),
-            (Open::empty(), Flags::WRITE, FileAccess::Write),
-            (Open::CREATE, Flags::WRITE, FileAccess::Write),
-            (Open::CREATE, Flags::empty(), FileAccess::ReadWrite),
-            (Open::TRUNCATE, Flags::empty(), FileAccess::ReadWrite),
-            (Open::CREATE, Flags::READ, FileAccess::ReadWrite),
-            (Open::empty(), Flags::READ | Flags::WRITE, FileAccess::ReadWrite),
-            (Open::DIRECTORY, Flags::MUTATE_DIRECTORY, FileAccess::ReadWrite),
-        ] {
-            assert_eq!(wanted(open, flags), access, "{open:?} {flags:?}");
-        }
     }
 }

@@ -35,11 +35,6 @@ pub(crate) enum Stdio {
 pub(crate) struct OpenLines(Vec<LogStdio>);
 
 impl OpenLines {
-    /// Takes in those of another context.
-    pub(crate) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
-    }
-
     /// Logs what was left unfinished.
     pub(crate) fn finish(&self) {
         for stream in &self.0 {
@@ -69,7 +64,7 @@ pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder,
 }
 
 /// A context with its standard streams and nothing else.
-pub(crate) fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
+fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     let mut wasi = WasiCtxBuilder::new();
     let mut open = Vec::new();
     wasi.max_random_size(MAX_RANDOM_BYTES);

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -16,13 +15,11 @@ use tempfile::TempDir;
 use super::descriptors::Volume;
 use super::gate::Gate;
 use super::paths::{self, LastLink};
+use super::quota::{Quota, Storage};
 use super::scratch;
 use crate::security::denial::Denial;
 use crate::security::offers::{Mount, Offers, SCRATCH};
 use crate::security::policy::{Permission, common_access};
-
-/// Bytes that an entry of a directory counts for, whatever is in it: a block.
-pub(crate) const ENTRY_BYTES: u64 = 4096;
 
 /// The directories of one execution.
 #[derive(Debug, Default)]
@@ -30,26 +27,11 @@ pub(crate) struct Volumes {
     /// Where scratch directories are made; the system's own place where `None`.
     scratch_in: Option<PathBuf>,
     scratch: Option<Arc<TempDir>>,
-    /// What may be written where nothing else is said.
+    /// What may be added where nothing else is said.
     usual_quota: ByteCount,
-    /// By guest path.
+    storage: Storage,
+    /// By guest path of the mount.
     quotas: BTreeMap<String, Quota>,
-}
-
-/// What an execution may still write to a directory. Shared by all who write there.
-#[derive(Clone, Debug)]
-pub(crate) struct Quota {
-    guest: Arc<str>,
-    limit: ByteCount,
-    left: Arc<AtomicU64>,
-}
-
-/// A directory is full, as far as this execution goes.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("`{guest}` is full: an execution may write {limit} to it")]
-pub(crate) struct Full {
-    guest: Arc<str>,
-    limit: ByteCount,
 }
 
 /// A place in a directory of the execution.
@@ -63,8 +45,8 @@ pub(crate) struct Location {
     pub(crate) access: FileAccess,
     /// The rest of the path that was asked for, below the directory; empty for the directory itself.
     pub(crate) below: PathBuf,
-    /// What may still be written there.
-    pub(crate) quota: Quota,
+    /// What may be added there; `None` where nobody can write.
+    pub(crate) quota: Option<Quota>,
 }
 
 /// Why a place cannot be had.
@@ -100,8 +82,8 @@ pub(crate) enum VolumeError {
 }
 
 impl Volumes {
-    pub(crate) fn new(scratch_in: Option<PathBuf>, usual_quota: ByteCount) -> Self {
-        Self { scratch_in, scratch: None, usual_quota, quotas: BTreeMap::new() }
+    pub(crate) fn new(scratch_in: Option<PathBuf>, usual_quota: ByteCount, storage: Storage) -> Self {
+        Self { scratch_in, scratch: None, usual_quota, storage, quotas: BTreeMap::new() }
     }
 
     /// Opens the place that a permission is for.
@@ -124,7 +106,7 @@ impl Volumes {
                 directory,
                 access: *access,
                 below: relative(path, SCRATCH),
-                quota: self.quota(SCRATCH, None),
+                quota: Some(self.scratch_quota()),
             });
         }
         let mount = mount.ok_or_else(|| VolumeError::NotMounted(path.clone()))?;
@@ -153,7 +135,7 @@ impl Volumes {
             });
         };
         let directory = Dir::open_ambient_dir(&mount.host, ambient_authority()).map_err(broken)?;
-        let quota = self.quota(&mount.guest, mount.quota);
+        let quota = (mount.access != FileAccess::Read).then(|| self.quota(mount));
         Ok(Location {
             guest: mount.guest.clone(),
             directory,
@@ -163,10 +145,17 @@ impl Volumes {
         })
     }
 
-    fn quota(&mut self, guest: &str, limit: Option<ByteCount>) -> Quota {
-        let limit = limit.unwrap_or(self.usual_quota);
-        let quota = || Quota { guest: guest.into(), limit, left: Arc::new(AtomicU64::new(limit.0)) };
-        self.quotas.entry(guest.to_owned()).or_insert_with(quota).clone()
+    fn quota(&mut self, mount: &Mount) -> Quota {
+        let (limit, storage) = (mount.quota.unwrap_or(self.usual_quota), self.storage.clone());
+        let quota = || Quota::new(&mount.guest, limit, storage.clone(), storage.turns(&mount.host));
+        self.quotas.entry(mount.guest.clone()).or_insert_with(quota).clone()
+    }
+
+    fn scratch_quota(&mut self) -> Quota {
+        let (limit, storage) = (self.usual_quota, self.storage.clone());
+        // Nobody else is there to wait for.
+        let quota = || Quota::new(SCRATCH, limit, storage, Arc::default());
+        self.quotas.entry(SCRATCH.to_owned()).or_insert_with(quota).clone()
     }
 
     /// The scratch directory, made now if there is none.
@@ -237,20 +226,6 @@ impl Location {
     /// What was asked for, as the directory knows it.
     pub(crate) fn name(&self) -> &Path {
         name_of(&self.below)
-    }
-}
-
-impl Quota {
-    /// Takes bytes before they are written.
-    pub(crate) fn take(&self, bytes: u64) -> Result<(), Full> {
-        let taken =
-            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.map(drop).map_err(|_| Full { guest: Arc::clone(&self.guest), limit: self.limit })
-    }
-
-    /// Gives back what was taken and not written.
-    pub(crate) fn give_back(&self, bytes: u64) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

@@ -12,14 +12,13 @@ use mentat_manifest::{Fuel, Metering};
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 
-use super::module::{CoreCall, CoreWasi, Entry, Module};
+use super::module::{CoreCall, Entry, Module};
 use super::pool::Permit;
 use super::trap::{self, Fault};
 use crate::error::{Error, TimeLimit};
 use crate::host::budget::{Budget, Sleep};
 use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::descriptors::Descriptors;
-use crate::host::preview0::Preview0;
 use crate::host::preview1::{FIRST_DIRECTORY, Preview1};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::host::sockets;
@@ -132,16 +131,7 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
                 CoreCall::Start => Stdio::Command,
                 CoreCall::Process => Stdio::Logged,
             };
-            Ok(match wasi {
-                CoreWasi::None => OpenLines::default(),
-                CoreWasi::Preview1 => preview1(store.data_mut(), stdio),
-                CoreWasi::Preview0 => preview0(store.data_mut(), stdio),
-                CoreWasi::Both => {
-                    let mut open_lines = preview1(store.data_mut(), stdio);
-                    open_lines.extend(preview0(store.data_mut(), stdio));
-                    open_lines
-                }
-            })
+            Ok(if *wasi { preview1(store.data_mut(), stdio) } else { OpenLines::default() })
         }
         Entry::Agent(_) | Entry::Command(_) => {
             store.set_hostcall_fuel(transfer.saturating_add(HOST_CALL_BYTES));
@@ -172,14 +162,6 @@ fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
     }
     let sleep = Sleep::new(context.limits.sleep);
     context.preview1 = Some(Preview1 { wasi: wasi.build_p1(), files, sleep });
-    open_lines
-}
-
-/// WASI's forerunner, with neither: what checks its files is written for its successor.
-fn preview0(context: &mut HostContext, stdio: Stdio) -> OpenLines {
-    let (mut wasi, open_lines) = sandbox::streams(context, stdio);
-    let sleep = Sleep::new(context.limits.sleep);
-    context.preview0 = Some(Preview0 { wasi: wasi.build_p1(), sleep });
     open_lines
 }
 

@@ -34,6 +34,7 @@ use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
 use crate::host::network::Network;
 pub use crate::host::network::NetworkConfig;
+use crate::host::quota::Storage;
 use crate::host::scratch;
 use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
@@ -132,6 +133,7 @@ impl Runtime {
             scratch: config.scratch.clone(),
             sandbox: config.sandbox.clone(),
             network: Arc::new(Network::new(config.network.clone())?),
+            storage: Storage::default(),
         };
         Ok(Self {
             host,

@@ -13,6 +13,7 @@ use super::engine::{
 };
 use super::inspect::{ImportKind, ModuleInfo, Shape, Signature, invalid};
 use crate::error::{Error, ModuleProblem, ModuleProblemKind};
+use crate::host::calls::CORE_WASI;
 use crate::host::component::INTERFACES;
 use crate::host::component::bindings::AgentPre;
 use crate::host::context::HostContext;
@@ -30,7 +31,13 @@ pub struct Module {
 
 /// What is called, with all imports resolved.
 pub(super) enum Entry {
-    Core { pre: InstancePre<HostContext>, call: CoreCall, initialize: bool, wasi: CoreWasi },
+    Core {
+        pre: InstancePre<HostContext>,
+        call: CoreCall,
+        initialize: bool,
+        /// Whether it imports WASI 0.1 or its forerunner; where it does not, none is made for it.
+        wasi: bool,
+    },
     Agent(AgentPre<HostContext>),
     Command(CommandPre<HostContext>),
 }
@@ -42,31 +49,6 @@ pub(super) enum CoreCall {
     Process,
     /// `_start: () -> ()` of a WASI command.
     Start,
-}
-
-/// Which WASI a core module imports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CoreWasi {
-    /// None, so that none is made for it.
-    None,
-    /// `wasi_snapshot_preview1`.
-    Preview1,
-    /// `wasi_unstable`, its forerunner.
-    Preview0,
-    /// Parts of each.
-    Both,
-}
-
-impl CoreWasi {
-    fn of(info: &ModuleInfo) -> Self {
-        let imports = |module: &str| info.imports.iter().any(|import| import.module == module);
-        match (imports("wasi_snapshot_preview1"), imports("wasi_unstable")) {
-            (false, false) => Self::None,
-            (true, false) => Self::Preview1,
-            (false, true) => Self::Preview0,
-            (true, true) => Self::Both,
-        }
-    }
 }
 
 /// Compiled code of either kind, not yet linked.
@@ -131,7 +113,7 @@ impl Module {
                     CoreCall::Process
                 },
                 initialize: info.exported_function("_initialize").is_some(),
-                wasi: CoreWasi::of(&info),
+                wasi: info.imports.iter().any(|import| CORE_WASI.contains(&import.module.as_str())),
             },
             Code::Component(component) => {
                 let pre = engine.host.component.instantiate_pre(component).map_err(mismatch)?;

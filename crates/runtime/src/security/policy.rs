@@ -284,10 +284,13 @@ impl Grant {
         }
     }
 
-    /// Whether a capability would be given; nothing is asked for, counted or recorded.
-    #[must_use]
-    pub fn would_give(&self, capability: &Capability) -> bool {
-        self.powers.decide(capability, SystemTime::now()).is_ok()
+    /// Why a capability would not be given, for someone who reads of it; nothing is asked for, counted or recorded.
+    ///
+    /// # Errors
+    /// As [`Grant::decide`].
+    pub fn explain(&self, capability: &Capability) -> Result<(), Denial> {
+        let decided = self.powers.decide(capability, SystemTime::now());
+        decided.map(drop).map_err(|reason| Denial { capability: capability.clone(), reason })
     }
 
     /// Decides on one capability: the manifest must list it, every narrowing leave it, and policy permit it. The decision

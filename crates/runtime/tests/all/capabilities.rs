@@ -1,7 +1,7 @@
 //! Grants with handles, from the outside: a guest asks for a capability and uses it as it may. How it would use it as it
 //! may not stands in `tests/hostile`.
 
-use mentat_manifest::FileAccess;
+use mentat_manifest::{ByteCount, FileAccess};
 
 use crate::harness::{Test, runtime};
 use crate::world::World;
@@ -58,6 +58,26 @@ async fn files_are_read_written_listed_and_removed_within_the_grant() {
     assert!(!world.path("/data/new.txt").exists());
     let (code, text) = ask(&[r#"{"op":"read","path":"/data/new.txt"}"#]).await;
     assert_eq!(code, -4, "{text}");
+}
+
+#[tokio::test]
+async fn what_is_written_over_and_removed_by_a_handle_counts_no_more() {
+    let content = "x".repeat(4000);
+    let mut world = World::new(&["filesystem:write:/data"]);
+    world.mount("/data", FileAccess::ReadWrite, Some(ByteCount(12_000)));
+    let ask = async |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        ask(&world, &lines(&[&["filesystem:write:/data"], &arguments[..]].concat())).await
+    };
+    let put = |op: &str, name: &str| format!(r#"{{"op":"{op}","path":"/data/{name}","data":"{content}"}}"#);
+    let remove = r#"{"op":"remove","path":"/data/b"}"#.to_owned();
+    assert_eq!(ask(&vec![[put("write", "b"), remove]; 10].concat()).await.0, 0);
+    assert_eq!(ask(&vec![put("write", "a"); 50]).await.0, 0);
+    let (code, text) = ask(&vec![put("append", "a"); 4]).await;
+    assert_eq!((code, text.contains("`/data` is full")), (-6, true), "{text}");
+    let (code, text) = ask(&[put("write", "b"), put("write", "c")]).await;
+    assert_eq!((code, text.contains("`/data` is full")), (-6, true), "{text}");
+    assert!(world.path("/data/b").exists() && !world.path("/data/c").exists());
 }
 
 #[tokio::test]

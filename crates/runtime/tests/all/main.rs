@@ -26,4 +26,5 @@ mod lessons;
 mod network;
 mod places;
 mod walk;
+mod wasi;
 mod world;

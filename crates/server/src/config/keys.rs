@@ -137,7 +137,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "sandbox.quota",
-        "Bytes that one execution may write to a directory whose mount says nothing else, and to its scratch directory at `/tmp`.",
+        "Bytes that one execution may add to a directory whose mount says nothing else, and to its scratch directory at `/tmp`.",
     ),
     key(
         "sandbox.open_files",

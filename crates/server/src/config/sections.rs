@@ -217,7 +217,7 @@ pub enum OnAuditFailure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SandboxConfig {
-    /// Bytes that an execution may write to a directory.
+    /// Bytes that an execution may add to a directory.
     pub quota: ByteCount,
     /// Files and directories that an execution may have open.
     pub open_files: u32,
@@ -246,7 +246,7 @@ pub struct MountConfig {
     /// What may be done there at most.
     #[serde(default)]
     pub access: MountAccess,
-    /// Bytes that one execution may write to it; the usual quota where left out.
+    /// Bytes that one execution may add to it; the usual quota where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<ByteCount>,
     /// The tenants that it is there for; everybody where empty.

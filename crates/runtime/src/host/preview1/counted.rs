@@ -1,0 +1,167 @@
+//! Calls of WASI 0.1 that make a directory larger or smaller, counted against its quota: what is there is measured before
+//! and, where it is not known by then, after, while nobody else changes the directory.
+
+use wasmtime_wasi::p1::types;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
+use wiggle::{GuestMemory, GuestPtr};
+
+use super::Preview1;
+use super::arguments::{facts, first_length, last_link, text, wanted};
+use crate::host::quota::{Facts, Turn};
+
+/// What `path_open` is called with.
+#[derive(Clone, Copy)]
+pub(super) struct Opening {
+    pub(super) directory: types::Fd,
+    pub(super) lookup: types::Lookupflags,
+    pub(super) path: GuestPtr<str>,
+    pub(super) flags: types::Oflags,
+    pub(super) rights: types::Rights,
+    pub(super) inheriting: types::Rights,
+    pub(super) status: types::Fdflags,
+}
+
+impl Preview1 {
+    /// Opens a file, which may make or empty it. Whoever has the turn finds what was checked.
+    pub(super) async fn open(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        opening: Opening,
+    ) -> Result<types::Fd, types::Error> {
+        let Opening { directory, lookup, path, flags, rights, inheriting, status } = opening;
+        let (name, access) = (text(memory, path)?, wanted(flags, rights));
+        let turn = self.files.turn(directory.into()).await;
+        let checked = self.files.check_opened(directory.into(), &name, last_link(lookup), access).await?;
+        let mut before = None;
+        if flags.intersects(types::Oflags::CREAT | types::Oflags::TRUNC) {
+            before = self.facts_at(memory, &turn, directory, lookup, path).await;
+        }
+        let is_new = flags.contains(types::Oflags::CREAT) && before.is_none();
+        if is_new {
+            turn.take_name()?;
+        }
+        let opened =
+            self.wasi.path_open(memory, directory, lookup, path, flags, rights, inheriting, status).await;
+        let Ok(descriptor) = opened else {
+            if is_new {
+                turn.name_not_made();
+            }
+            return opened;
+        };
+        let now = self.facts(memory, &turn, descriptor).await;
+        if is_new {
+            turn.name_made(now.map(|now| now.id));
+        }
+        if let (Some(before), Some(now)) = (before, now)
+            && before.id == now.id
+        {
+            turn.shrink(now.id, before.size.saturating_sub(now.size));
+        }
+        self.files.opened(descriptor.into(), checked, now.and_then(|now| turn.hold(now.id)));
+        self.files.set_appends(descriptor.into(), status.contains(types::Fdflags::APPEND));
+        Ok(descriptor)
+    }
+
+    /// Writes to a place in a file, or where the guest is in it.
+    pub(super) async fn write(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        descriptor: types::Fd,
+        buffers: types::CiovecArray,
+        place: Option<types::Filesize>,
+    ) -> Result<types::Size, types::Error> {
+        let turn = self.files.turn(descriptor.into()).await;
+        let Some(before) = self.facts(memory, &turn, descriptor).await else {
+            return self.write_uncounted(memory, descriptor, buffers, place).await;
+        };
+        let length = first_length(memory, buffers)?;
+        let start = match place {
+            _ if self.files.appends(descriptor.into()) => before.size,
+            Some(place) => place,
+            // What has no place is no file, and is refused.
+            None => self.wasi.fd_tell(memory, descriptor).unwrap_or_default(),
+        };
+        let taken = before.growth(start, length);
+        turn.grow(before.id, taken)?;
+        let written = self.write_uncounted(memory, descriptor, buffers, place).await;
+        let used = written.as_ref().map_or(0, |written| before.growth(start, u64::from(*written)));
+        turn.shrink(before.id, taken.saturating_sub(used));
+        written
+    }
+
+    async fn write_uncounted(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        descriptor: types::Fd,
+        buffers: types::CiovecArray,
+        place: Option<types::Filesize>,
+    ) -> Result<types::Size, types::Error> {
+        match place {
+            Some(place) => self.wasi.fd_pwrite(memory, descriptor, buffers, place).await,
+            None => self.wasi.fd_write(memory, descriptor, buffers).await,
+        }
+    }
+
+    /// Gives a file another size.
+    pub(super) async fn resize(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        descriptor: types::Fd,
+        size: types::Filesize,
+    ) -> Result<(), types::Error> {
+        let turn = self.files.turn(descriptor.into()).await;
+        let Some(before) = self.facts(memory, &turn, descriptor).await else {
+            return self.wasi.fd_filestat_set_size(memory, descriptor, size).await;
+        };
+        let grown = before.growth_to(size);
+        turn.grow(before.id, grown)?;
+        let done = self.wasi.fd_filestat_set_size(memory, descriptor, size).await;
+        turn.shrink(before.id, if done.is_ok() { before.size.saturating_sub(size) } else { grown });
+        done
+    }
+
+    /// Notes what became of a name that was taken.
+    pub(super) async fn named<T>(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        turn: &Turn,
+        directory: types::Fd,
+        path: GuestPtr<str>,
+        made: &Result<T, types::Error>,
+    ) {
+        if made.is_err() {
+            return turn.name_not_made();
+        }
+        let made = self.facts_at(memory, turn, directory, types::Lookupflags::empty(), path).await;
+        turn.name_made(made.map(|made| made.id));
+    }
+
+    /// What is at a path, where it matters.
+    pub(super) async fn facts_at(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        turn: &Turn,
+        directory: types::Fd,
+        lookup: types::Lookupflags,
+        path: GuestPtr<str>,
+    ) -> Option<Facts> {
+        if !turn.counts() {
+            return None;
+        }
+        let found = self.wasi.path_filestat_get(memory, directory, lookup, path).await;
+        found.ok().map(|found| facts(&found))
+    }
+
+    /// What a descriptor is, where it matters.
+    async fn facts(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        turn: &Turn,
+        descriptor: types::Fd,
+    ) -> Option<Facts> {
+        if !turn.counts() {
+            return None;
+        }
+        self.wasi.fd_filestat_get(memory, descriptor).await.ok().map(|found| facts(&found))
+    }
+}
