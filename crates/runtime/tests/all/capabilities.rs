@@ -7,7 +7,7 @@ use crate::harness::{Test, runtime};
 use crate::world::World;
 
 /// A directory mounted at `/data`, with a file, a folder and a link in it; policies that permit everything.
-fn world(capabilities: &[&str]) -> World {
+pub fn world(capabilities: &[&str]) -> World {
     let mut world = World::new(capabilities);
     world.mount("/data", FileAccess::ReadWrite, None);
     std::fs::write(world.path("/data/hello.txt"), "hello").unwrap();

@@ -4,4 +4,5 @@ mod calls;
 mod limits;
 mod plain;
 mod quota;
+mod refusals;
 mod same_as_plain;
