@@ -310,6 +310,8 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::hash_map::Entry;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -400,10 +402,10 @@ mod tests {
                 match step {
                     Step::Write { who, file, offset, length } => {
                         let turn = turn(&quotas[who]);
-                        if !files.contains_key(&file) {
+                        if let Entry::Vacant(new) = files.entry(file) {
                             if turn.take_name().is_err() { continue }
                             turn.name_made(Some(FileId(file)));
-                            files.insert(file, (0, 1));
+                            new.insert((0, 1));
                         }
                         let (size, names) = files[&file];
                         let facts = Facts { id: FileId(file), size, names };
