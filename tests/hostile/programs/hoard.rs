@@ -31,6 +31,14 @@ unsafe extern "C" {
     fn write_via_stream(fd: i32, offset: i64, result: *mut [i32; 2]);
     #[link_name = "[resource-drop]descriptor"]
     fn drop_descriptor(fd: i32);
+    #[link_name = "filesystem-error-code"]
+    fn error_code(error: i32, result: *mut [u8; 2]);
+}
+
+#[link(wasm_import_module = "wasi:io/streams@0.2.6")]
+unsafe extern "C" {
+    #[link_name = "[method]output-stream.blocking-write-and-flush"]
+    fn write_and_flush(stream: i32, bytes: *const u8, length: usize, result: *mut [i32; 3]);
 }
 
 const CREATE: i32 = 1;
@@ -55,6 +63,17 @@ fn keep_stream(directory: i32) -> Result<(), i32> {
     Ok(())
 }
 
+/// Writes a byte to a stream; the error is that of the file.
+fn write(stream: i32) -> Result<(), u8> {
+    let (mut result, mut code) = ([0; 3], [0; 2]);
+    unsafe { write_and_flush(stream, b"x".as_ptr(), 1, &raw mut result) };
+    if result[0] & 0xff == 0 {
+        return Ok(());
+    }
+    unsafe { error_code(result[2], &raw mut code) };
+    Err(code[1])
+}
+
 fn main() {
     let mut input = String::new();
     std::io::stdin().read_to_string(&mut input).unwrap();
@@ -65,7 +84,8 @@ fn main() {
         "streams" => println!("{}", (0..1000).take_while(|_| keep_stream(directory).is_ok()).count()),
         "holes" => {
             let file = open(directory, "new.txt", CREATE, WRITE).unwrap();
-            println!("{:?}", answer(|result| unsafe { write_via_stream(file, 1 << 40, result) }));
+            let stream = answer(|result| unsafe { write_via_stream(file, 1 << 40, result) }).unwrap();
+            println!("{:?}", write(stream));
         }
         "blind" => {
             let read = open(directory, "hello.txt", CREATE, 0)

@@ -64,7 +64,7 @@ fn what_was_not_mounted_is_an_ordinary_error() {
         let (output, code, said) = run_module(name, "write /data/x y", &["--mount", &mounted("ro")]);
         assert_eq!(code, 1);
         assert_eq!(output, format!("/data/x: Operation not permitted{}\n", number(name, 63)));
-        assert!(said.contains("`--mount HOST:/data` (`:rw` to write)"), "{name}: {said}");
+        assert!(said.contains("allow it with `--mount 'HOST:/data:wo'`"), "{name}: {said}");
 
         let (output, code, said) = run_module(name, "read /data/x", &["--mount", &mounted("wo")]);
         assert_eq!(code, 1);
@@ -110,7 +110,7 @@ async fn in_a_service_they_open_what_manifest_policy_and_mount_table_give_them()
         assert_eq!(code, 1);
         assert!(output.starts_with("/data/drafts/y: Permission denied"), "{name}: {output}");
         let why = "capability `filesystem:read:/data/drafts/y` is forbidden by the policy `drafts`";
-        assert_eq!(logs, why, "{name}");
+        assert!(logs.starts_with(why) && logs.lines().count() == 1, "{name}: {logs}");
     }
 }
 

@@ -70,7 +70,7 @@ struct Open {
 
 /// What a file takes as long as it is open: a place among those that an execution may have open, and its room on the disk
 /// when its last name is gone. Streams of a file share it, as they keep the file open after its descriptor is gone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     _what: Arc<(Arc<()>, Option<Held>)>,
 }

@@ -3,12 +3,12 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::pin::Pin;
 
 use bytes::Bytes;
 use rustix::io::ReadWriteFlags;
 use wasmtime_wasi::filesystem::File;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
 use super::descriptors::Kept;
 use super::quota::{Facts, FileId, Quota, Turn};
@@ -42,9 +42,9 @@ pub(crate) enum Place {
 
 enum State {
     Ready,
-    /// It goes on whenever the guest waits for the stream, or drops it. It waits for its turn before it takes a thread:
-    /// threads that wait for those who need one would wait for ever.
-    Waiting(Pin<Box<dyn Future<Output = io::Result<u64>> + Send>>),
+    /// It goes on by itself: a guest that does not wait for it must not keep others waiting for the turn that it has. It
+    /// waits for its turn before it takes a thread: threads that wait for those who need one would wait for ever.
+    Waiting(AbortOnDropJoinHandle<io::Result<u64>>),
     Broken(io::Error),
     Closed,
 }
@@ -124,7 +124,7 @@ impl OutputStream for Writing {
             }
         }
         let (file, place, quota) = (self.file.clone(), self.place, self.quota.clone());
-        self.state = State::Waiting(Box::pin(async move {
+        self.state = State::Waiting(spawn(async move {
             let turn = quota.turn().await;
             let writing = tokio::task::spawn_blocking(move || write(&file, place, &turn, &bytes));
             writing.await.map_err(io::Error::other)?
@@ -193,5 +193,36 @@ impl InputStream for Reading {
 impl Pollable for Reading {
     async fn ready(&mut self) {
         self.stream.ready().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mentat_manifest::ByteCount;
+    use wasmtime_wasi::FsPerms;
+    use wasmtime_wasi::filesystem::OpenMode;
+
+    use super::*;
+    use crate::host::quota::Storage;
+
+    #[tokio::test]
+    async fn a_write_that_its_guest_does_not_wait_for_keeps_nobody_else_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::default();
+        let turns = storage.turns(folder.path());
+        let quota = Quota::new("/data", ByteCount(100), storage, turns);
+        let file = File::new(tempfile::tempfile().unwrap(), FsPerms::ReadWrite, OpenMode::WRITE, false);
+        let mut stream = Writing::new(file.clone(), Place::At(0), quota.clone(), Kept::default());
+        let turn = quota.turn().await;
+        stream.write("hello".into()).unwrap();
+        // So long that it waits for its turn, and then no more.
+        let waited = tokio::time::timeout(Duration::from_millis(50), stream.ready()).await;
+        assert!(waited.is_err());
+        drop(turn);
+        let next = tokio::time::timeout(Duration::from_secs(10), quota.turn()).await;
+        assert!(next.is_ok());
+        assert_eq!(file.file.metadata().unwrap().len(), 5);
     }
 }

@@ -170,7 +170,11 @@ impl WasiSnapshotPreview1 for Preview1 {
         buf_len: types::Size,
         cookie: types::Dircookie,
     ) -> Result<types::Size, types::Error> {
-        self.files.check_list(fd.into()).await?;
+        let found = self.wasi.fd_fdstat_get(memory, fd).await;
+        // What is no directory Wasmtime refuses by itself.
+        if found.is_ok_and(|found| found.fs_filetype == types::Filetype::Directory) {
+            self.files.check_list(fd.into()).await?;
+        }
         self.wasi.fd_readdir(memory, fd, buf, buf_len, cookie).await
     }
 
