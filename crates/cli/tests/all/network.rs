@@ -71,6 +71,9 @@ fn pages() -> (u16, Arc<Mutex<Vec<String>>>) {
                 // The end of a body, which this library sends even where it is empty.
                 read_until(&mut stream, b"0\r\n\r\n");
             }
+            if page.starts_with("GET /slow") {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
             let _ = stream.write_all(answer.as_bytes());
             requests.lock().unwrap().push(page);
@@ -211,6 +214,8 @@ async fn a_service_gives_the_network_by_manifest_and_policy_and_names_by_configu
     std::fs::write(folder.path().join("own.cedar"), policies).unwrap();
     let server = Server::with(&[
         &format!("policy.dir={}", folder.path().display()),
+        // Waiting for a host is no sleep.
+        "sandbox.sleep_ms=300",
         "network.hosts=[{ name = \"web.internal\", addresses = [\"127.0.0.1\"] }, \
          { name = \"other.internal\", addresses = [\"127.0.0.1\"] }]",
         &format!(
@@ -239,13 +244,15 @@ async fn a_service_gives_the_network_by_manifest_and_policy_and_names_by_configu
     let (code, page, _) = run("a.fetch", &format!("http://other.internal:{port}/x")).await;
     assert!(code == 0 && page.contains("authorization: Bearer mentat-secret-"), "{page}");
     assert!(!asked.lock().unwrap()[1].contains(TOKEN));
+    let (code, _, log) = run("a.fetch", &format!("http://other.internal:{port}/slow")).await;
+    assert_eq!(code, 0, "{log}");
     let (code, _, log) = run("a.fetch", &format!("http://127.0.0.1:{port}/x")).await;
     assert!(code == 1 && log.contains("is not in the manifest of `a.fetch`"), "{log}");
     let (code, _, log) = run("a.fetch", &format!("http://web.internal:{repeater}/x")).await;
     assert!(code == 1 && log.contains("is not in the manifest of `a.fetch`"), "{log}");
     let (code, _, log) = run("a.other", &format!("http://web.internal:{port}/x")).await;
     assert!(code == 1 && log.contains("permitted by no policy"), "{log}");
-    assert_eq!(asked.lock().unwrap().len(), 2);
+    assert_eq!(asked.lock().unwrap().len(), 3);
     // Whatever an agent asks for, no value is in the records; each decision is.
     let (code, _, _) = run("a.fetch", &format!("http://{TOKEN}.internal:{port}/x")).await;
     assert_eq!(code, 1);

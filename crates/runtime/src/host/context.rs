@@ -193,6 +193,11 @@ impl HostContext {
         })
     }
 
+    /// Whether it has connections.
+    pub(crate) fn is_online(&self) -> bool {
+        self.outbound.as_ref().is_some_and(|outbound| outbound.is_open())
+    }
+
     /// The way onto the network, and the secrets that may be taken along.
     pub(crate) fn outbound(&mut self) -> &Arc<Outbound> {
         way_out(&mut self.outbound, &self.network, &self.gate, &self.logs)

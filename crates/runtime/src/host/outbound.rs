@@ -68,6 +68,12 @@ impl Outbound {
             .map_err(|_| NetworkError::TooMany(self.network.config().connections))
     }
 
+    /// Whether any place is taken.
+    pub(crate) fn is_open(&self) -> bool {
+        u32::try_from(self.connections.available_permits()).unwrap_or(u32::MAX)
+            < self.network.config().connections
+    }
+
     /// Decides on a request to a URL.
     pub(crate) fn decide_request(&self, uri: &Uri) -> Result<Permission, NetworkError> {
         self.decide(&target(uri)?)

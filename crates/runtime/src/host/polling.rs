@@ -15,6 +15,8 @@ const MAX_POLLABLES: usize = 4096;
 pub(crate) struct BoundedPolling<'a> {
     table: &'a mut ResourceTable,
     sleep: &'a mut Sleep,
+    /// Whether it has connections: then it may be a host that it waits for, which has times of its own.
+    is_online: bool,
 }
 
 struct HasPolling;
@@ -34,8 +36,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
 impl HostContext {
     fn polling(&mut self) -> BoundedPolling<'_> {
         self.calls.count(HostCallKind::WasiPoll);
+        let is_online = self.is_online();
         let preview2 = self.preview2();
-        BoundedPolling { table: &mut preview2.table, sleep: &mut preview2.sleep }
+        BoundedPolling { table: &mut preview2.table, sleep: &mut preview2.sleep, is_online }
     }
 }
 
@@ -47,12 +50,18 @@ impl poll::Host for BoundedPolling<'_> {
                 "{count} pollables in one call, the limit is {MAX_POLLABLES}"
             )));
         }
+        if self.is_online {
+            return self.table.poll(pollables).await;
+        }
         self.sleep.through(self.table.poll(pollables)).await?
     }
 }
 
 impl poll::HostPollable for BoundedPolling<'_> {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        if self.is_online {
+            return self.table.block(pollable).await;
+        }
         self.sleep.through(self.table.block(pollable)).await?
     }
 
