@@ -244,7 +244,8 @@ pub(crate) async fn invoke(
         Operation::Request(asked) => {
             let (outbound, permission) = decide(context, permission, &asked.url)?;
             let request = asked.request(asked.content()?)?;
-            gather(requests::send(&outbound, &permission, request, asked.patience()).await?).await
+            let place = outbound.open()?;
+            gather(requests::send(&outbound, place, &permission, request, asked.patience()).await?).await
         }
         Operation::Open(asked) => {
             let (outbound, permission) = decide(context, permission, &asked.url)?;
@@ -257,8 +258,9 @@ pub(crate) async fn invoke(
             };
             let request = asked.request(body)?;
             let patience = asked.patience();
+            let place = outbound.open()?;
             let sending = wasmtime_wasi::runtime::spawn(async move {
-                requests::send(&outbound, &permission, request, patience).await
+                requests::send(&outbound, place, &permission, request, patience).await
             });
             let exchanges = &mut context.exchanges;
             exchanges.last = exchanges.last.wrapping_add(1);

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::p2::types::HostOutgoingRequest as OutgoingRequest;
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks, WasiHttpView};
 
 use super::context::HostContext;
+use super::network::NetworkError;
 use super::outbound::Outbound;
 use super::requests::{self, ContentError, Patience};
 use crate::model::LogLevel;
@@ -84,6 +85,7 @@ impl WasiHttpHooks for OutboundHttp {
         drop(errors);
         let outbound = Arc::clone(&self.0);
         let permission = outbound.decide_request(request.uri());
+        let permitted = permission.and_then(|permission| Ok((permission, outbound.open()?)));
         let options = options.unwrap_or_default();
         let patience = Patience {
             connect: options.connect_timeout,
@@ -93,13 +95,17 @@ impl WasiHttpHooks for OutboundHttp {
         Box::new(async move {
             let request = request
                 .map(|body| body.map_err(|error| ContentError::Broken(error.to_string())).boxed_unsync());
-            let sent = match permission {
-                Ok(permission) => requests::send(&outbound, &permission, request, patience).await,
-                Err(error) => return Err(error.into()),
+            let sent = match permitted {
+                Ok((permission, place)) => {
+                    requests::send(&outbound, place, &permission, request, patience).await
+                }
+                Err(error) => Err(error),
             };
             let response = sent.inspect_err(|error| {
-                // WASI's error is a word; the log has the sentence.
-                outbound.logs.log(LogLevel::Warn, error.tell().as_bytes());
+                // WASI's error is a word; the log has the sentence, and has that of a denial already.
+                if !matches!(error, NetworkError::Denied(_)) {
+                    outbound.logs.log(LogLevel::Warn, error.tell().as_bytes());
+                }
             })?;
             let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
             let done: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send> =

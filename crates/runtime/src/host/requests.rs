@@ -73,8 +73,11 @@ struct Arriving {
 }
 
 /// Sends a request that was permitted, with the secrets that may go to its host.
+///
+/// Its place is taken before: what is held in memory is bounded by it, and a guest that waits is seen to wait for a host.
 pub(crate) async fn send(
     outbound: &Arc<Outbound>,
+    place: OwnedSemaphorePermit,
     permission: &Permission,
     request: Request<Content>,
     patience: Patience,
@@ -83,8 +86,6 @@ pub(crate) async fn send(
     if request.method() == Method::CONNECT {
         return Err(NetworkError::Malformed("the method CONNECT is for proxies, and there is none".into()));
     }
-    // Taken before anything is gathered: what is held in memory is bounded by it.
-    let place = outbound.open()?;
     match outbound.seal(permission.capability(), request.headers())? {
         Some(mut seal) => {
             let placing =
