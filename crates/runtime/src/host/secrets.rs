@@ -133,8 +133,10 @@ impl Secrets {
                 }
                 continue;
             }
-            match gate.decide(&capability) {
-                Ok(_) => place.push((by.to_vec(), value.to_vec())),
+            // Asked for when it was given out; whether it still may be used is looked at, and no new use is claimed for a
+            // request that may not have it in it.
+            match gate.grant().explain(&capability) {
+                Ok(()) => place.push((by.to_vec(), value.to_vec())),
                 Err(denial) => logs.log(LogLevel::Warn, denial.to_string().as_bytes()),
             }
         }

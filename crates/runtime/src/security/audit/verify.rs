@@ -195,9 +195,18 @@ fn check_end(folder: &Path, size: u64, has_checkpoint: bool, pending: &Pending, 
         }
     }
     // A crash just before the checkpoint leaves tiles that it is not over, and the records of which they were made.
-    if next == size && report.faults.is_empty() && goes_on_after(folder, size) {
+    let goes_on = next == size && report.faults.is_empty() && goes_on_after(folder, size);
+    if goes_on && !is_moved_on(folder, size) {
         report.faults.push(if has_checkpoint { Fault::OldCheckpoint { size } } else { Fault::NoCheckpoint });
     }
+}
+
+/// Whether a server has gone on since the checkpoint was read: there are new records that wait, or a newer checkpoint. In this
+/// order, since records wait until the checkpoint over them is there.
+fn is_moved_on(folder: &Path, size: u64) -> bool {
+    let is_new = |line: &Vec<u8>| Head::of(line).is_some_and(|head| head.sequence >= size);
+    read_pending(folder).is_ok_and(|pending| pending.lines.iter().any(is_new))
+        || read_checkpoint(folder).is_some_and(|checkpoint| checkpoint.size() > size)
 }
 
 /// A way through the tree, tile by tile from the left.
