@@ -2,7 +2,7 @@
 //! the operator bound the secret to, the value takes its place, and on the way back the placeholder takes the value's.
 //!
 //! Invariant: no byte of a value reaches the guest, the log or another host, as far as it is written in one of the forms
-//! that [`forms`] knows.
+//! that [`forms()`] knows.
 
 mod body;
 mod forms;
