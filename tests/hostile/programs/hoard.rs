@@ -2,8 +2,9 @@
 //! came of it: a number, or that of an error.
 //!
 //! `streams` opens a file, keeps a stream of it and lets go of the file, until the host refuses: each stream keeps its file
-//! open. `holes` writes far behind the end of a new file. `blind` opens a file to create it, and neither to read nor to
-//! write it, and reads it.
+//! open. `listings` begins to list the directory over and over: the host holds the entries of each listing. `more` writes
+//! more at once than any stream permits. `holes` writes far behind the end of a new file. `blind` opens a file to create
+//! it, and neither to read nor to write it, and reads it.
 
 use std::io::Read;
 
@@ -27,6 +28,8 @@ unsafe extern "C" {
     );
     #[link_name = "[method]descriptor.read-via-stream"]
     fn read_via_stream(fd: i32, offset: i64, result: *mut [i32; 2]);
+    #[link_name = "[method]descriptor.read-directory"]
+    fn read_directory(fd: i32, result: *mut [i32; 2]);
     #[link_name = "[method]descriptor.write-via-stream"]
     fn write_via_stream(fd: i32, offset: i64, result: *mut [i32; 2]);
     #[link_name = "[resource-drop]descriptor"]
@@ -37,6 +40,8 @@ unsafe extern "C" {
 
 #[link(wasm_import_module = "wasi:io/streams@0.2.6")]
 unsafe extern "C" {
+    #[link_name = "[method]output-stream.write"]
+    fn write_at_once(stream: i32, bytes: *const u8, length: usize, result: *mut [i32; 3]);
     #[link_name = "[method]output-stream.blocking-write-and-flush"]
     fn write_and_flush(stream: i32, bytes: *const u8, length: usize, result: *mut [i32; 3]);
 }
@@ -82,6 +87,17 @@ fn main() {
     let directory = unsafe { *(list[0] as *const i32) };
     match input.as_str() {
         "streams" => println!("{}", (0..1000).take_while(|_| keep_stream(directory).is_ok()).count()),
+        "listings" => {
+            let list = || answer(|result| unsafe { read_directory(directory, result) });
+            println!("{}", (0..1000).take_while(|_| list().is_ok()).count());
+        }
+        "more" => {
+            let file = open(directory, "new.txt", CREATE, WRITE).unwrap();
+            let stream = answer(|result| unsafe { write_via_stream(file, 0, result) }).unwrap();
+            let (bytes, mut result) = (vec![b'x'; (64 << 10) + 1], [0; 3]);
+            unsafe { write_at_once(stream, bytes.as_ptr(), bytes.len(), &raw mut result) };
+            println!("{result:?}");
+        }
         "holes" => {
             let file = open(directory, "new.txt", CREATE, WRITE).unwrap();
             let stream = answer(|result| unsafe { write_via_stream(file, 1 << 40, result) }).unwrap();

@@ -25,6 +25,8 @@ pub(crate) struct Descriptors {
     gate: Arc<Gate>,
     volumes: Vec<Volume>,
     open: HashMap<u32, Open>,
+    /// The listings of directories that a component goes through; the host holds the entries of each.
+    listings: HashMap<u32, Kept>,
     /// Held once more by each place that is taken.
     places: Arc<()>,
     limits: FileLimits,
@@ -97,7 +99,7 @@ pub(crate) struct Checked(Option<(usize, PathBuf)>);
 impl Descriptors {
     /// Nothing is open yet of `volumes`.
     pub(crate) fn new(gate: Arc<Gate>, volumes: Vec<Volume>, limits: FileLimits) -> Self {
-        Self { gate, volumes, open: HashMap::new(), places: Arc::default(), limits }
+        Self { gate, volumes, open: HashMap::new(), listings: HashMap::new(), places: Arc::default(), limits }
     }
 
     /// No files at all.
@@ -317,6 +319,17 @@ impl Descriptors {
     /// Notes that a descriptor is gone.
     pub(crate) fn closed(&mut self, descriptor: u32) {
         self.open.remove(&descriptor);
+    }
+
+    /// Notes that the entries of a directory are held, which takes a place as an open file does.
+    pub(crate) fn listed(&mut self, listing: u32) {
+        let kept = self.keep(None);
+        self.listings.insert(listing, kept);
+    }
+
+    /// Notes that a listing is gone.
+    pub(crate) fn unlisted(&mut self, listing: u32) {
+        self.listings.remove(&listing);
     }
 
     /// Notes that a descriptor has taken another's place.

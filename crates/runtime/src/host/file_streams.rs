@@ -123,6 +123,9 @@ impl OutputStream for Writing {
                 return Err(StreamError::trap("write not permitted: check_write not called first"));
             }
         }
+        if bytes.len() > WRITE_PERMIT_BYTES {
+            return Err(StreamError::trap("write not permitted: more bytes than check_write permitted"));
+        }
         let (file, place, quota) = (self.file.clone(), self.place, self.quota.clone());
         self.state = State::Waiting(spawn(async move {
             let turn = quota.turn().await;

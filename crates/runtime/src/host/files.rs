@@ -115,13 +115,15 @@ pub(crate) async fn invoke(
 ) -> Result<Bytes, CallError> {
     let operation: Operation = arguments(bytes)?;
     let location = open(context, permission, &operation)?;
-    let listed = Capability::Filesystem { access: FileAccess::Read, path: location.path() };
-    let detail = if context.gate.grant().decides_alike_below(&listed) { Detail::All } else { Detail::Names };
-    // Before there is a thread for it: threads that wait for those who need one would wait for ever.
+    // Before there is a thread for it: threads that wait for those who need one would wait for ever. And before it is seen
+    // where links lead: whoever has the turn finds what was decided on.
     let turn = match &location.quota {
         Some(quota) => quota.turn().await,
         None => Turn::uncounted(),
     };
+    let location = follow(context, location, &operation)?;
+    let listed = Capability::Filesystem { access: FileAccess::Read, path: location.path() };
+    let detail = if context.gate.grant().decides_alike_below(&listed) { Detail::All } else { Detail::Names };
     tokio::task::spawn_blocking(move || operation.run(&location, turn, detail))
         .await
         .map_err(|error| CallError::new(AbiError::Unavailable, error.to_string()))?
@@ -147,10 +149,13 @@ fn open(
     let permission =
         if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
     let grant = context.gate.grant();
-    let location = context.volumes.open(&permission, grant.offers(), grant.tenant())?;
+    Ok(context.volumes.open(&permission, grant.offers(), grant.tenant())?)
+}
+
+/// Where links lead from there, which must be permitted by itself as well.
+fn follow(context: &HostContext, location: Location, operation: &Operation) -> Result<Location, CallError> {
     let direct = paths::resolve(&location.directory, &location.below, operation.last_link())?;
     if direct != location.below {
-        // A link leads elsewhere in the same directory: that location must be permitted as well.
         let there = format!(
             "filesystem:{}:{}",
             operation.access().as_str(),
@@ -203,13 +208,12 @@ impl Operation {
                 write(directory, path, Place::End, &content, &turn)
             }
             Self::List { .. } => {
+                let opened = directory.open_dir(path)?;
+                // Nobody has to wait for what is only read.
                 drop(turn);
-                list(directory, path, detail)
+                list(&opened, detail)
             }
-            Self::Stat { .. } => {
-                drop(turn);
-                Ok(told(&describe(&directory.symlink_metadata(path)?)))
-            }
+            Self::Stat { .. } => Ok(told(&describe(&directory.symlink_metadata(path)?))),
             Self::Remove { .. } => remove(directory, path, &turn),
         }
     }
@@ -295,9 +299,9 @@ fn facts(metadata: &Metadata) -> Facts {
     Facts { id, size: metadata.len(), names }
 }
 
-fn list(directory: &Dir, path: &Path, detail: Detail) -> Result<Bytes, CallError> {
+fn list(directory: &Dir, detail: Detail) -> Result<Bytes, CallError> {
     let mut entries = Vec::new();
-    for entry in directory.read_dir(path)? {
+    for entry in directory.entries()? {
         if entries.len() == MAX_ENTRIES {
             let message = format!("the directory has more than {MAX_ENTRIES} entries");
             return Err(CallError::new(AbiError::TooLarge, message));

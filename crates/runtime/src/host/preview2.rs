@@ -188,7 +188,10 @@ impl HostDirectoryEntryStream for GuardedFiles<'_> {
     }
 
     fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
-        HostDirectoryEntryStream::drop(&mut self.wasi, stream)
+        let listing = stream.rep();
+        HostDirectoryEntryStream::drop(&mut self.wasi, stream)?;
+        self.files.unlisted(listing);
+        Ok(())
     }
 }
 
@@ -217,7 +220,10 @@ impl HostDescriptor for GuardedFiles<'_> {
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: types::Filesize) -> FsResult<()> {
         let turn = self.files.turn(fd.rep()).await;
-        let Some(before) = self.facts(&turn, &fd).await else { return self.wasi.set_size(fd, size).await };
+        if !turn.counts() {
+            return self.wasi.set_size(fd, size).await;
+        }
+        let before = self.facts(&turn, &fd).await.ok_or(types::ErrorCode::Io)?;
         let grown = before.growth_to(size);
         turn.grow(before.id, grown)?;
         let done = self.wasi.set_size(fd, size).await;
@@ -251,9 +257,10 @@ impl HostDescriptor for GuardedFiles<'_> {
         offset: types::Filesize,
     ) -> FsResult<types::Filesize> {
         let turn = self.files.turn(fd.rep()).await;
-        let Some(before) = self.facts(&turn, &fd).await else {
+        if !turn.counts() {
             return self.wasi.write(fd, buf, offset).await;
-        };
+        }
+        let before = self.facts(&turn, &fd).await.ok_or(types::ErrorCode::Io)?;
         let taken = before.growth(offset, buf.len() as u64);
         turn.grow(before.id, taken)?;
         let written = self.wasi.write(fd, buf, offset).await;
@@ -268,9 +275,12 @@ impl HostDescriptor for GuardedFiles<'_> {
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
         // What is no directory Wasmtime refuses by itself.
         if matches!(self.wasi.table.get(&fd)?, Descriptor::Dir(_)) {
+            self.files.check_room()?;
             self.files.check_list(fd.rep()).await?;
         }
-        self.wasi.read_directory(fd).await
+        let listing = self.wasi.read_directory(fd).await?;
+        self.files.listed(listing.rep());
+        Ok(listing)
     }
 
     async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
@@ -278,8 +288,8 @@ impl HostDescriptor for GuardedFiles<'_> {
     }
 
     async fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         let turn = self.files.turn(fd.rep()).await;
+        self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         turn.take_name()?;
         let made = self.wasi.create_directory_at(again(&fd), path.clone()).await;
         self.named(&turn, &fd, &path, &made).await;
@@ -308,7 +318,9 @@ impl HostDescriptor for GuardedFiles<'_> {
         atim: types::NewTimestamp,
         mtim: types::NewTimestamp,
     ) -> FsResult<()> {
-        self.files.check(fd.rep(), &path, last_link(path_flags), FileAccess::Write).await?;
+        // Wasmtime opens it for this.
+        let _turn = self.files.turn(fd.rep()).await;
+        self.files.check_opened(fd.rep(), &path, last_link(path_flags), FileAccess::Write).await?;
         self.wasi.set_times_at(fd, path_flags, path, atim, mtim).await
     }
 
@@ -321,9 +333,9 @@ impl HostDescriptor for GuardedFiles<'_> {
         new_path: String,
     ) -> FsResult<()> {
         self.files.check_between(fd.rep(), new_descriptor.rep())?;
+        let turn = self.files.turn(new_descriptor.rep()).await;
         self.files.check_moved(fd.rep(), &old_path).await?;
         self.files.check_moved(new_descriptor.rep(), &new_path).await?;
-        let turn = self.files.turn(new_descriptor.rep()).await;
         turn.take_name()?;
         let (target, name) = (again(&new_descriptor), new_path.clone());
         let made = self.wasi.link_at(fd, old_path_flags, old_path, target, name).await;
@@ -363,6 +375,11 @@ impl HostDescriptor for GuardedFiles<'_> {
         if is_new {
             turn.name_made(now.map(|now| now.id));
         }
+        if turn.counts() && now.is_none() {
+            // What cannot be counted is not held either.
+            HostDescriptor::drop(&mut self.wasi, descriptor).map_err(FsError::trap)?;
+            return Err(types::ErrorCode::Io.into());
+        }
         if let (Some(before), Some(now)) = (before, now)
             && before.id == now.id
         {
@@ -385,8 +402,8 @@ impl HostDescriptor for GuardedFiles<'_> {
     }
 
     async fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         let turn = self.files.turn(fd.rep()).await;
+        self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(&turn, &fd, types::PathFlags::empty(), &path).await;
         self.wasi.remove_directory_at(fd, path).await?;
         before.iter().for_each(|before| turn.removed(before));
@@ -401,9 +418,9 @@ impl HostDescriptor for GuardedFiles<'_> {
         new_path: String,
     ) -> FsResult<()> {
         self.files.check_between(fd.rep(), new_fd.rep())?;
+        let turn = self.files.turn(new_fd.rep()).await;
         self.files.check_moved(fd.rep(), &old_path).await?;
         self.files.check_moved(new_fd.rep(), &new_path).await?;
-        let turn = self.files.turn(new_fd.rep()).await;
         let moved = self.facts_at(&turn, &fd, types::PathFlags::empty(), &old_path).await;
         let replaced = self.facts_at(&turn, &new_fd, types::PathFlags::empty(), &new_path).await;
         self.wasi.rename_at(fd, old_path, new_fd, new_path).await?;
@@ -417,8 +434,8 @@ impl HostDescriptor for GuardedFiles<'_> {
         src_path: String,
         dest_path: String,
     ) -> FsResult<()> {
-        self.files.check_link(fd.rep(), &dest_path).await?;
         let turn = self.files.turn(fd.rep()).await;
+        self.files.check_link(fd.rep(), &dest_path).await?;
         turn.take_name()?;
         let made = self.wasi.symlink_at(again(&fd), src_path, dest_path.clone()).await;
         self.named(&turn, &fd, &dest_path, &made).await;
@@ -426,8 +443,8 @@ impl HostDescriptor for GuardedFiles<'_> {
     }
 
     async fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         let turn = self.files.turn(fd.rep()).await;
+        self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(&turn, &fd, types::PathFlags::empty(), &path).await;
         self.wasi.unlink_file_at(fd, path).await?;
         before.iter().for_each(|before| turn.removed(before));

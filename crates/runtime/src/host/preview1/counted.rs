@@ -52,6 +52,11 @@ impl Preview1 {
         if is_new {
             turn.name_made(now.map(|now| now.id));
         }
+        if turn.counts() && now.is_none() {
+            // What cannot be counted is not held either.
+            self.wasi.fd_close(memory, descriptor).await?;
+            return Err(types::Errno::Io.into());
+        }
         if let (Some(before), Some(now)) = (before, now)
             && before.id == now.id
         {
@@ -71,9 +76,10 @@ impl Preview1 {
         place: Option<types::Filesize>,
     ) -> Result<types::Size, types::Error> {
         let turn = self.files.turn(descriptor.into()).await;
-        let Some(before) = self.facts(memory, &turn, descriptor).await else {
+        if !turn.counts() {
             return self.write_uncounted(memory, descriptor, buffers, place).await;
-        };
+        }
+        let before = self.facts(memory, &turn, descriptor).await.ok_or(types::Errno::Io)?;
         let length = first_length(memory, buffers)?;
         let start = match place {
             _ if self.files.appends(descriptor.into()) => before.size,
@@ -110,9 +116,10 @@ impl Preview1 {
         size: types::Filesize,
     ) -> Result<(), types::Error> {
         let turn = self.files.turn(descriptor.into()).await;
-        let Some(before) = self.facts(memory, &turn, descriptor).await else {
+        if !turn.counts() {
             return self.wasi.fd_filestat_set_size(memory, descriptor, size).await;
-        };
+        }
+        let before = self.facts(memory, &turn, descriptor).await.ok_or(types::Errno::Io)?;
         let grown = before.growth_to(size);
         turn.grow(before.id, grown)?;
         let done = self.wasi.fd_filestat_set_size(memory, descriptor, size).await;

@@ -185,8 +185,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         path: GuestPtr<str>,
     ) -> Result<(), types::Error> {
         let name = text(memory, path)?;
-        self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let turn = self.files.turn(dirfd.into()).await;
+        self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         turn.take_name()?;
         let made = self.wasi.path_create_directory(memory, dirfd, path).await;
         self.named(memory, &turn, dirfd, path, &made).await;
@@ -216,7 +216,9 @@ impl WasiSnapshotPreview1 for Preview1 {
         fst_flags: types::Fstflags,
     ) -> Result<(), types::Error> {
         let name = text(memory, path)?;
-        self.files.check(dirfd.into(), &name, last_link(flags), FileAccess::Write).await?;
+        // Wasmtime opens it for this.
+        let _turn = self.files.turn(dirfd.into()).await;
+        self.files.check_opened(dirfd.into(), &name, last_link(flags), FileAccess::Write).await?;
         self.wasi.path_filestat_set_times(memory, dirfd, flags, path, atim, mtim, fst_flags).await
     }
 
@@ -231,9 +233,9 @@ impl WasiSnapshotPreview1 for Preview1 {
     ) -> Result<(), types::Error> {
         let (source, target) = (text(memory, src_path)?, text(memory, target_path)?);
         self.files.check_between(src_fd.into(), target_fd.into())?;
+        let turn = self.files.turn(target_fd.into()).await;
         self.files.check_moved(src_fd.into(), &source).await?;
         self.files.check_moved(target_fd.into(), &target).await?;
-        let turn = self.files.turn(target_fd.into()).await;
         turn.take_name()?;
         let made = self.wasi.path_link(memory, src_fd, src_flags, src_path, target_fd, target_path).await;
         self.named(memory, &turn, target_fd, target_path, &made).await;
@@ -277,8 +279,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         path: GuestPtr<str>,
     ) -> Result<(), types::Error> {
         let name = text(memory, path)?;
-        self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let turn = self.files.turn(dirfd.into()).await;
+        self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(memory, &turn, dirfd, types::Lookupflags::empty(), path).await;
         self.wasi.path_remove_directory(memory, dirfd, path).await?;
         before.iter().for_each(|before| turn.removed(before));
@@ -295,9 +297,9 @@ impl WasiSnapshotPreview1 for Preview1 {
     ) -> Result<(), types::Error> {
         let (source, target) = (text(memory, src_path)?, text(memory, dest_path)?);
         self.files.check_between(src_fd.into(), dest_fd.into())?;
+        let turn = self.files.turn(dest_fd.into()).await;
         self.files.check_moved(src_fd.into(), &source).await?;
         self.files.check_moved(dest_fd.into(), &target).await?;
-        let turn = self.files.turn(dest_fd.into()).await;
         let kept = types::Lookupflags::empty();
         let moved = self.facts_at(memory, &turn, src_fd, kept, src_path).await;
         let replaced = self.facts_at(memory, &turn, dest_fd, kept, dest_path).await;
@@ -314,8 +316,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         dest_path: GuestPtr<str>,
     ) -> Result<(), types::Error> {
         let name = text(memory, dest_path)?;
-        self.files.check_link(dirfd.into(), &name).await?;
         let turn = self.files.turn(dirfd.into()).await;
+        self.files.check_link(dirfd.into(), &name).await?;
         turn.take_name()?;
         let made = self.wasi.path_symlink(memory, src_path, dirfd, dest_path).await;
         self.named(memory, &turn, dirfd, dest_path, &made).await;
@@ -329,8 +331,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         path: GuestPtr<str>,
     ) -> Result<(), types::Error> {
         let name = text(memory, path)?;
-        self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let turn = self.files.turn(dirfd.into()).await;
+        self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(memory, &turn, dirfd, types::Lookupflags::empty(), path).await;
         self.wasi.path_unlink_file(memory, dirfd, path).await?;
         before.iter().for_each(|before| turn.removed(before));

@@ -15,6 +15,11 @@ async fn a_component_hoards_no_files_makes_none_of_holes_and_reads_nothing_blind
     std::fs::write(world.path("/data/hello.txt"), "hello").unwrap();
     let streams: u32 = told(world.run(runtime(), &hoard, "streams").await).trim().parse().unwrap();
     assert!((100..=128).contains(&streams), "{streams} files were kept open");
+    let listings: u32 = told(world.run(runtime(), &hoard, "listings").await).trim().parse().unwrap();
+    assert!((100..=128).contains(&listings), "{listings} listings were held");
+    let trapped = world.run(runtime(), &hoard, "more").await.result.unwrap_err().to_string();
+    assert!(trapped.contains("write not permitted"), "{trapped}");
+    assert_eq!(std::fs::metadata(world.path("/data/new.txt")).unwrap().len(), 0);
     // The errors are `insufficient-space` and `access`.
     assert_eq!(told(world.run(runtime(), &hoard, "holes").await), "Err(23)\n");
     world.capabilities = vec!["filesystem:write:/data".into()];
