@@ -1,7 +1,7 @@
 //! What agents can be given, read from the configuration and from where it points to. Values are never logged and never
 //! told back.
 
-use mentat_manifest::Capability;
+use mentat_manifest::{Capability, FileAccess};
 use mentat_runtime::error::Error;
 use mentat_runtime::security::offers::{Extension, Mount, Offers};
 use mentat_runtime::security::secret::Secret;
@@ -29,6 +29,17 @@ impl ServerConfig {
             if offers.mounts.iter().any(twice) {
                 return Err(wrong(&format!(
                     "`sandbox.mounts`: `{}` is mounted twice for a tenant",
+                    read.guest
+                )));
+            }
+            if let Some(other) = offers.mounts.iter().find(|other| overlap(other, &read)) {
+                return Err(wrong(&format!(
+                    "`sandbox.mounts`: `{}`, mounted at `{}`, and `{}`, mounted at `{}`, lie in one another, and one of \
+                     them can be written: what is written by way of one would not be counted by the other; mount \
+                     directories beside each other",
+                    other.host.display(),
+                    other.guest,
+                    read.host.display(),
                     read.guest
                 )));
             }
@@ -70,16 +81,25 @@ fn secret_of(section: &str, variable: &VariableConfig, value: String) -> Result<
         .map_err(|error| wrong(&format!("`{section}`: `{}`: {error}", variable.name)))
 }
 
+/// Whether one directory lies in the other, and something can be written there.
+fn overlap(one: &Mount, other: &Mount) -> bool {
+    let is_written = one.access != FileAccess::Read || other.access != FileAccess::Read;
+    let lies_in = one.host.starts_with(&other.host) || other.host.starts_with(&one.host);
+    is_written && lies_in && one.host != other.host
+}
+
 fn read_mount(mount: &MountConfig) -> Result<Mount, Error> {
     let MountConfig { guest, host, access, quota, tenants } = mount;
-    let read = Mount::new(host, guest, (*access).into())
-        .map_err(|error| wrong(&format!("`sandbox.mounts`: {error}")))?;
-    if !host.is_dir() {
-        return Err(wrong(&format!(
+    // By its one name, so that what lies in what can be seen.
+    let direct = host.canonicalize().ok().filter(|direct| direct.is_dir());
+    let direct = direct.ok_or_else(|| {
+        wrong(&format!(
             "`sandbox.mounts`: `{}`, mounted at `{guest}`, is no directory of this machine",
             host.display()
-        )));
-    }
+        ))
+    })?;
+    let read = Mount::new(direct, guest, (*access).into())
+        .map_err(|error| wrong(&format!("`sandbox.mounts`: {error}")))?;
     Ok(Mount { quota: *quota, tenants: tenants.clone(), ..read })
 }
 
@@ -118,4 +138,42 @@ fn value_of(section: &str, variable: &VariableConfig) -> Result<String, Error> {
 
 fn wrong(message: &str) -> Error {
     Error::InvalidRequest { message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MountAccess;
+
+    fn mounted(mounts: [(&str, MountAccess); 2]) -> Result<Offers, Error> {
+        let mut config = ServerConfig::default();
+        config.sandbox.mounts = mounts
+            .into_iter()
+            .zip(["/one", "/two"])
+            .map(|((host, access), guest)| MountConfig {
+                guest: guest.into(),
+                host: host.into(),
+                access,
+                quota: None,
+                tenants: Vec::new(),
+            })
+            .collect();
+        config.offers()
+    }
+
+    #[test]
+    fn directories_in_one_another_are_mounted_only_where_nobody_writes() {
+        let (read, write) = (MountAccess::ReadOnly, MountAccess::ReadWrite);
+        for (one, other) in [("/usr", "/usr/bin"), ("/usr/lib/../bin", "/usr")] {
+            assert!(mounted([(one, read), (other, read)]).is_ok());
+            for accesses in [(read, write), (write, read), (write, write)] {
+                let error = mounted([(one, accesses.0), (other, accesses.1)]).unwrap_err().to_string();
+                assert!(error.contains("lie in one another"), "{error}");
+            }
+        }
+        // Beside each other, whatever their names begin with, and one directory twice.
+        for other in ["/usr/lib", "/usr/./bin"] {
+            assert!(mounted([("/usr/bin", write), (other, write)]).is_ok(), "{other}");
+        }
+    }
 }
