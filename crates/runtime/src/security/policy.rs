@@ -88,6 +88,8 @@ pub(super) struct Ledger {
     by_kind: BTreeMap<CapabilityKind, Decisions>,
     /// What was recorded, and whether it was given: the same once more is counted and not recorded again.
     recorded: HashMap<Capability, bool>,
+    /// Whether there were more, of which the first is on record.
+    overflowed: bool,
     /// How often each capability was given, by which policies; kept where a receipt is to say so.
     pub(super) given: Option<BTreeMap<(Capability, Vec<String>), u64>>,
 }
@@ -301,8 +303,9 @@ impl Grant {
     pub fn decide(&self, capability: &Capability) -> Result<Permission, Denial> {
         let now = SystemTime::now();
         let decided = self.powers.decide(capability, now);
-        self.powers.note(capability, now, &decided)?;
-        decided.map_err(|reason| Denial { capability: capability.clone(), reason })
+        self.powers
+            .note(capability, now, decided)
+            .map_err(|reason| Denial { capability: capability.clone(), reason })
     }
 }
 
@@ -338,41 +341,39 @@ impl Powers {
         Some(Record::of_execution(principal, circumstances, listed, ending))
     }
 
-    /// Counts a decision and records it.
-    ///
-    /// # Errors
-    /// When the execution has asked for too many different things.
+    /// Counts a decision and records it. What is granted is refused after all when the execution has asked for too many
+    /// different things; the first of these is on record.
     fn note(
         &self,
         capability: &Capability,
         time: SystemTime,
-        decided: &Result<Permission, DenialReason>,
-    ) -> Result<(), Denial> {
+        mut decided: Result<Permission, DenialReason>,
+    ) -> Result<Permission, DenialReason> {
         let mut ledger = self.ledger.lock();
+        let is_recorded = ledger.recorded.get(capability) == Some(&decided.is_ok());
+        let is_over = self.audit.is_some() && !is_recorded && ledger.recorded.len() >= MAX_RECORDED;
+        if is_over {
+            decided = Err(DenialReason::TooMany(MAX_RECORDED));
+        }
         let decisions = ledger.by_kind.entry(capability.kind()).or_default();
-        match decided {
+        match &decided {
             Ok(_) => decisions.granted = decisions.granted.saturating_add(1),
             Err(_) => decisions.denied = decisions.denied.saturating_add(1),
         }
         let (Some(audit), Judge::Policies { principal, circumstances, .. }) = (&self.audit, &self.judge)
         else {
-            return Ok(());
+            return decided;
         };
-        if ledger.recorded.get(capability) == Some(&decided.is_ok()) {
-            ledger.keep(decided);
-            return Ok(());
+        ledger.keep(&decided);
+        if is_recorded || std::mem::replace(&mut ledger.overflowed, is_over) {
+            return decided;
         }
-        if ledger.recorded.len() >= MAX_RECORDED {
-            return Err(Denial {
-                capability: capability.clone(),
-                reason: DenialReason::TooMany(MAX_RECORDED),
-            });
+        if !is_over {
+            ledger.recorded.insert(capability.clone(), decided.is_ok());
         }
-        ledger.recorded.insert(capability.clone(), decided.is_ok());
-        ledger.keep(decided);
         let circumstances = Circumstances { time, ..circumstances.clone() };
         audit.record(Record::of_decision(principal, &circumstances, capability, decided.as_ref()));
-        Ok(())
+        decided
     }
 
     fn decide(&self, capability: &Capability, time: SystemTime) -> Result<Permission, DenialReason> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mentat_manifest::Manifest;
+use mentat_manifest::{CapabilityKind, Manifest};
 use serde_json::{Value, json};
 use tlog_tiles::Hash;
 
@@ -13,6 +13,7 @@ use crate::security::audit::{
 };
 use crate::security::authority::{Applicant, Authority};
 use crate::security::cedar::{Policies, PolicySource};
+use crate::security::denial::DenialReason;
 use crate::security::offers::Offers;
 use crate::security::policy::{OnViolation, Rules, UserPowers};
 use crate::security::principal::Trust;
@@ -365,4 +366,26 @@ fn what_is_signed_is_as_dsse_has_it() {
     // The example of the specification.
     let signed = pre_authentication("http://example.com/HelloWorld", b"hello world");
     assert_eq!(signed, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+}
+
+#[test]
+fn who_asks_for_too_many_different_things_is_refused_the_rest_and_the_first_of_it_is_on_record() {
+    let node = Node::new();
+    let grant = grant(&node.authority);
+    let ask = |number: u32| grant.decide(&format!("filesystem:read:/data/{number}").parse().unwrap());
+    for number in 0..10_000 {
+        ask(number).unwrap();
+    }
+    for number in 10_000..10_010 {
+        assert!(matches!(ask(number).unwrap_err().reason, DenialReason::TooMany(10_000)));
+    }
+    // What is on record is decided as before.
+    ask(7).unwrap();
+    let decisions = grant.decisions()[&CapabilityKind::Filesystem];
+    assert_eq!((decisions.granted, decisions.denied), (10_001, 10));
+    node.recorder.close();
+    let records: Vec<_> = read(node.folder.path()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(records.len(), 10_001);
+    let last = records.last().unwrap().activity().unwrap().security.decision.as_ref().unwrap();
+    assert_eq!((last.capability.as_str(), last.reason.as_str()), ("filesystem:read:/data/10000", "too_many"));
 }
