@@ -203,6 +203,12 @@ impl Log {
         Ok(())
     }
 
+    /// Puts another file in the place of the one that records are written to.
+    #[cfg(test)]
+    pub(super) fn replace_pending(&mut self, pending: File) -> File {
+        std::mem::replace(&mut self.pending, pending)
+    }
+
     /// Waits until what was written is on the disk itself.
     pub(super) fn sync(&self) -> Result<(), AuditError> {
         let failed = |source| AuditError::File { path: self.folder.join(PENDING), source };

@@ -41,7 +41,7 @@ fn circumstances(caller: &str) -> Circumstances {
     }
 }
 
-fn record(caller: &str) -> Record {
+pub(super) fn record(caller: &str) -> Record {
     Record::of_execution(&principal(), &circumstances(caller), &[], &Ending::default())
 }
 

@@ -98,25 +98,10 @@ impl Recorder {
     /// # Errors
     /// When the log cannot be used.
     pub fn open(config: &AuditConfig) -> Result<Self, AuditError> {
-        let log = Log::open(&config.folder, &config.origin, config.sync)?;
-        let signer = Signer(log.signer().clone());
-        let redaction = Redaction::new(&config.sensitive)
-            .map_err(|error| broken(&config.folder, format!("the values to keep out of it: {error}")))?;
-        let retention = Retention::new(config.retention.clone(), &log)?;
         let (queue, records) = mpsc::channel();
         let state = Arc::new(State::default());
-        let writer = Writer {
-            log,
-            folder: config.folder.clone(),
-            sync: config.sync,
-            checkpoint_every: config.checkpoint_every,
-            state: Arc::clone(&state),
-            unwritten: Vec::new(),
-            wanted: Vec::new(),
-            redaction,
-            retention,
-            is_retaining: true,
-        };
+        let writer = Writer::open(config, Arc::clone(&state))?;
+        let signer = Signer(writer.log.signer().clone());
         let thread = std::thread::Builder::new()
             .name("mentat-audit".into())
             .spawn(move || writer.run(&records))
@@ -183,6 +168,8 @@ struct Writer {
     state: Arc<State>,
     /// Records that the disk has refused so far.
     unwritten: Vec<Vec<u8>>,
+    /// Whether the disk has not said yet that it has what was written.
+    needs_sync: bool,
     /// Records whose proofs are waited for.
     wanted: Vec<Wanted>,
     redaction: Redaction,
@@ -192,17 +179,34 @@ struct Writer {
 }
 
 impl Writer {
+    fn open(config: &AuditConfig, state: Arc<State>) -> Result<Self, AuditError> {
+        let log = Log::open(&config.folder, &config.origin, config.sync)?;
+        let redaction = Redaction::new(&config.sensitive)
+            .map_err(|error| broken(&config.folder, format!("the values to keep out of it: {error}")))?;
+        let retention = Retention::new(config.retention.clone(), &log)?;
+        Ok(Self {
+            log,
+            folder: config.folder.clone(),
+            sync: config.sync,
+            checkpoint_every: config.checkpoint_every,
+            state,
+            unwritten: Vec::new(),
+            needs_sync: false,
+            wanted: Vec::new(),
+            redaction,
+            retention,
+            is_retaining: true,
+        })
+    }
+
     fn run(mut self, records: &mpsc::Receiver<Message>) {
         let mut due = Instant::now() + self.checkpoint_every;
         // Of checkpoints that are waited for, the first may come at once.
         let mut prove_from = Instant::now();
         loop {
             let next = if self.wanted.is_empty() { due } else { due.min(prove_from) };
-            let wait = if self.unwritten.is_empty() {
-                next.saturating_duration_since(Instant::now())
-            } else {
-                RETRY_AFTER
-            };
+            let is_refused = !self.unwritten.is_empty() || self.needs_sync;
+            let wait = if is_refused { RETRY_AFTER } else { next.saturating_duration_since(Instant::now()) };
             let first = records.recv_timeout(wait);
             if matches!(first, Ok(Message::Record(_))) {
                 // Whoever records meanwhile has nobody to wake, which would cost more than the record.
@@ -252,15 +256,31 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        if self.unwritten.is_empty() {
+        if self.unwritten.is_empty() && !self.needs_sync {
             return;
         }
-        let count = self.unwritten.len();
-        let written = self.log.append(self.unwritten.clone()).and_then(|()| match self.sync {
-            SyncMode::Group => self.log.sync(),
-            SyncMode::Checkpoint | SyncMode::Never => Ok(()),
-        });
-        self.settle("writing records", written.map(|()| count));
+        let written = self.append().and_then(|()| self.sync());
+        self.settle("writing records", written);
+    }
+
+    fn append(&mut self) -> Result<(), AuditError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        self.log.append(self.unwritten.clone())?;
+        // From here on they are the log's, whatever the disk says next: written again, they would stand in it twice.
+        self.state.queued.fetch_sub(self.unwritten.len(), Ordering::Relaxed);
+        self.unwritten.clear();
+        self.needs_sync = self.sync == SyncMode::Group;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), AuditError> {
+        if self.needs_sync {
+            self.log.sync()?;
+            self.needs_sync = false;
+        }
+        Ok(())
     }
 
     fn integrate(&mut self) {
@@ -272,7 +292,7 @@ impl Writer {
             SyncMode::Group | SyncMode::Checkpoint => self.log.sync(),
         };
         let done = done.and_then(|()| self.log.integrate());
-        self.settle("signing a checkpoint", done.map(|()| 0));
+        self.settle("signing a checkpoint", done);
         self.prove();
     }
 
@@ -314,21 +334,14 @@ impl Writer {
     }
 
     /// Says once that the disk refuses, and once that it no longer does.
-    fn settle(&mut self, what: &str, done: Result<usize, AuditError>) {
+    fn settle(&mut self, what: &str, done: Result<(), AuditError>) {
         let was_failing = self.state.failing.swap(done.is_err(), Ordering::Relaxed);
         if done.is_err() {
             self.disappoint();
         }
         match done {
-            Ok(count) => {
-                if count > 0 {
-                    self.unwritten.clear();
-                    self.state.queued.fetch_sub(count, Ordering::Relaxed);
-                }
-                if was_failing {
-                    tracing::info!("the audit log is written again");
-                }
-            }
+            Ok(()) if was_failing => tracing::info!("the audit log is written again"),
+            Ok(()) => {}
             Err(error) if !was_failing => {
                 tracing::error!(%error, "{what} failed; executions are refused until the audit log can be written");
             }
@@ -346,5 +359,36 @@ fn shorten(record: &mut Record) {
     execution.capabilities_requested = vec!["(left out: too long for one record)".into()];
     if let Some(DecisionPart { narrowing: Some(narrowing), .. }) = &mut security.decision {
         *narrowing = vec!["(left out: too long for one record)".into()];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::security::audit::tests::{config, record, verify};
+
+    #[test]
+    fn records_that_were_written_are_not_written_again_when_the_disk_does_not_confirm_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = AuditConfig { sync: SyncMode::Group, ..config(folder.path()) };
+        let mut writer = Writer::open(&config, Arc::default()).unwrap();
+        // It takes everything that is written, and refuses to be waited for.
+        let refuses = File::options().write(true).open("/dev/null").unwrap();
+        let pending = writer.log.replace_pending(refuses);
+        for caller in ["first", "second"] {
+            writer.state.queued.fetch_add(1, Ordering::Relaxed);
+            writer.number(record(caller));
+            writer.write();
+            assert!(writer.state.failing.load(Ordering::Relaxed));
+        }
+        writer.log.replace_pending(pending);
+        writer.write();
+        assert!(!writer.state.failing.load(Ordering::Relaxed));
+        assert_eq!(writer.state.queued.load(Ordering::Relaxed), 0);
+        writer.integrate();
+        let report = verify(folder.path());
+        assert_eq!((report.faults, report.signed), (vec![], 2));
     }
 }
