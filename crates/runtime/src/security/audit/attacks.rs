@@ -312,3 +312,40 @@ fn of_records_that_are_not_signed_yet_those_in_the_middle_are_missed_and_those_a
     // Nothing vouches for these yet; `audit.checkpoint_ms` bounds how many there are.
     assert_eq!(verdict(format!("{first}\n")), (4, false, vec![]));
 }
+
+#[test]
+fn of_records_that_somebody_took_out_a_server_signs_no_leave() {
+    for (age, bytes, archived) in [(None, Some(1), false), (Some(Duration::from_millis(1)), None, true)] {
+        for taken in [&[0][..], &[1], &[0, 1]] {
+            let (victim, archive) = (Victim::new(), tempfile::tempdir().unwrap());
+            for bundle in taken {
+                victim.remove(&format!("tile/entries/00{bundle}"));
+            }
+            let missing = verify(victim.folder.path()).faults;
+            let archive = archived.then(|| archive.path().to_owned());
+            let retention = RetentionConfig { age, bytes, archive };
+            let recorder =
+                Recorder::open(&AuditConfig { retention, ..config(victim.folder.path()) }).unwrap();
+            std::thread::sleep(Duration::from_millis(60));
+            recorder.close();
+            let report = verify(victim.folder.path());
+            assert_eq!((report.faults, report.pruned), (missing, None), "{taken:?}");
+        }
+    }
+}
+
+#[test]
+fn of_a_bundle_that_is_taken_out_before_it_is_archived_none_goes() {
+    let (victim, archive) = (Victim::new(), tempfile::tempdir().unwrap());
+    let folder = victim.folder.path();
+    let config = RetentionConfig { age: None, bytes: Some(1), archive: Some(archive.path().into()) };
+    let mut log = log::Log::open(folder, "test.log", SyncMode::Never).unwrap();
+    let mut retention = retention::Retention::new(config, &log).unwrap();
+    let mut leave = Record::of_retention(retention.round(&log).unwrap().unwrap());
+    leave.sequence = log.next();
+    log.append(vec![serde_json::to_vec(&leave).unwrap()]).unwrap();
+    log.integrate().unwrap();
+    victim.remove("tile/entries/001");
+    assert!(retention.round(&log).unwrap_err().to_string().contains("tile/entries/001"));
+    assert!(victim.path("tile/entries/000").is_file());
+}

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use signed_note::{Note, StandardSigner};
-use tlog_tiles::{Checkpoint, record_hash};
+use tlog_tiles::{Checkpoint, Hash, record_hash};
 
 use super::Record;
 use super::reading::{goes_on_after, read_bundle, read_tile};
@@ -169,6 +169,11 @@ impl Log {
     /// Records that the signed checkpoint is over.
     pub(super) fn size(&self) -> u64 {
         self.edge.size()
+    }
+
+    /// The root of those.
+    pub(super) fn root(&self) -> Hash {
+        self.edge.root()
     }
 
     /// The number of the next record.

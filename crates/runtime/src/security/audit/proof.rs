@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tlog_tiles::{Checkpoint, HASH_SIZE, Hash, Tile, TileHashReader, TileReader, prove_record, record_hash};
 use tokio::sync::oneshot;
 
-use super::log::{AuditError, CHECKPOINT};
+use super::log::{AuditError, CHECKPOINT, Log};
 use super::reading::{parse_checkpoint, read_file, read_tile};
 use super::tree::{TILE_HEIGHT, TILE_WIDTH, hash_path};
 
@@ -79,6 +79,12 @@ pub(super) fn answer(folder: &Path, wanted: Vec<Wanted>) {
         };
         let _ = answer.send(proven);
     }
+}
+
+/// Whether a record is in the tree of a log as that has signed it.
+pub(super) fn is_logged(log: &Log, index: u64, leaf: Vec<u8>) -> bool {
+    let proven = Prover::open(log.folder()).and_then(|prover| prover.prove(index, leaf));
+    proven.is_ok_and(|proven| (proven.size, proven.root) == (log.size(), log.root()))
 }
 
 impl Prover {

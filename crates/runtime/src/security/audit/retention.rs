@@ -2,7 +2,8 @@
 //! from the left. The hashes stay, so that the root of what is left is still the one that was signed.
 //!
 //! Invariant: no bundle goes before a record that allows it is under a signed checkpoint, and none goes that has not got
-//! to the archive whole, where there is one. Wherever a crash interrupts it, the next round goes on.
+//! to the archive whole, where there is one. Wherever a crash interrupts it, the next round goes on. Of bundles that are gone
+//! otherwise nothing is signed that would allow it afterwards.
 
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
@@ -14,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use super::log::{AuditError, Log, broken, sync_folder};
 use super::reading::{first_bundle, is_missing, read_bundle, read_file};
 use super::tree::{TILE_WIDTH, entries_path};
-use super::{Record, RetentionPart, RetentionReason};
+use super::{Event, Record, RetentionPart, RetentionReason, proof};
 use crate::security::time::parse_rfc3339;
 
 /// Bundles that are looked at and taken out in one round at most, so that records do not wait for it.
@@ -48,6 +49,8 @@ pub(super) struct Retention {
     newest: Option<(u64, SystemTime)>,
     /// Leave that was asked for: the record that gives it, and the first bundle that it keeps.
     leave: Option<(u64, u64)>,
+    /// The first bundle that all leave which is signed keeps, once it was looked for.
+    allowed: Option<u64>,
 }
 
 impl Retention {
@@ -66,7 +69,7 @@ impl Retention {
             }
         }
         let first = first_bundle(log.folder(), log.size());
-        Ok(Self { config, first, measured: first, bytes: 0, newest: None, leave: None })
+        Ok(Self { config, first, measured: first, bytes: 0, newest: None, leave: None, allowed: None })
     }
 
     /// Does a bounded piece of what is to be done. Answers the record that is to be written before it can go on.
@@ -76,6 +79,7 @@ impl Retention {
     pub(super) fn round(&mut self, log: &Log) -> Result<Option<RetentionPart>, AuditError> {
         match self.leave {
             Some((record, bound)) if record < log.size() => {
+                self.allowed = Some(bound);
                 self.prune(log, bound)?;
                 self.leave = None;
                 Ok(None)
@@ -93,6 +97,9 @@ impl Retention {
     /// What should go now.
     fn plan(&mut self, log: &Log, now: SystemTime) -> Result<Option<RetentionPart>, AuditError> {
         let full = log.size() / BUNDLE;
+        if (self.config.age.is_some() || self.config.bytes.is_some()) && self.first > 0 {
+            self.excuse(log, self.first - 1)?;
+        }
         let last = full.min(self.first + MAX_PRUNED);
         let archived = self.config.archive.is_some();
         let part = |bundle: u64, reason, limit| RetentionPart {
@@ -104,18 +111,16 @@ impl Retention {
         let mut planned = None;
         if let Some(age) = self.config.age {
             let mut bound = self.first;
-            while bound < last
-                && self.newest_of(log.folder(), bound)?.is_some_and(|made| is_older(made, age, now))
-            {
+            while bound < last && self.newest_of(log, bound)?.is_some_and(|made| is_older(made, age, now)) {
                 bound += 1;
             }
             planned = (bound > self.first).then(|| part(bound, RetentionReason::Age, age.as_secs()));
         }
         if let Some(limit) = self.config.bytes {
-            self.measure(log.folder(), full)?;
+            self.measure(log, full)?;
             let (mut bound, mut left) = (self.first, self.bytes);
             while bound < last && left > limit {
-                left = left.saturating_sub(length(&log.folder().join(entries_path(bound, TILE_WIDTH)))?);
+                left = left.saturating_sub(self.length_of(log, bound)?);
                 bound += 1;
             }
             if planned.as_ref().map_or(self.first, |planned| planned.first_kept / BUNDLE) < bound {
@@ -140,7 +145,7 @@ impl Retention {
         }
         while self.first < bound {
             let path = log.folder().join(entries_path(self.first, TILE_WIDTH));
-            let bytes = length(&path)?;
+            let bytes = length(&path)?.unwrap_or_default();
             // Where it stood before it was full; a crash may have left some of it there.
             let narrow = path.with_extension("p");
             for removed in [std::fs::remove_dir_all(&narrow), std::fs::remove_file(&path)] {
@@ -165,20 +170,22 @@ impl Retention {
         Ok(())
     }
 
-    fn newest_of(&mut self, folder: &Path, bundle: u64) -> Result<Option<SystemTime>, AuditError> {
+    fn newest_of(&mut self, log: &Log, bundle: u64) -> Result<Option<SystemTime>, AuditError> {
         if let Some((known, made)) = self.newest
             && known == bundle
         {
             return Ok(Some(made));
         }
-        let made = match read_bundle(folder, bundle, TILE_WIDTH) {
+        let made = match read_bundle(log.folder(), bundle, TILE_WIDTH) {
             Ok(read) => {
                 let newest =
                     read.records.last().and_then(|record| serde_json::from_slice::<Record>(record).ok());
                 newest.and_then(|record| parse_rfc3339(&record.timestamp))
             }
-            // Taken out before a crash that brought back one before it.
-            Err(error) if is_missing(&error) => Some(SystemTime::UNIX_EPOCH),
+            Err(error) if is_missing(&error) => {
+                self.excuse(log, bundle)?;
+                Some(SystemTime::UNIX_EPOCH)
+            }
             Err(error) => return Err(error),
         };
         self.newest = made.map(|made| (bundle, made));
@@ -186,25 +193,67 @@ impl Retention {
     }
 
     /// Counts the bytes of bundles that came to be full.
-    fn measure(&mut self, folder: &Path, full: u64) -> Result<(), AuditError> {
+    fn measure(&mut self, log: &Log, full: u64) -> Result<(), AuditError> {
         let last = full.min(self.measured + MAX_MEASURED);
         while self.measured < last {
-            self.bytes += length(&folder.join(entries_path(self.measured, TILE_WIDTH)))?;
+            self.bytes += self.length_of(log, self.measured)?;
             self.measured += 1;
         }
         Ok(())
     }
+
+    fn length_of(&mut self, log: &Log, bundle: u64) -> Result<u64, AuditError> {
+        match length(&log.folder().join(entries_path(bundle, TILE_WIDTH)))? {
+            Some(bytes) => Ok(bytes),
+            None => self.excuse(log, bundle).map(|()| 0),
+        }
+    }
+
+    /// A bundle may be missing where leave that is signed already lets it go: it was taken out before a crash, which can
+    /// have brought back one before it. Any other was taken out by somebody else.
+    fn excuse(&mut self, log: &Log, bundle: u64) -> Result<(), AuditError> {
+        let allowed = match self.allowed {
+            Some(allowed) => allowed,
+            None => *self.allowed.insert(allowed(log, self.first)?),
+        };
+        if bundle < allowed {
+            return Ok(());
+        }
+        let why = "it is gone, and no signed record allows that; `mentat audit verify` says more";
+        Err(broken(&log.folder().join(entries_path(bundle, TILE_WIDTH)), why.into()))
+    }
+}
+
+/// The first bundle that the newest leave keeps which is under the checkpoint. It is in none that it lets go.
+fn allowed(log: &Log, first: u64) -> Result<u64, AuditError> {
+    for number in (first..log.size().div_ceil(BUNDLE)).rev() {
+        let width = usize::try_from((log.size() - number * BUNDLE).min(BUNDLE)).unwrap_or(TILE_WIDTH);
+        let records = match read_bundle(log.folder(), number, width) {
+            Ok(bundle) => bundle.records,
+            Err(error) if is_missing(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        for (index, bytes) in (number * BUNDLE..).zip(records).collect::<Vec<_>>().into_iter().rev() {
+            if let Ok(Record { event: Event::Retention { retention }, .. }) = serde_json::from_slice(&bytes)
+                && (1..=index).contains(&retention.first_kept)
+                && proof::is_logged(log, index, bytes)
+            {
+                return Ok(retention.first_kept / BUNDLE);
+            }
+        }
+    }
+    Ok(0)
 }
 
 fn is_older(made: SystemTime, age: Duration, now: SystemTime) -> bool {
     now.duration_since(made).is_ok_and(|old| old > age)
 }
 
-/// The length of a bundle; 0 where a crash has left it removed.
-fn length(path: &Path) -> Result<u64, AuditError> {
+/// The length of a bundle; `None` where it is not there.
+fn length(path: &Path) -> Result<Option<u64>, AuditError> {
     match std::fs::metadata(path) {
-        Ok(file) => Ok(file.len()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Ok(file) => Ok(Some(file.len())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(AuditError::File { path: path.into(), source }),
     }
 }
@@ -219,7 +268,7 @@ fn copy_to(
 ) -> Result<(), AuditError> {
     let bytes = match read_file(&folder.join(name)) {
         // Moved before a crash.
-        Err(error) if is_missing(&error) => return Ok(()),
+        Err(error) if is_missing(&error) && archive.join(name).is_file() => return Ok(()),
         bytes => bytes?,
     };
     let path = archive.join(name);
