@@ -15,11 +15,11 @@ use rustix::io::Errno;
 use signed_note::{Note, StandardSigner};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
-use super::Record;
 use super::reading::{goes_on_after, read_bundle, read_tile};
 use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
 use super::verify::signed_checkpoint;
 use super::writer::SyncMode;
+use super::{Event, Record};
 
 /// Bytes of one record at most: tlog-tiles writes their length in two bytes.
 pub(super) const MAX_RECORD_BYTES: usize = u16::MAX as usize;
@@ -137,7 +137,7 @@ impl Log {
                 let why = format!("record {} stands where record {next} belongs", record.sequence);
                 return Err(tampered(&at(PENDING), &why));
             }
-            waiting.push(line.to_vec());
+            waiting.push(without_leave(line));
         }
         // Records that were moved into the tree just before a crash wait here still; others nobody moved.
         if waiting.is_empty() && goes_on_after(folder, size) {
@@ -309,6 +309,15 @@ impl Log {
         self.pending.set_len(self.pending_bytes).map_err(failed)?;
         self.pending.seek(SeekFrom::Start(self.pending_bytes)).map(drop).map_err(failed)
     }
+}
+
+/// A record that waits, without what it lets go where it is leave to take records out: nobody has signed it yet, so that
+/// anybody can have written it, and none can have gone by it. The server asks anew.
+pub(super) fn without_leave(line: &[u8]) -> Vec<u8> {
+    let Ok(mut record) = serde_json::from_slice::<Record>(line) else { return line.to_vec() };
+    let Event::Retention { retention } = &mut record.event else { return line.to_vec() };
+    retention.first_kept = 0;
+    serde_json::to_vec(&record).unwrap_or_else(|_| line.to_vec())
 }
 
 /// Takes the lock of the log, which the system gives back when this process ends, however it does.

@@ -87,6 +87,10 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+fn numbers_from(folder: &Path, from: u64) -> Vec<u64> {
+    read_from(folder, None, from).unwrap().map(|record| record.unwrap().sequence).collect()
+}
+
 fn numbers(folder: &Path, archive: Option<&Path>) -> Vec<u64> {
     read_from(folder, archive, 0).unwrap().map(|record| record.unwrap().sequence).collect()
 }
@@ -372,6 +376,41 @@ fn leave_that_nobody_signed_excuses_nothing() {
     leave.sequence = 600;
     let line = serde_json::to_string(&leave).unwrap() + "\n";
     std::fs::write(folder.path().join("pending"), line).unwrap();
+    std::fs::remove_file(folder.path().join("tile/entries/000")).unwrap();
+    assert_eq!(verify(folder.path()).faults, [Fault::Missing { first: 0, last: 255 }]);
+    // A server that takes it up signs it, and not what it allows.
+    write(folder.path(), 1);
+    let report = verify(folder.path());
+    assert_eq!(report.faults, [Fault::Missing { first: 0, last: 255 }]);
+    assert_eq!((numbers_from(folder.path(), 256), report.pruned), ((256..602).collect(), None));
+}
+
+#[test]
+fn leave_that_a_crash_took_back_does_not_take_back_leave_that_was_used() {
+    let folder = log_of_600();
+    prune(folder.path(), None, 512);
+    write(folder.path(), 200);
+    let retention =
+        RetentionPart { first_kept: 768, reason: RetentionReason::Size, limit: 1, archived: false };
+    let mut leave = Record::of_retention(retention);
+    leave.sequence = 801;
+    let line = serde_json::to_string(&leave).unwrap() + "\n";
+    std::fs::write(folder.path().join("pending"), line).unwrap();
+    write(folder.path(), 1);
+    let report = verify(folder.path());
+    assert_eq!((report.faults, report.pruned.map(|pruned| pruned.last)), (vec![], Some(511)));
+    prune(folder.path(), None, 768);
+    assert_eq!(verify(folder.path()).faults, []);
+}
+
+#[test]
+fn leave_that_lets_itself_go_excuses_nothing() {
+    let folder = log_of_600();
+    let retention =
+        RetentionPart { first_kept: 1024, reason: RetentionReason::Age, limit: 1, archived: false };
+    let recorder = Recorder::open(&config(folder.path())).unwrap();
+    recorder.record(Record::of_retention(retention));
+    recorder.close();
     std::fs::remove_file(folder.path().join("tile/entries/000")).unwrap();
     assert_eq!(verify(folder.path()).faults, [Fault::Missing { first: 0, last: 255 }]);
 }

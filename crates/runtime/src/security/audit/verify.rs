@@ -224,7 +224,7 @@ struct Walk<'a> {
     doubted: Vec<Range<u64>>,
     /// Records of bundles that are not there.
     absent: Vec<Range<u64>>,
-    /// The newest leave to take records out.
+    /// The leave to take records out that lets the most go, the newest of it.
     retention: Option<(Record, RetentionPart)>,
     report: &'a mut Report,
 }
@@ -349,11 +349,18 @@ impl Walk<'_> {
             } else if head.is_some_and(|head| head.event_type == RETENTION)
                 && let Ok(record) = serde_json::from_slice::<Record>(record)
                 && let Event::Retention { retention } = &record.event
+                && self.is_furthest(number, retention)
             {
                 let retention = retention.clone();
                 self.retention = Some((record, retention));
             }
         }
+    }
+
+    /// Whether it lets more go than any leave before it. One that lets itself go was made by no server.
+    fn is_furthest(&self, number: u64, retention: &RetentionPart) -> bool {
+        let furthest = self.retention.as_ref().map_or(0, |(_, before)| before.first_kept);
+        (furthest.max(1)..=number).contains(&retention.first_kept)
     }
 
     fn go_on(&mut self, first: u64, hashes: &[Hash]) {
