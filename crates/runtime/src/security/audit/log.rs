@@ -108,7 +108,7 @@ impl Log {
         let mut entries = Vec::new();
         if width > 0 {
             for record in read_bundle(folder, size / TILE_WIDTH as u64, width)?.whole()? {
-                add_entry(&mut entries, &record);
+                add_entry(&mut entries, &record).map_err(|why| broken(&at("tile"), why))?;
             }
         }
         let mut pending = OpenOptions::new()
@@ -127,6 +127,10 @@ impl Log {
             let Ok(record) = serde_json::from_slice::<Record>(line) else {
                 return Err(broken(&at(PENDING), format!("what follows byte {pending_bytes} is no record")));
             };
+            if line.len() > MAX_RECORD_BYTES {
+                let why = format!("what follows byte {pending_bytes} is too long for a record");
+                return Err(broken(&at(PENDING), why));
+            }
             pending_bytes += line.len() as u64 + 1;
             // A crash between the checkpoint and the new beginning leaves records here that the tree has.
             if record.sequence < size {
@@ -227,7 +231,7 @@ impl Log {
         }
         let (mut edge, mut entries) = (self.edge.clone(), self.entries.clone());
         for record in &self.waiting {
-            add_entry(&mut entries, record);
+            add_entry(&mut entries, record).map_err(|why| broken(&self.folder.join(PENDING), why))?;
             let filled = edge.push(record_hash(record));
             if edge.size() % TILE_WIDTH as u64 == 0 {
                 let number = edge.size() / TILE_WIDTH as u64 - 1;
@@ -339,10 +343,12 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), AuditError> {
 }
 
 /// Adds a record to a bundle, after its length.
-fn add_entry(entries: &mut Vec<u8>, record: &[u8]) {
-    let length = u16::try_from(record.len()).unwrap_or(u16::MAX);
+fn add_entry(entries: &mut Vec<u8>, record: &[u8]) -> Result<(), String> {
+    let length = u16::try_from(record.len())
+        .map_err(|_| format!("a record has {} bytes, and the most is {MAX_RECORD_BYTES}", record.len()))?;
     entries.extend_from_slice(&length.to_be_bytes());
     entries.extend_from_slice(record);
+    Ok(())
 }
 
 fn tampered(path: &Path, why: &str) -> AuditError {

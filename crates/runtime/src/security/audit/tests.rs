@@ -416,6 +416,31 @@ fn leave_that_lets_itself_go_excuses_nothing() {
 }
 
 #[test]
+fn a_record_that_would_be_too_long_is_made_short_and_the_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(&config(folder.path())).unwrap();
+    let capability = "env:A".parse().unwrap();
+    let long = |number: usize| format!("{number:0>512}");
+    let refused = DenialReason::Forbidden((0..200).map(long).collect());
+    recorder.record(Record::of_decision(&principal(), &circumstances("ci"), &capability, Err(&refused)));
+    let caller = "c".repeat(70_000);
+    recorder.record(Record::of_decision(&principal(), &circumstances(&caller), &capability, Err(&refused)));
+    recorder.close();
+    write(folder.path(), 1);
+    let report = verify(folder.path());
+    assert_eq!((report.faults, report.signed), (vec![], 3));
+    let records: Vec<Record> = read(folder.path()).unwrap().map(Result::unwrap).collect();
+    let policies = |record: &Record| {
+        record.activity().and_then(|activity| activity.security.decision.clone()).unwrap().policies
+    };
+    let told = policies(&records[0]);
+    assert_eq!((told.len(), told[15].as_str()), (17, long(15).as_str()));
+    assert_eq!(told[16], "(and 184 more: too long for one record)");
+    assert_eq!(policies(&records[1]), ["(left out: too long for one record)"]);
+    assert_eq!(records[1].activity().unwrap().caller, "(left out: too long for one record)");
+}
+
+#[test]
 fn no_record_holds_a_value_that_must_not_be_seen() {
     const VALUE: &str = "Tr0ub4dor&3/hunter2";
     let folder = tempfile::tempdir().unwrap();

@@ -32,6 +32,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The least time between two checkpoints that are signed because somebody waits for a proof.
 const PROVE_EVERY: Duration = Duration::from_millis(50);
 
+/// Policies that a record names at most where it would be too long otherwise.
+const MAX_POLICIES: usize = 16;
+/// Bytes of one text where a record would be too long for anything else.
+const MAX_TEXT_BYTES: usize = 1024;
+/// What stands in the place of what is left out.
+const LEFT_OUT: &str = "(left out: too long for one record)";
+
 /// How the log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditConfig {
@@ -241,9 +248,11 @@ impl Writer {
         self.redaction.apply(&mut record);
         record.sequence = self.log.next() + self.unwritten.len() as u64;
         let mut bytes = serde_json::to_vec(&record).unwrap_or_default();
-        if bytes.len() > MAX_RECORD_BYTES {
-            shorten(&mut record);
-            bytes = serde_json::to_vec(&record).unwrap_or_default();
+        for shorter in [shorten, reduce] {
+            if bytes.len() > MAX_RECORD_BYTES {
+                shorter(&mut record);
+                bytes = serde_json::to_vec(&record).unwrap_or_default();
+            }
         }
         self.unwritten.push(bytes);
     }
@@ -356,9 +365,42 @@ fn shorten(record: &mut Record) {
         return;
     };
     let Activity { execution, security, .. } = activity.as_mut();
-    execution.capabilities_requested = vec!["(left out: too long for one record)".into()];
-    if let Some(DecisionPart { narrowing: Some(narrowing), .. }) = &mut security.decision {
-        *narrowing = vec!["(left out: too long for one record)".into()];
+    execution.capabilities_requested = vec![LEFT_OUT.into()];
+    if let Some(DecisionPart { narrowing, policies, .. }) = &mut security.decision {
+        if let Some(narrowing) = narrowing {
+            *narrowing = vec![LEFT_OUT.into()];
+        }
+        let more = policies.len().saturating_sub(MAX_POLICIES);
+        if more > 0 {
+            policies.truncate(MAX_POLICIES);
+            policies.push(format!("(and {more} more: too long for one record)"));
+        }
+    }
+}
+
+/// Leaves out whatever is long, so that the record fits whoever made it so.
+fn reduce(record: &mut Record) {
+    let (Event::CapabilityDecision(activity) | Event::Execution(activity)) = &mut record.event else {
+        return;
+    };
+    let cut = |text: &mut String| {
+        if text.len() > MAX_TEXT_BYTES {
+            *text = LEFT_OUT.into();
+        }
+    };
+    let Activity { agent, tenant, caller, execution, security } = activity.as_mut();
+    let attestation = &mut agent.attestation;
+    for text in [&mut agent.id, &mut agent.version, &mut agent.module, tenant, caller] {
+        cut(text);
+    }
+    attestation.signer.iter_mut().chain(&mut execution.result).for_each(cut);
+    if let Some(receipt) = &mut execution.receipt {
+        receipt.grants_left_out = receipt.grants_left_out.saturating_add(receipt.grants.len() as u64);
+        receipt.grants.clear();
+    }
+    if let Some(decision) = &mut security.decision {
+        cut(&mut decision.capability);
+        decision.policies = vec![LEFT_OUT.into()];
     }
 }
 
