@@ -149,13 +149,16 @@ pub(super) fn read_tile(
     Ok(hashes.take(width).map(Hash).collect())
 }
 
-/// Whether there are records in the tree after the first `size`, as far as the next two bundles show.
+/// Whether there are records in the tree after the first `size`, as far as the next two bundles show, or the hashes of those,
+/// which stay where retention takes records out.
 pub(super) fn goes_on_after(folder: &Path, size: u64) -> bool {
     let (number, width) =
         (size / TILE_WIDTH as u64, usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default());
-    let is_wider =
-        |number: u64, width: usize| widths(&folder.join(entries_path(number, TILE_WIDTH)), width + 1);
-    !is_wider(number, width).is_empty() || !is_wider(number + 1, 0).is_empty()
+    let is_wider = |number: u64, width: usize| {
+        let paths = [entries_path(number, TILE_WIDTH), hash_path(0, number, TILE_WIDTH)];
+        paths.iter().any(|path| !widths(&folder.join(path), width + 1).is_empty())
+    };
+    is_wider(number, width) || is_wider(number + 1, 0)
 }
 
 /// The records that are not in the tree yet.

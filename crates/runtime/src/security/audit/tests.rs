@@ -309,6 +309,21 @@ fn archived_records_are_read_and_checked_with_the_rest() {
 }
 
 #[test]
+fn an_old_checkpoint_is_noticed_where_the_records_after_it_were_taken_out() {
+    let (folder, archive) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(folder.path(), 256);
+    let early = std::fs::read(folder.path().join("checkpoint")).unwrap();
+    write(folder.path(), 600);
+    prune(folder.path(), Some(archive.path()), 768);
+    std::fs::write(folder.path().join("checkpoint"), early).unwrap();
+    let with_archive = Evidence { archive: Some(archive.path()), ..Evidence::default() };
+    let faults = check(folder.path(), &with_archive).unwrap().faults;
+    assert_eq!(faults, [Fault::OldCheckpoint { size: 256 }]);
+    let refused = Recorder::open(&config(folder.path())).unwrap_err().to_string();
+    assert!(refused.contains("it is over 256 records, and there are more"), "{refused}");
+}
+
+#[test]
 fn an_archive_that_is_the_log_itself_or_anothers_is_refused() {
     let (folder, archive) = (log_of_600(), tempfile::tempdir().unwrap());
     let itself = folder.path().join("../").join(folder.path().file_name().unwrap());
