@@ -349,3 +349,41 @@ fn of_a_bundle_that_is_taken_out_before_it_is_archived_none_goes() {
     assert!(retention.round(&log).unwrap_err().to_string().contains("tile/entries/001"));
     assert!(victim.path("tile/entries/000").is_file());
 }
+
+#[test]
+fn a_record_that_waits_hides_no_old_checkpoint() {
+    let forged = |victim: &Victim, number: u64| {
+        let mut record = read(victim.folder.path()).unwrap().next().unwrap().unwrap();
+        record.sequence = number;
+        std::fs::write(victim.path("pending"), serde_json::to_string(&record).unwrap() + "\n").unwrap();
+    };
+    let victim = Victim::new();
+    std::fs::write(victim.path("checkpoint"), &victim.early).unwrap();
+    forged(&victim, 300);
+    assert_eq!(verify(victim.folder.path()).faults, [Fault::OldCheckpoint { size: 300 }]);
+    let refused = Recorder::open(&config(victim.folder.path())).unwrap_err().to_string();
+    assert!(refused.contains("it is over 300 records, and there are more"), "{refused}");
+
+    let victim = Victim::new();
+    forged(&victim, 0);
+    victim.remove("checkpoint");
+    assert_eq!(verify(victim.folder.path()).faults, [Fault::NoCheckpoint]);
+    assert!(Recorder::open(&config(victim.folder.path())).is_err());
+}
+
+#[test]
+fn a_crash_before_the_checkpoint_is_no_attack() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 300);
+    let early = std::fs::read(folder.path().join("checkpoint")).unwrap();
+    write(folder.path(), 300);
+    let waiting = read_from(folder.path(), None, 300).unwrap();
+    let lines: String =
+        waiting.map(|record| serde_json::to_string(&record.unwrap()).unwrap() + "\n").collect();
+    std::fs::write(folder.path().join("pending"), lines).unwrap();
+    std::fs::write(folder.path().join("checkpoint"), early).unwrap();
+    assert_eq!(verify(folder.path()).faults, []);
+    write(folder.path(), 1);
+    let report = verify(folder.path());
+    assert_eq!((report.faults, report.signed), (vec![], 601));
+}

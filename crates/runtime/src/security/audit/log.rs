@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use signed_note::{Note, StandardSigner};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
-use super::reading::{goes_on_after, read_bundle, read_tile};
+use super::reading::{are_waiting, beyond, read_bundle, read_tile};
 use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
 use super::verify::signed_checkpoint;
 use super::writer::SyncMode;
@@ -121,7 +121,7 @@ impl Log {
             .map_err(|source| AuditError::File { path: at(PENDING), source })?;
         let mut text = Vec::new();
         pending.read_to_end(&mut text).map_err(|source| AuditError::File { path: at(PENDING), source })?;
-        let (mut waiting, mut pending_bytes) = (Vec::new(), 0);
+        let (mut waiting, mut lines, mut pending_bytes) = (Vec::new(), Vec::new(), 0);
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let Ok(record) = serde_json::from_slice::<Record>(line) else {
@@ -142,9 +142,10 @@ impl Log {
                 return Err(tampered(&at(PENDING), &why));
             }
             waiting.push(without_leave(line));
+            lines.push(line.to_vec());
         }
         // Records that were moved into the tree just before a crash wait here still; others nobody moved.
-        if waiting.is_empty() && goes_on_after(folder, size) {
+        if !are_waiting(&beyond(folder, size), size, lines.iter()) {
             let why = format!("it is over {size} records, and there are more: it is an old one, or none");
             return Err(tampered(&at(CHECKPOINT), &why));
         }

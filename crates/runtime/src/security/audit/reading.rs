@@ -5,11 +5,14 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use signed_note::Note;
-use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
+use tlog_tiles::{Checkpoint, EMPTY_HASH, HASH_SIZE, Hash, record_hash};
 
 use super::Record;
-use super::log::{AuditError, CHECKPOINT, PENDING, broken};
+use super::log::{AuditError, CHECKPOINT, PENDING, broken, without_leave};
 use super::tree::{TILE_WIDTH, entries_path, hash_path};
+
+/// Bundles after a checkpoint that are looked at.
+const MAX_BEYOND: u64 = 1000;
 
 /// Records that are not in the tree yet.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -149,16 +152,47 @@ pub(super) fn read_tile(
     Ok(hashes.take(width).map(Hash).collect())
 }
 
-/// Whether there are records in the tree after the first `size`, as far as the next two bundles show, or the hashes of those,
-/// which stay where retention takes records out.
-pub(super) fn goes_on_after(folder: &Path, size: u64) -> bool {
-    let (number, width) =
-        (size / TILE_WIDTH as u64, usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default());
-    let is_wider = |number: u64, width: usize| {
-        let paths = [entries_path(number, TILE_WIDTH), hash_path(0, number, TILE_WIDTH)];
-        paths.iter().any(|path| !widths(&folder.join(path), width + 1).is_empty())
-    };
-    is_wider(number, width) || is_wider(number + 1, 0)
+/// The records that are in the tree after the first `size`, by number and hash: once as they lie there, and once as their
+/// hashes do, which stay where retention takes records out. What cannot be read has the hash of nothing.
+pub(super) fn beyond(folder: &Path, size: u64) -> Vec<(u64, Hash)> {
+    let tile = TILE_WIDTH as u64;
+    let first = size / tile;
+    let mut found = Vec::new();
+    for number in first..first + MAX_BEYOND {
+        let known = found.len();
+        let skipped = usize::try_from(size.saturating_sub(number * tile)).unwrap_or(TILE_WIDTH);
+        let widest = |path: String| widths(&folder.join(path), skipped + 1).pop();
+        let records = widest(entries_path(number, TILE_WIDTH)).map(|width| {
+            let records = read_bundle(folder, number, width).and_then(Bundle::whole);
+            records.map(|records| records.iter().map(|record| record_hash(record)).collect::<Vec<_>>())
+        });
+        let hashes =
+            widest(hash_path(0, number, TILE_WIDTH)).map(|width| read_tile(folder, 0, number, width));
+        for read in records.into_iter().chain(hashes) {
+            let read = read.unwrap_or_else(|_| vec![EMPTY_HASH; skipped + 1]);
+            found.extend((number * tile..).zip(read).skip(skipped));
+        }
+        // The first of them may have been taken out and the second not.
+        if found.len() == known && number > first {
+            break;
+        }
+    }
+    found
+}
+
+/// Whether those are records that wait, as a crash leaves them which comes before the checkpoint over them; `lines` are
+/// those that wait from `size` on.
+pub(super) fn are_waiting<'a>(
+    beyond: &[(u64, Hash)],
+    size: u64,
+    lines: impl Iterator<Item = &'a Vec<u8>>,
+) -> bool {
+    let hashes: Vec<[Hash; 2]> =
+        lines.map(|line| [record_hash(line), record_hash(&without_leave(line))]).collect();
+    beyond.iter().all(|(number, hash)| {
+        let index = number.checked_sub(size).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| hashes.get(index)).is_some_and(|known| known.contains(hash))
+    })
 }
 
 /// The records that are not in the tree yet.

@@ -10,8 +10,8 @@ use tlog_tiles::{Checkpoint, Hash, record_hash};
 use super::fault::Fault;
 use super::log::{AuditError, CHECKPOINT, PUBLIC_KEY};
 use super::reading::{
-    Bundle, Pending, goes_on_after, is_missing, parse_checkpoint, read_bundle_or_archived, read_checkpoint,
-    read_file, read_pending, read_tile,
+    Bundle, Pending, are_waiting, beyond, is_missing, parse_checkpoint, read_bundle_or_archived,
+    read_checkpoint, read_file, read_pending, read_tile,
 };
 use super::tree::{Edge, TILE_WIDTH, subtree};
 use super::{Event, Record, RetentionPart};
@@ -195,18 +195,22 @@ fn check_end(folder: &Path, size: u64, has_checkpoint: bool, pending: &Pending, 
         }
     }
     // A crash just before the checkpoint leaves tiles that it is not over, and the records of which they were made.
-    let goes_on = next == size && report.faults.is_empty() && goes_on_after(folder, size);
-    if goes_on && !is_moved_on(folder, size) {
+    if report.faults.is_empty() && goes_on_otherwise(folder, size) {
         report.faults.push(if has_checkpoint { Fault::OldCheckpoint { size } } else { Fault::NoCheckpoint });
     }
 }
 
-/// Whether a server has gone on since the checkpoint was read: there are new records that wait, or a newer checkpoint. In this
-/// order, since records wait until the checkpoint over them is there.
-fn is_moved_on(folder: &Path, size: u64) -> bool {
-    let is_new = |line: &Vec<u8>| Head::of(line).is_some_and(|head| head.sequence >= size);
-    read_pending(folder).is_ok_and(|pending| pending.lines.iter().any(is_new))
-        || read_checkpoint(folder).is_some_and(|checkpoint| checkpoint.size() > size)
+/// Whether there are records in the tree after the first `size` that do not wait to get there. A server that writes beside us
+/// has them in this order: records wait until the tree has them and a newer checkpoint is over them.
+fn goes_on_otherwise(folder: &Path, size: u64) -> bool {
+    let beyond = beyond(folder, size);
+    if beyond.is_empty() {
+        return false;
+    }
+    let is_new = |line: &&Vec<u8>| Head::of(line).is_some_and(|head| head.sequence >= size);
+    let are_waiting = read_pending(folder)
+        .is_ok_and(|pending| are_waiting(&beyond, size, pending.lines.iter().filter(is_new)));
+    !are_waiting && read_checkpoint(folder).is_none_or(|checkpoint| checkpoint.size() <= size)
 }
 
 /// A way through the tree, tile by tile from the left.
