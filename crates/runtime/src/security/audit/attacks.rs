@@ -387,3 +387,30 @@ fn a_crash_before_the_checkpoint_is_no_attack() {
     let report = verify(folder.path());
     assert_eq!((report.faults, report.signed), (vec![], 601));
 }
+
+#[test]
+fn a_log_whose_key_is_gone_gets_no_other() {
+    for left in ["checkpoint", "tile", "pending"] {
+        let victim = Victim::new();
+        let public = std::fs::read(victim.path("key.pub")).unwrap();
+        victim.remove("key");
+        for gone in ["checkpoint", "pending"].iter().filter(|name| **name != left) {
+            victim.remove(gone);
+        }
+        if left != "tile" {
+            std::fs::remove_dir_all(victim.path("tile")).unwrap();
+        }
+        let refused = Recorder::open(&config(victim.folder.path())).unwrap_err().to_string();
+        assert!(refused.contains(&format!("there is a log (`{left}`)")), "{refused}");
+        assert_eq!(std::fs::read(victim.path("key.pub")).unwrap(), public);
+        assert!(!victim.path("key").exists());
+    }
+}
+
+#[test]
+fn nobody_else_can_read_the_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let victim = Victim::new();
+    assert_eq!(mode(victim.path("key")), 0o600);
+}

@@ -5,9 +5,9 @@
 //! Invariant: nothing in `tile/` is written twice but tiles that are not full, which are named by their width; and one
 //! process writes, the one that holds the lock.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -30,6 +30,8 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 /// The private key that signs it, and the public one.
 const KEY: &str = "key";
 pub(super) const PUBLIC_KEY: &str = "key.pub";
+/// The folder of tiles.
+const TREE: &str = "tile";
 /// The file that the process which writes has locked. It stays, empty.
 const LOCK: &str = "lock";
 
@@ -102,7 +104,7 @@ impl Log {
         let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
         let edge = Edge::resume(size, |level, number, width| read_tile(folder, level, number, width))?;
         if checkpoint.is_some_and(|checkpoint| *checkpoint.hash() != edge.root()) {
-            return Err(tampered(&at("tile"), "its hashes do not make the root that was signed"));
+            return Err(tampered(&at(TREE), "its hashes do not make the root that was signed"));
         }
         let width = usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default();
         let mut entries = Vec::new();
@@ -368,15 +370,33 @@ fn key(folder: &Path, origin: &str) -> Result<StandardSigner, AuditError> {
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A key made now would not be the one that signed what is there.
+            if let Some(there) = [CHECKPOINT, TREE, PENDING].iter().find(|name| folder.join(name).exists()) {
+                let why = format!(
+                    "it is gone, and there is a log (`{there}`) that only it can go on with; put it back, or name another \
+                     folder as `audit.dir`"
+                );
+                return Err(broken(&path, why));
+            }
             let (private, public) = signed_note::generate_key(&mut rand_core::OsRng, origin);
-            std::fs::write(folder.join(PUBLIC_KEY), format!("{public}\n")).map_err(failed)?;
-            let mut file =
-                OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;
-            file.write_all(private.as_bytes()).map_err(failed)?;
-            file.sync_all().map_err(failed)?;
+            write_whole(folder, PUBLIC_KEY, format!("{public}\n").as_bytes(), 0o644)?;
+            write_whole(folder, KEY, private.as_bytes(), 0o600)?;
+            sync_folder(folder)?;
             private
         }
         Err(source) => return Err(failed(source)),
     };
     StandardSigner::new(text.trim()).map_err(|_| broken(&path, "it is no key of signed notes".into()))
+}
+
+/// Writes a file of a log that begins, whole or not at all, so that a crash leaves no half of a key.
+fn write_whole(folder: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<(), AuditError> {
+    let path = folder.join(name);
+    let failed = |source| AuditError::File { path: path.clone(), source };
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    file.persist(&path).map(drop).map_err(|error| failed(error.error))
 }
