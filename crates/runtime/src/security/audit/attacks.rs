@@ -414,3 +414,20 @@ fn nobody_else_can_read_the_key() {
     let victim = Victim::new();
     assert_eq!(mode(victim.path("key")), 0o600);
 }
+
+#[test]
+fn hashes_high_above_the_records_are_checked_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log::Log::open(folder.path(), "test.log", SyncMode::Never).unwrap();
+    let line = |number| format!(r#"{{"sequence":{number},"event_type":"execution"}}"#).into_bytes();
+    log.append((0..65_537).map(line).collect()).unwrap();
+    log.integrate().unwrap();
+    assert_eq!(verify(folder.path()).faults, []);
+    let path = folder.path().join("tile/2/000.p/1");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(verify(folder.path()).faults, [Fault::Hashes { first: 0, last: 65_535 }]);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(verify(folder.path()).faults, [Fault::Hashes { first: 0, last: 65_535 }]);
+}

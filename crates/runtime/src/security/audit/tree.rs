@@ -18,6 +18,8 @@ pub(super) struct Edge {
 /// A tile to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HashTile {
+    pub(super) level: u8,
+    pub(super) number: u64,
     pub(super) path: String,
     pub(super) hashes: Vec<Hash>,
 }
@@ -66,7 +68,7 @@ impl Edge {
             let hashes = std::mem::take(hashes);
             hash = subtree(&hashes);
             let number = (self.size >> (u32::from(TILE_HEIGHT) * (u32::from(level) + 1))).saturating_sub(1);
-            filled.push(HashTile { path: hash_path(level, number, TILE_WIDTH), hashes });
+            filled.push(HashTile { level, number, path: hash_path(level, number, TILE_WIDTH), hashes });
         }
         filled
     }
@@ -77,7 +79,12 @@ impl Edge {
         tiles
             .map(|(level, hashes)| {
                 let number = self.size >> (u32::from(TILE_HEIGHT) * (u32::from(level) + 1));
-                HashTile { path: hash_path(level, number, hashes.len()), hashes: hashes.clone() }
+                HashTile {
+                    level,
+                    number,
+                    path: hash_path(level, number, hashes.len()),
+                    hashes: hashes.clone(),
+                }
             })
             .collect()
     }

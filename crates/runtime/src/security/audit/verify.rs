@@ -13,7 +13,7 @@ use super::reading::{
     Bundle, Pending, are_waiting, beyond, is_missing, parse_checkpoint, read_bundle_or_archived,
     read_checkpoint, read_file, read_pending, read_tile,
 };
-use super::tree::{Edge, TILE_WIDTH, subtree};
+use super::tree::{Edge, HashTile, TILE_HEIGHT, TILE_WIDTH, subtree};
 use super::{Event, Record, RetentionPart};
 
 /// Faults that are told; a log that was cut to pieces has as many as records.
@@ -369,7 +369,9 @@ impl Walk<'_> {
 
     fn go_on(&mut self, first: u64, hashes: &[Hash]) {
         for (size, hash) in (first + 1..).zip(hashes) {
-            self.edge.push(*hash);
+            for tile in self.edge.push(*hash) {
+                self.compare_above(&tile);
+            }
             let earlier = self.earlier.filter(|earlier| self.is_whole && earlier.size() == size);
             if earlier.is_some_and(|earlier| *earlier.hash() != self.edge.root()) {
                 self.fault(Fault::Rewritten { size });
@@ -377,9 +379,31 @@ impl Walk<'_> {
         }
     }
 
+    /// Holds a tile of hashes above those of bundles against what is below it. Nothing else reads it but who goes on with the
+    /// log, or proves a record.
+    fn compare_above(&mut self, tile: &HashTile) {
+        // Of the two levels below, whatever is wrong shows with the records.
+        if tile.level < 2 || !self.is_whole {
+            return;
+        }
+        let logged = read_tile(self.folder, tile.level, tile.number, tile.hashes.len());
+        if logged.ok().as_ref() != Some(&tile.hashes) {
+            let records =
+                1_u64.checked_shl(u32::from(TILE_HEIGHT) * u32::from(tile.level)).unwrap_or(u64::MAX);
+            let first = tile.number.saturating_mul(records).saturating_mul(TILE_WIDTH as u64);
+            let last = first.saturating_add(records.saturating_mul(tile.hashes.len() as u64)) - 1;
+            self.fault(Fault::Hashes { first, last });
+        }
+    }
+
     /// Judges what only the whole tree tells.
     fn finish(mut self) {
         let is_signed = self.is_whole && Some(self.edge.root()) == self.root;
+        if is_signed {
+            for tile in self.edge.partial() {
+                self.compare_above(&tile);
+            }
+        }
         for records in std::mem::take(&mut self.doubted) {
             let (first, last) = (records.start, records.end - 1);
             self.fault(if is_signed { Fault::Hashes { first, last } } else { Fault::Tile { first, last } });
