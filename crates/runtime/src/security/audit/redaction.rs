@@ -6,6 +6,7 @@
 //! what must not be seen is not given to guests.
 
 use std::fmt;
+use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
@@ -45,7 +46,7 @@ impl Redaction {
         let mut patterns: Vec<Vec<u8>> = Vec::new();
         for value in values.0.iter().filter(|value| value.len() >= MIN_VALUE_BYTES) {
             patterns.push(value.as_bytes().to_vec());
-            // Texts are decoded before they are searched, and a value may look encoded itself.
+            // Texts are searched as they stand and decoded, and a value may look encoded itself.
             patterns.push(percent_decoded(value.as_bytes()).0);
             patterns.extend(in_base64(value.as_bytes()));
         }
@@ -89,16 +90,28 @@ fn redact(finder: &AhoCorasick, value: &mut Value) -> usize {
 
 fn redacted(finder: &AhoCorasick, text: &str) -> Option<String> {
     let (decoded, origins) = percent_decoded(text.as_bytes());
+    let at = |index: usize| origins.get(index).copied().unwrap_or(text.len());
+    let mut all: Vec<Range<usize>> =
+        finder.find_iter(&decoded).map(|found| at(found.start())..at(found.end())).collect();
+    // As it stands as well: a `%` before a value makes its first characters look encoded.
+    all.extend(finder.find_iter(text).map(|found| found.range()));
+    all.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<usize>> = Vec::new();
+    for range in all {
+        match merged.last_mut() {
+            Some(before) if range.start < before.end => before.end = before.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    if merged.is_empty() {
+        return None;
+    }
     let mut kept = Vec::with_capacity(text.len());
     let mut after = 0;
-    for found in finder.find_iter(&decoded) {
-        let (start, end) = (*origins.get(found.start())?, *origins.get(found.end())?);
+    for Range { start, end } in merged {
         kept.extend_from_slice(text.as_bytes().get(after..start)?);
         kept.extend_from_slice(REDACTED.as_bytes());
         after = end;
-    }
-    if after == 0 {
-        return None;
     }
     kept.extend_from_slice(text.as_bytes().get(after..)?);
     // A value may have been found between the halves of a character.

@@ -456,6 +456,23 @@ fn a_record_that_would_be_too_long_is_made_short_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_value_behind_a_percent_sign_is_found() {
+    const VALUE: &str = "deadbeef-0123";
+    let folder = tempfile::tempdir().unwrap();
+    let sensitive = [VALUE.to_owned()].into_iter().collect();
+    let recorder = Recorder::open(&AuditConfig { sensitive, ..config(folder.path()) }).unwrap();
+    for text in [format!("/data/%{VALUE}/x"), format!("/data/{VALUE}/%64eadbeef-0123")] {
+        recorder.record(record(&text));
+    }
+    recorder.close();
+    let callers: Vec<String> = read(folder.path())
+        .unwrap()
+        .map(|record| record.unwrap().activity().unwrap().caller.clone())
+        .collect();
+    assert_eq!(callers, ["/data/%[redacted]/x", "/data/[redacted]/[redacted]"]);
+}
+
+#[test]
 fn no_record_holds_a_value_that_must_not_be_seen() {
     const VALUE: &str = "Tr0ub4dor&3/hunter2";
     let folder = tempfile::tempdir().unwrap();
