@@ -304,8 +304,8 @@ fn archived_records_are_read_and_checked_with_the_rest() {
     bytes[at] = b'C';
     std::fs::write(&path, bytes).unwrap();
     let report = check(folder.path(), &with_archive).unwrap();
-    assert_eq!(report.faults, [Fault::Changed(300)]);
-    assert_eq!(report.pruned.map(|pruned| (pruned.first, pruned.last)), Some((0, 255)));
+    assert_eq!(report.faults, [Fault::Missing { first: 0, last: 255 }, Fault::Changed(300)]);
+    assert_eq!(report.pruned, None);
 }
 
 #[test]

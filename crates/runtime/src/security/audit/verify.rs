@@ -134,6 +134,7 @@ fn look(folder: &Path, evidence: &Evidence<'_>) -> Result<Report, AuditError> {
         doubted: Vec::new(),
         absent: Vec::new(),
         retention: None,
+        leaves: Vec::new(),
         report: &mut report,
     };
     let mut first = 0;
@@ -230,6 +231,8 @@ struct Walk<'a> {
     absent: Vec<Range<u64>>,
     /// The leave to take records out that lets the most go, the newest of it.
     retention: Option<(Record, RetentionPart)>,
+    /// All leave so far: the first record that it keeps, and whether those before it went to an archive.
+    leaves: Vec<(u64, bool)>,
     report: &'a mut Report,
 }
 
@@ -356,6 +359,7 @@ impl Walk<'_> {
                 && self.is_furthest(number, retention)
             {
                 let retention = retention.clone();
+                self.leaves.push((retention.first_kept, retention.archived));
                 self.retention = Some((record, retention));
             }
         }
@@ -408,15 +412,25 @@ impl Walk<'_> {
             let (first, last) = (records.start, records.end - 1);
             self.fault(if is_signed { Fault::Hashes { first, last } } else { Fault::Tile { first, last } });
         }
-        let bound = self.retention.as_ref().map_or(0, |(_, retention)| retention.first_kept);
         let mut pruned: Option<Range<u64>> = None;
         for records in std::mem::take(&mut self.absent) {
-            if records.start < bound {
-                let first = pruned.map_or(records.start, |pruned| pruned.start);
-                pruned = Some(first..records.end.min(bound));
+            let mut from = records.start;
+            // Each part of them went by the first leave that lets it go.
+            for (first_kept, archived) in self.leaves.clone() {
+                let last = first_kept.min(records.end);
+                if last <= from {
+                    continue;
+                }
+                if archived && self.archive.is_some() {
+                    self.fault(Fault::Missing { first: from, last: last - 1 });
+                } else {
+                    let first = pruned.map_or(from, |pruned| pruned.start);
+                    pruned = Some(first..last);
+                }
+                from = last;
             }
-            if records.end > bound {
-                self.fault(Fault::Missing { first: records.start.max(bound), last: records.end - 1 });
+            if records.end > from {
+                self.fault(Fault::Missing { first: from, last: records.end - 1 });
             }
         }
         if let (Some(pruned), Some((record, retention))) = (pruned, self.retention.take()) {
