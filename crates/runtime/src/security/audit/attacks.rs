@@ -431,3 +431,11 @@ fn hashes_high_above_the_records_are_checked_as_well() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(verify(folder.path()).faults, [Fault::Hashes { first: 0, last: 65_535 }]);
 }
+
+#[test]
+fn a_size_that_nobody_signed_does_not_keep_the_look_going() {
+    let victim = Victim::new();
+    victim.replace("checkpoint", "\n600\n", "\n9000000000000000000\n");
+    let faults = verify(victim.folder.path()).faults;
+    assert_eq!((faults.len(), faults.last()), (100, Some(&Fault::Signature)));
+}
