@@ -439,3 +439,15 @@ fn a_size_that_nobody_signed_does_not_keep_the_look_going() {
     let faults = verify(victim.folder.path()).faults;
     assert_eq!((faults.len(), faults.last()), (100, Some(&Fault::Signature)));
 }
+
+#[test]
+fn leave_that_lets_itself_go_excuses_nothing() {
+    let victim = Victim::new();
+    let retention =
+        RetentionPart { first_kept: 1024, reason: RetentionReason::Age, limit: 1, archived: false };
+    let recorder = Recorder::open(&config(victim.folder.path())).unwrap();
+    recorder.record(Record::of_retention(retention));
+    recorder.close();
+    victim.remove("tile/entries/000");
+    assert_eq!(verify(victim.folder.path()).faults, [Fault::Missing { first: 0, last: 255 }]);
+}

@@ -419,18 +419,6 @@ fn leave_that_a_crash_took_back_does_not_take_back_leave_that_was_used() {
 }
 
 #[test]
-fn leave_that_lets_itself_go_excuses_nothing() {
-    let folder = log_of_600();
-    let retention =
-        RetentionPart { first_kept: 1024, reason: RetentionReason::Age, limit: 1, archived: false };
-    let recorder = Recorder::open(&config(folder.path())).unwrap();
-    recorder.record(Record::of_retention(retention));
-    recorder.close();
-    std::fs::remove_file(folder.path().join("tile/entries/000")).unwrap();
-    assert_eq!(verify(folder.path()).faults, [Fault::Missing { first: 0, last: 255 }]);
-}
-
-#[test]
 fn a_record_that_would_be_too_long_is_made_short_and_the_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::open(&config(folder.path())).unwrap();
