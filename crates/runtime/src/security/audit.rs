@@ -370,12 +370,14 @@ impl Record {
     }
 
     /// The question that policies answered, to ask it again. `None` where the record is about no decision, or about one
-    /// that was made before policies were asked.
+    /// that was made before policies were asked, or of which not everything fits into a record.
     #[must_use]
     pub fn question(&self) -> Option<Question> {
         let Activity { agent, tenant, caller, execution, security } = self.activity()?;
         let decision = security.decision.as_ref()?;
-        if !ASKED.contains(&decision.reason.as_str()) {
+        // With less on record than what was left to the execution, policies would answer something else.
+        let is_whole = decision.narrowing.iter().flatten().all(|left| left != writer::LEFT_OUT);
+        if !is_whole || !ASKED.contains(&decision.reason.as_str()) {
             return None;
         }
         Some(Question {

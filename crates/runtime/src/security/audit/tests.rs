@@ -438,6 +438,7 @@ fn a_record_that_would_be_too_long_is_made_short_and_the_log_goes_on() {
     };
     let told = policies(&records[0]);
     assert_eq!((told.len(), told[15].as_str()), (17, long(15).as_str()));
+    assert_eq!(records[0].question(), None, "its narrowing was left out");
     assert_eq!(told[16], "(and 184 more: too long for one record)");
     assert_eq!(policies(&records[1]), ["(left out: too long for one record)"]);
     assert_eq!(records[1].activity().unwrap().caller, "(left out: too long for one record)");

@@ -37,7 +37,7 @@ const MAX_POLICIES: usize = 16;
 /// Bytes of one text where a record would be too long for anything else.
 const MAX_TEXT_BYTES: usize = 1024;
 /// What stands in the place of what is left out.
-const LEFT_OUT: &str = "(left out: too long for one record)";
+pub(super) const LEFT_OUT: &str = "(left out: too long for one record)";
 
 /// How the log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
