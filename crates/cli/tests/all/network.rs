@@ -75,8 +75,9 @@ fn pages() -> (u16, Arc<Mutex<Vec<String>>>) {
                 std::thread::sleep(std::time::Duration::from_secs(1));
             }
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
-            let _ = stream.write_all(answer.as_bytes());
+            // Before the answer, so that who has that finds it here.
             requests.lock().unwrap().push(page);
+            let _ = stream.write_all(answer.as_bytes());
         }
     });
     (port, asked)
