@@ -1,6 +1,7 @@
 //! The operator's policies as files: the folder they lie in, and the watch over it. A set with a mistake in it never
 //! comes into force; the one before stays, and the log says what is wrong.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,17 +41,28 @@ pub fn read(folder: &Path) -> Result<Vec<PolicySource>, Error> {
         return Err(wrong(folder, &why));
     }
     let mut sources = Vec::new();
-    let mut bytes = 0;
+    let mut left = MAX_POLICY_BYTES;
     for path in files {
-        bytes += std::fs::metadata(&path).map_err(|error| wrong(&path, &error))?.len();
-        if bytes > MAX_POLICY_BYTES {
+        let text = read_at_most(&path, left).map_err(|error| wrong(&path, &error))?;
+        let Some(text) = text else {
             return Err(wrong(folder, &format!("they have more than {MAX_POLICY_BYTES} bytes")));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|error| wrong(&path, &error))?;
+        };
+        left -= text.len() as u64;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         sources.push(PolicySource { name, text });
     }
     Ok(sources)
+}
+
+/// A file's text; `None` where it has more bytes than it may.
+fn read_at_most(path: &Path, bytes: u64) -> std::io::Result<Option<String>> {
+    // Before it is opened, since opening a pipe waits for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(bytes + 1).read_to_string(&mut text)?;
+    Ok((text.len() as u64 <= bytes).then_some(text))
 }
 
 /// Reads and checks a folder of policies.
@@ -69,11 +81,12 @@ pub(crate) fn parse(sources: &[PolicySource]) -> Result<Policies, Error> {
 /// Puts the folder's policies in force whenever they change, until `closing`. `known` are those in force.
 pub(crate) async fn watch(
     folder: Arc<Path>,
-    mut known: Vec<PolicySource>,
+    known: Vec<PolicySource>,
     authority: Arc<Authority>,
     every: Duration,
     closing: CancellationToken,
 ) {
+    let mut looks = Looks { tried: known, seen: None };
     let mut last_error = String::new();
     loop {
         tokio::select! {
@@ -81,20 +94,17 @@ pub(crate) async fn watch(
             () = closing.cancelled() => return,
         }
         let place = Arc::clone(&folder);
-        let Ok(found) = tokio::task::spawn_blocking(move || read(&place)).await else { return };
-        let changed = match found {
-            Ok(sources) if sources == known => {
-                last_error.clear();
-                continue;
-            }
-            Ok(sources) => parse(&sources).map(|policies| (sources, policies)),
-            Err(error) => Err(error),
-        };
-        match changed {
-            Ok((sources, policies)) => {
+        let look = tokio::task::spawn_blocking(move || {
+            let found = read(&place).and_then(|sources| looks.changed(sources).map(parse).transpose());
+            (looks, found)
+        });
+        let Ok((after, found)) = look.await else { return };
+        looks = after;
+        match found {
+            Ok(None) => {}
+            Ok(Some(policies)) => {
                 tracing::info!(policies = policies.len(), folder = %folder.display(), "policies reloaded");
                 authority.replace(policies);
-                known = sources;
                 last_error.clear();
             }
             Err(error) => {
@@ -106,6 +116,31 @@ pub(crate) async fn watch(
                 }
             }
         }
+    }
+}
+
+/// What was found in the folder before.
+struct Looks {
+    /// The last that were read as policies, whatever came of it.
+    tried: Vec<PolicySource>,
+    /// What the last look found, where it was something else.
+    seen: Option<Vec<PolicySource>>,
+}
+
+impl Looks {
+    /// What is to be read, if anything is: what is new, and was found the same twice, so that it is no longer being written.
+    fn changed(&mut self, found: Vec<PolicySource>) -> Option<&[PolicySource]> {
+        if found == self.tried {
+            self.seen = None;
+            return None;
+        }
+        if self.seen.as_ref() != Some(&found) {
+            self.seen = Some(found);
+            return None;
+        }
+        self.seen = None;
+        self.tried = found;
+        Some(&self.tried)
     }
 }
 
@@ -126,5 +161,28 @@ mod tests {
         std::fs::write(folder.path().join("a.cedar"), "\npermit (principal, action, resource)").unwrap();
         let error = load(folder.path()).unwrap_err().to_string();
         assert!(error.contains("a.cedar:2:37"), "{error}");
+    }
+    #[test]
+    fn what_is_new_is_read_once_and_only_when_it_is_no_longer_being_written() {
+        let of = |text: &str| vec![PolicySource { name: "a.cedar".into(), text: text.into() }];
+        let mut looks = Looks { tried: of("1"), seen: None };
+        assert_eq!(looks.changed(of("1")), None);
+        assert_eq!(looks.changed(of("12")), None, "just written");
+        assert_eq!(looks.changed(of("123")), None, "still being written");
+        assert_eq!(looks.changed(of("123")), Some(&*of("123")));
+        assert_eq!(looks.changed(of("123")), None, "read before");
+        assert_eq!(looks.changed(of("1")), None);
+        assert_eq!(looks.changed(of("1")), Some(&*of("1")), "the old ones are as good as others");
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_long_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.cedar");
+        std::fs::create_dir(&path).unwrap();
+        assert!(load(folder.path()).unwrap_err().to_string().contains("not a file"));
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(MAX_POLICY_BYTES + 1).unwrap();
+        assert!(load(folder.path()).unwrap_err().to_string().contains("more than"));
     }
 }

@@ -6,6 +6,7 @@
 
 mod actions;
 mod names;
+mod nesting;
 mod paths;
 mod reading;
 mod suggestion;
@@ -36,6 +37,8 @@ const MAX_PROBLEMS: usize = 50;
 /// Bytes of stack that Cedar wants to see left, and some; and what it gets where there are fewer.
 const MIN_STACK_BYTES: usize = 256 << 10;
 const STACK_BYTES: usize = 1 << 20;
+/// Bytes of stack that the deepest policies are read on.
+const READING_STACK_BYTES: usize = 16 << 20;
 /// Characters of one problem, and of the id of a policy.
 const MAX_TEXT_CHARS: usize = 512;
 
@@ -106,6 +109,10 @@ impl Policies {
     /// # Errors
     /// Everything that is wrong in any of the files, with line and column.
     pub fn parse(sources: &[PolicySource]) -> Result<Self, PolicyError> {
+        stacker::maybe_grow(READING_STACK_BYTES, READING_STACK_BYTES, || Self::read(sources))
+    }
+
+    fn read(sources: &[PolicySource]) -> Result<Self, PolicyError> {
         let schema = Schema::from_str(SCHEMA).map_err(|error| inner("the schema", &error))?;
         let terms = Terms::new(&schema).map_err(|error| inner("the schema", &error))?;
         let reader = Reader::new(schema);
@@ -319,7 +326,7 @@ mod tests {
         Policies::parse(&[PolicySource { name: "own".into(), text: text.into() }])
     }
 
-    fn principal(trust: Trust) -> Principal {
+    pub(super) fn principal(trust: Trust) -> Principal {
         Principal {
             agent: "a.b".parse().unwrap(),
             version: "1.2.3".parse().unwrap(),
@@ -330,7 +337,7 @@ mod tests {
         }
     }
 
-    fn circumstances() -> Circumstances {
+    pub(super) fn circumstances() -> Circumstances {
         Circumstances {
             time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_510_800),
             execution: ExecutionId::new(),
