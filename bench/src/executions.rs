@@ -8,7 +8,7 @@ use anyhow::{anyhow, ensure};
 use mentat_manifest::{FileAccess, Manifest, Metering};
 use mentat_runtime::model::{Caller, Invocation};
 use mentat_runtime::security::audit::{
-    AuditConfig, Decisions, Ending, Recorder, RetentionConfig, SensitiveValues, SyncMode,
+    AuditConfig, Decisions, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
 };
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
@@ -129,6 +129,7 @@ impl Workshop {
             folder: self.folder.path().join("audit"),
             origin: "bench.mentat".into(),
             sync: SyncMode::Checkpoint,
+            on_failure: OnAuditFailure::Refuse,
             checkpoint_every: Duration::from_secs(1),
             retention: RetentionConfig::default(),
             sensitive: SensitiveValues::default(),

@@ -36,7 +36,7 @@ mod tests {
     use mentat_manifest::{Manifest, ModuleDigest};
     use mentat_runtime::model::{Caller, ExecutionId};
     use mentat_runtime::security::audit::{
-        AuditConfig, Ending, Recorder, RetentionConfig, SensitiveValues, SyncMode,
+        AuditConfig, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
     };
     use mentat_runtime::security::authority::{Applicant, Authority};
     use mentat_runtime::security::cedar::{Policies, PolicySource};
@@ -59,6 +59,7 @@ mod tests {
             folder: folder.path().into(),
             origin: "test.log".into(),
             sync: SyncMode::Never,
+            on_failure: OnAuditFailure::Refuse,
             checkpoint_every: Duration::from_secs(3600),
             retention: RetentionConfig::default(),
             sensitive: SensitiveValues::default(),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
-use crate::config::{OnAuditFailure, ServerConfig};
+use crate::config::ServerConfig;
 use crate::dispatch::{Dispatcher, GuestThreads};
 use crate::door::DoorState;
 use crate::registry::Registry;
@@ -75,7 +75,6 @@ impl App {
             runtime,
             registry,
             Arc::clone(&authority),
-            (config.audit.on_failure == OnAuditFailure::Refuse).then(|| audit.clone()),
             Arc::clone(&metrics),
             threads,
             remembered,

@@ -25,7 +25,7 @@ pub use network::{HostConfig, NetworkSection};
 pub use sections::{
     ApiKey, AuditLogConfig, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig,
     ExtensionConfig, LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig,
-    OnAuditFailure, PolicyConfig, RegistryConfig, SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
+    PolicyConfig, RegistryConfig, SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
 };
 
 /// Variables that begin with `MENTAT_` and belong to clients or to the command line.
@@ -228,6 +228,7 @@ impl ServerConfig {
             folder,
             origin: self.audit.origin.clone(),
             sync: self.audit.sync,
+            on_failure: self.audit.on_failure,
             checkpoint_every: Duration::from_millis(self.audit.checkpoint_ms.max(1)),
             retention: self.retention_config(),
             sensitive: SensitiveValues::default(),

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, CapabilityKind, Manifest};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
-use mentat_runtime::security::audit::{Decisions, Ending, Recorder};
+use mentat_runtime::security::audit::{Decisions, Ending};
 pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::principal::Trust;
@@ -34,8 +34,6 @@ pub struct Dispatcher {
     runtime: Arc<Runtime>,
     registry: Arc<Registry>,
     authority: Arc<Authority>,
-    /// Without whose leave nothing runs; `None` where executions may run unaudited.
-    audit: Option<Recorder>,
     executions: Arc<Executions>,
     metrics: Arc<Metrics>,
     guests: GuestThreads,
@@ -85,8 +83,6 @@ pub struct ExecuteRequest {
     pub events: Option<mpsc::Sender<Event>>,
 }
 
-/// When to ask again whether the audit log can be written.
-const AUDIT_RETRY: Duration = Duration::from_secs(5);
 /// Agents of one page where the client does not say, and at most.
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
@@ -120,13 +116,12 @@ impl Dispatcher {
         runtime: Arc<Runtime>,
         registry: Registry,
         authority: Arc<Authority>,
-        audit: Option<Recorder>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         remembered: usize,
     ) -> Self {
         let executions = Arc::new(Executions::new(remembered));
-        Self { runtime, registry: Arc::new(registry), authority, audit, executions, metrics, guests }
+        Self { runtime, registry: Arc::new(registry), authority, executions, metrics, guests }
     }
 
     /// Loads an agent and makes it the active version of its id.
@@ -174,7 +169,7 @@ impl Dispatcher {
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         let (this, caller) = (Arc::clone(self), caller.clone());
         let execution = async move {
-            let ended = this.run(caller, &agent, execution_id, request, cancel).await;
+            let ended = this.run(caller.clone(), &agent, execution_id, request, cancel).await;
             let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
             running.end(&outcome);
             this.metrics.executed(&agent.stored.id, &outcome);
@@ -184,7 +179,7 @@ impl Dispatcher {
             }
             // Its place is free already: the receipt waits for the audit log alone.
             let receipt = match receipt {
-                Some(pending) => Some(this.receive(execution_id, pending).await),
+                Some(pending) => Some(this.receive(&caller, execution_id, pending).await),
                 None => None,
             };
             (outcome, receipt)
@@ -196,11 +191,16 @@ impl Dispatcher {
     }
 
     /// Waits for a receipt, and keeps it for those who ask for it later.
-    async fn receive(&self, execution_id: ExecutionId, pending: PendingReceipt) -> Result<Bytes, String> {
+    async fn receive(
+        &self,
+        caller: &Caller,
+        execution_id: ExecutionId,
+        pending: PendingReceipt,
+    ) -> Result<Bytes, String> {
         match pending.ready().await {
             Ok(receipt) => {
                 let receipt = Bytes::from(receipt);
-                self.executions.keep_receipt(execution_id, receipt.clone());
+                self.executions.keep_receipt(caller, execution_id, receipt.clone());
                 Ok(receipt)
             }
             Err(error) => {
@@ -363,13 +363,8 @@ impl Dispatcher {
             }),
             None => None,
         };
-        if self.audit.as_ref().is_some_and(|audit| !audit.accepts()) {
-            return Err(Error::Overloaded {
-                message: "the audit log cannot be written, and nothing is executed unaudited; the server's log says why"
-                    .into(),
-                retry_after: AUDIT_RETRY,
-            });
-        }
+        // Once more when it begins; those that are refused here leave no records, of which there is no end.
+        grant.ensure_audited()?;
         let ExecuteRequest { input, events, .. } = request;
         let wanted = if request.receipt {
             Some((grant.ask_for_receipt()?, input.clone(), SystemTime::now()))

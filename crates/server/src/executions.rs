@@ -68,12 +68,15 @@ pub enum ExecutionStatus {
     },
 }
 
+/// An execution among those of all tenants: ids are the callers', who know nothing of each other.
+type Key = (Arc<str>, ExecutionId);
+
 #[derive(Debug, Default)]
 struct Table {
-    records: HashMap<ExecutionId, Entry>,
-    finished: VecDeque<ExecutionId>,
+    records: HashMap<Key, Entry>,
+    finished: VecDeque<Key>,
     /// Whose receipts are kept, the oldest first, and how many bytes they have.
-    receipts: VecDeque<(ExecutionId, usize)>,
+    receipts: VecDeque<(Key, usize)>,
     receipts_bytes: usize,
 }
 
@@ -88,7 +91,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Running {
     executions: Arc<Executions>,
-    execution_id: ExecutionId,
+    key: Key,
     cancel: CancellationToken,
     since: std::time::Instant,
     ended: bool,
@@ -104,22 +107,23 @@ impl Executions {
     /// Enters an execution.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when its id is in the table already.
+    /// `INVALID_REQUEST` when its id is in the table already, as one of the same tenant's.
     pub fn begin(self: &Arc<Self>, record: ExecutionRecord) -> Result<Running, Error> {
         let cancel = CancellationToken::new();
-        let execution_id = record.execution_id;
+        let key = (Arc::clone(&record.caller.tenant), record.execution_id);
         let mut table = self.table.lock();
-        if table.records.contains_key(&execution_id) {
+        if table.records.contains_key(&key) {
             return Err(Error::InvalidRequest {
                 message: format!(
-                    "execution_id `{execution_id}` was used before; each execution needs a new one"
+                    "execution_id `{}` was used before; each execution needs a new one",
+                    record.execution_id
                 ),
             });
         }
-        table.records.insert(execution_id, Entry { record, cancel: cancel.clone() });
+        table.records.insert(key.clone(), Entry { record, cancel: cancel.clone() });
         drop(table);
         let since = std::time::Instant::now();
-        Ok(Running { executions: Arc::clone(self), execution_id, cancel, since, ended: false })
+        Ok(Running { executions: Arc::clone(self), key, cancel, since, ended: false })
     }
 
     /// The record, if it is the caller's tenant's.
@@ -128,10 +132,9 @@ impl Executions {
     /// `EXECUTION_NOT_FOUND`.
     pub fn get(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let table = self.table.lock();
-        match table.records.get(&execution_id) {
-            Some(entry) if entry.record.caller.tenant == caller.tenant => Ok(entry.record.clone()),
-            _ => Err(Error::ExecutionNotFound { execution_id: execution_id.to_string() }),
-        }
+        let entry = table.records.get(&(Arc::clone(&caller.tenant), execution_id));
+        let found = entry.map(|entry| entry.record.clone());
+        found.ok_or_else(|| Error::ExecutionNotFound { execution_id: execution_id.to_string() })
     }
 
     /// Ends an execution of the caller's tenant; one that has ended is left as it is.
@@ -140,19 +143,20 @@ impl Executions {
     /// `EXECUTION_NOT_FOUND`.
     pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let record = self.get(caller, execution_id)?;
-        if let Some(entry) = self.table.lock().records.get(&execution_id) {
+        if let Some(entry) = self.table.lock().records.get(&(Arc::clone(&caller.tenant), execution_id)) {
             entry.cancel.cancel();
         }
         Ok(record)
     }
 
     /// Keeps the receipt of an execution that has ended, for as long as there is room and its record is kept.
-    pub fn keep_receipt(&self, execution_id: ExecutionId, receipt: Bytes) {
+    pub fn keep_receipt(&self, caller: &Caller, execution_id: ExecutionId, receipt: Bytes) {
+        let key = (Arc::clone(&caller.tenant), execution_id);
         let mut table = self.table.lock();
-        let Some(entry) = table.records.get_mut(&execution_id) else { return };
+        let Some(entry) = table.records.get_mut(&key) else { return };
         let bytes = receipt.len();
         entry.record.receipt = Some(receipt);
-        table.receipts.push_back((execution_id, bytes));
+        table.receipts.push_back((key, bytes));
         table.receipts_bytes += bytes;
         while table.receipts_bytes > MAX_RECEIPTS_BYTES
             && let Some((oldest, bytes)) = table.receipts.pop_front()
@@ -164,11 +168,11 @@ impl Executions {
         }
     }
 
-    fn end(&self, execution_id: ExecutionId, status: ExecutionStatus) {
+    fn end(&self, key: &Key, status: ExecutionStatus) {
         let mut table = self.table.lock();
-        if let Some(entry) = table.records.get_mut(&execution_id) {
+        if let Some(entry) = table.records.get_mut(key) {
             entry.record.status = status;
-            table.finished.push_back(execution_id);
+            table.finished.push_back(key.clone());
         }
         while table.finished.len() > self.remembered {
             if let Some(oldest) = table.finished.pop_front() {
@@ -198,7 +202,7 @@ impl Running {
                 duration,
             },
         };
-        self.executions.end(self.execution_id, status);
+        self.executions.end(&self.key, status);
         self.ended = true;
     }
 }
@@ -212,7 +216,7 @@ impl Drop for Running {
                 usage: Usage::default(),
                 duration: self.since.elapsed(),
             };
-            self.executions.end(self.execution_id, status);
+            self.executions.end(&self.key, status);
         }
     }
 }
@@ -262,7 +266,7 @@ mod tests {
         let receipt = Bytes::from(vec![0; MAX_RECEIPTS_BYTES / 2]);
         for record in &records {
             drop(executions.begin(record.clone()).unwrap());
-            executions.keep_receipt(record.execution_id, receipt.clone());
+            executions.keep_receipt(&record.caller, record.execution_id, receipt.clone());
         }
         let kept = records
             .map(|record| executions.get(&record.caller, record.execution_id).unwrap().receipt.is_some());
@@ -277,5 +281,10 @@ mod tests {
         let other = Caller { tenant: "other".into(), name: "x".into() };
         assert!(executions.get(&other, record.execution_id).is_err());
         assert!(executions.cancel(&other, record.execution_id).is_err());
+        // Nor that the id is taken.
+        let theirs = ExecutionRecord { caller: other.clone(), ..record.clone() };
+        let _running = executions.begin(theirs).unwrap();
+        executions.keep_receipt(&other, record.execution_id, Bytes::from_static(b"theirs"));
+        assert_eq!(executions.get(&record.caller, record.execution_id).unwrap().receipt, None);
     }
 }

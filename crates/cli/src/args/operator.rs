@@ -200,7 +200,7 @@ pub(crate) struct AuditFilter {
     /// Records of this tenant
     #[arg(long, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
-    /// Records about decisions, about executions, or about retention
+    /// Records about decisions, about executions, about retention, or about records that were lost
     #[arg(long, value_enum)]
     pub(crate) event: Option<AuditEvent>,
     /// Records of something that was refused
@@ -236,4 +236,6 @@ pub(crate) enum AuditEvent {
     Execution,
     /// Old records may be taken out
     Retention,
+    /// Records were lost
+    Loss,
 }

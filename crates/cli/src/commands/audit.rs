@@ -183,6 +183,7 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
         Event::CapabilityDecision(_) => AuditEvent::Decision,
         Event::Execution(_) => AuditEvent::Execution,
         Event::Retention { .. } => AuditEvent::Retention,
+        Event::Loss { .. } => AuditEvent::Loss,
     };
     let activity = record.activity();
     let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;

@@ -214,6 +214,8 @@ impl Runtime {
             admitted = self.pool.admit(module.places()) => admitted,
             () = invocation.cancel.cancelled() => Err(Error::Cancelled),
         };
+        // Only now: who waited for a place waited while the log can have failed.
+        let admitted = admitted.and_then(|permit| grant.ensure_audited().map(|()| permit));
         match admitted {
             Ok(permit) => instance::run(module, &self.host, grant, invocation, permit).await,
             Err(error) => Outcome::failed(error),

@@ -11,6 +11,7 @@ mod proof;
 mod reading;
 mod redaction;
 mod retention;
+mod shortening;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -38,7 +39,7 @@ pub use reading::{first_kept, read, read_from};
 pub use redaction::SensitiveValues;
 pub use retention::RetentionConfig;
 pub use verify::{Evidence, Pruned, Report, check};
-pub use writer::{AuditConfig, Recorder, SyncMode};
+pub use writer::{AuditConfig, OnAuditFailure, Recorder, SyncMode};
 
 /// The form of records that are written now. Version 1, which says no `format`, knew no host calls and no retention.
 const FORMAT: u32 = 2;
@@ -73,6 +74,11 @@ pub enum Event {
         /// Which, and why.
         retention: RetentionPart,
     },
+    /// Records were lost while the log could not be written, which the operator prefers to refusing executions.
+    Loss {
+        /// What was lost.
+        loss: LossPart,
+    },
 }
 
 /// Something that an agent did, or was kept from doing.
@@ -101,6 +107,13 @@ pub struct RetentionPart {
     pub limit: u64,
     /// Whether they are kept in an archive.
     pub archived: bool,
+}
+
+/// Records that are in no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossPart {
+    /// How many.
+    pub records: u64,
 }
 
 /// Why records are taken out of the folder.
@@ -244,6 +257,14 @@ pub struct DecisionPart {
     pub narrowing: Option<Vec<String>>,
 }
 
+impl DecisionPart {
+    /// Whether policies were asked.
+    #[must_use]
+    pub fn is_of_policies(&self) -> bool {
+        ASKED.contains(&self.reason.as_str())
+    }
+}
+
 /// A question as policies were asked it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -360,12 +381,18 @@ impl Record {
         Self::new(Event::Retention { retention })
     }
 
+    /// The record of records that were lost.
+    #[must_use]
+    pub(super) fn of_loss(records: u64) -> Self {
+        Self::new(Event::Loss { loss: LossPart { records } })
+    }
+
     /// What an agent did, where the record is about one.
     #[must_use]
     pub fn activity(&self) -> Option<&Activity> {
         match &self.event {
             Event::CapabilityDecision(activity) | Event::Execution(activity) => Some(activity),
-            Event::Retention { .. } => None,
+            Event::Retention { .. } | Event::Loss { .. } => None,
         }
     }
 
@@ -376,8 +403,8 @@ impl Record {
         let Activity { agent, tenant, caller, execution, security } = self.activity()?;
         let decision = security.decision.as_ref()?;
         // With less on record than what was left to the execution, policies would answer something else.
-        let is_whole = decision.narrowing.iter().flatten().all(|left| left != writer::LEFT_OUT);
-        if !is_whole || !ASKED.contains(&decision.reason.as_str()) {
+        let is_whole = decision.narrowing.iter().flatten().all(|left| left != shortening::LEFT_OUT);
+        if !is_whole || !decision.is_of_policies() {
             return None;
         }
         Some(Question {

@@ -16,6 +16,8 @@ use crate::model::{Caller, ExecutionId};
 
 /// Capabilities that one caller may leave to an execution; manifests list a handful.
 const MAX_NARROWING: usize = 1000;
+/// Bytes of all that is left to an execution, in JSON: it stands whole in the record of each decision.
+const MAX_NARROWING_BYTES: usize = 16 << 10;
 
 /// Who decides in a service.
 #[derive(Debug)]
@@ -107,13 +109,14 @@ impl Authority {
     /// decided on one by one, when they are asked for.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the manifest asks for more than the operator's ceiling.
+    /// `INVALID_REQUEST` when the manifest asks for more than the operator's ceiling, and where what is left to the execution
+    /// is too long.
     pub fn decide(&self, applicant: &Applicant<'_>) -> Result<Grant, Error> {
         let Applicant { manifest, caller, narrowing, .. } = applicant;
         let budget = self.rules.budget(Some(manifest))?;
         let narrow = |limits: Limits| narrowing.iter().fold(limits, |limits, by| limits.narrow(&by.limits));
         let left: Vec<Vec<Capability>> = narrowing.iter().filter_map(|by| by.capabilities.clone()).collect();
-        let told: Vec<String> = left.iter().flatten().map(ToString::to_string).collect();
+        let told = told(&left)?;
         let principal = Principal {
             agent: manifest.id.clone(),
             version: manifest.version.clone(),
@@ -143,6 +146,21 @@ impl Authority {
         let (limits, ceiling) = (narrow(budget), narrow(self.rules.ceiling.clone()));
         Ok(Grant { limits, ceiling, args: Vec::new(), powers: Arc::new(powers) })
     }
+}
+
+/// What is left to an execution, in words for policies and records.
+fn told(left: &[Vec<Capability>]) -> Result<Vec<String>, Error> {
+    let told: Vec<String> = left.iter().flatten().map(ToString::to_string).collect();
+    let bytes = serde_json::to_string(&told).map_or(usize::MAX, |text| text.len());
+    if bytes > MAX_NARROWING_BYTES {
+        return Err(Error::InvalidRequest {
+            message: format!(
+                "the capabilities that are left to the execution have {bytes} bytes together, the limit is \
+                 {MAX_NARROWING_BYTES}; leave it directories and domains, not each file and host"
+            ),
+        });
+    }
+    Ok(told)
 }
 
 #[cfg(test)]
@@ -193,6 +211,13 @@ mod tests {
         assert_eq!(decision(&grant, "network:https:x.bad.example.com"), Err(forbidden));
         let preopens: Vec<String> = grant.preopens().iter().map(ToString::to_string).collect();
         assert_eq!(preopens, ["filesystem:read:/data/in", "filesystem:readwrite:/tmp"]);
+    }
+
+    #[test]
+    fn what_a_caller_leaves_fits_into_a_record() {
+        let left = |count: usize| vec![vec![format!("env:{}", "A".repeat(90)).parse().unwrap(); count]];
+        assert_eq!(told(&left(160)).unwrap().len(), 160);
+        assert!(told(&left(180)).unwrap_err().to_string().contains("the limit is 16384"));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum DenialReason {
     NotAllowed,
     /// The execution has asked for as many different things as one may.
     TooMany(usize),
+    /// It could not be recorded: the audit log cannot be written.
+    Unrecorded,
 }
 
 impl DenialReason {
@@ -50,6 +52,7 @@ impl DenialReason {
             Self::Faulty(..) => "faulty_policy",
             Self::NotAllowed => "not_allowed",
             Self::TooMany(_) => "too_many",
+            Self::Unrecorded => "unrecorded",
         }
     }
 
@@ -63,7 +66,8 @@ impl DenialReason {
             | Self::Narrowed
             | Self::NotPermitted(_)
             | Self::NotAllowed
-            | Self::TooMany(_) => Vec::new(),
+            | Self::TooMany(_)
+            | Self::Unrecorded => Vec::new(),
         }
     }
 }
@@ -102,6 +106,11 @@ impl fmt::Display for Denial {
             DenialReason::TooMany(limit) => {
                 write!(formatter, "is one more than the {limit} different ones that an execution may ask for")
             }
+            DenialReason::Unrecorded => write!(
+                formatter,
+                "is given to nobody while the audit log cannot be written; it can be asked for again when the operator \
+                 has mended that, or sets `audit.on_failure = \"continue\"`"
+            ),
             DenialReason::NotAllowed => {
                 write!(formatter, "is not allowed here; allow it with {}", self.option(&capability))
             }

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod authority;
 pub mod cedar;
 pub mod denial;
+mod ledger;
 pub mod offers;
 pub mod policy;
 pub mod principal;

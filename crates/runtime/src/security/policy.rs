@@ -4,9 +4,9 @@
 //! Invariant: only this room makes a `Grant` or a `Permission`; an instance can only be made from the first, and nothing
 //! outside the sandbox is touched without the second.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mentat_manifest::{
     ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Listed, Manifest,
@@ -18,14 +18,15 @@ use serde::{Deserialize, Serialize};
 use super::audit::{Decisions, Ending, Record, Recorder};
 use super::cedar::{Asker, Policies, Verdict};
 use super::denial::{Denial, DenialReason};
+use super::ledger::Ledger;
 use super::offers::{Extension, Mount, Offers};
 use super::principal::{Circumstances, Principal};
 use super::secret::Secret;
 use crate::error::Error;
 use crate::model::ExecutionId;
 
-/// Different capabilities that one execution may ask for; each decision on one is a record in the audit log.
-const MAX_RECORDED: usize = 10_000;
+/// When to ask again whether the audit log can be written.
+const AUDIT_RETRY: Duration = Duration::from_secs(5);
 
 /// What the operator allows every agent to cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,18 +81,6 @@ pub(super) struct Powers {
     /// Where decisions are recorded; `None` for a user's own executions.
     pub(super) audit: Option<Recorder>,
     pub(super) ledger: Mutex<Ledger>,
-}
-
-/// What an execution has asked for so far.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    by_kind: BTreeMap<CapabilityKind, Decisions>,
-    /// What was recorded, and whether it was given: the same once more is counted and not recorded again.
-    recorded: HashMap<Capability, bool>,
-    /// Whether there were more, of which the first is on record.
-    overflowed: bool,
-    /// How often each capability was given, by which policies; kept where a receipt is to say so.
-    pub(super) given: Option<BTreeMap<(Capability, Vec<String>), u64>>,
 }
 
 /// What becomes of an execution that is denied a power it asked for.
@@ -276,7 +265,22 @@ impl Grant {
     /// How often powers were given and refused so far, by kind.
     #[must_use]
     pub fn decisions(&self) -> BTreeMap<CapabilityKind, Decisions> {
-        self.powers.ledger.lock().by_kind.clone()
+        self.powers.ledger.lock().decisions().clone()
+    }
+
+    /// Whether what the execution does will be on record, where it must be.
+    ///
+    /// # Errors
+    /// `OVERLOADED` while the audit log cannot be written.
+    pub fn ensure_audited(&self) -> Result<(), Error> {
+        if self.powers.audit.as_ref().is_none_or(Recorder::admits) {
+            return Ok(());
+        }
+        Err(Error::Overloaded {
+            message: "the audit log cannot be written, and nothing is executed unaudited; the server's log says why"
+                .into(),
+            retry_after: AUDIT_RETRY,
+        })
     }
 
     /// Records the end of the execution.
@@ -341,38 +345,24 @@ impl Powers {
         Some(Record::of_execution(principal, circumstances, listed, ending))
     }
 
-    /// Counts a decision and records it. What is granted is refused after all when the execution has asked for too many
-    /// different things; the first of these is on record.
+    /// Counts a decision, and records it where it is the first of its kind in this execution.
     fn note(
         &self,
         capability: &Capability,
         time: SystemTime,
-        mut decided: Result<Permission, DenialReason>,
+        decided: Result<Permission, DenialReason>,
     ) -> Result<Permission, DenialReason> {
         let mut ledger = self.ledger.lock();
-        let is_recorded = ledger.recorded.get(capability) == Some(&decided.is_ok());
-        let is_over = self.audit.is_some() && !is_recorded && ledger.recorded.len() >= MAX_RECORDED;
-        if is_over {
-            decided = Err(DenialReason::TooMany(MAX_RECORDED));
-        }
-        let decisions = ledger.by_kind.entry(capability.kind()).or_default();
-        match &decided {
-            Ok(_) => decisions.granted = decisions.granted.saturating_add(1),
-            Err(_) => decisions.denied = decisions.denied.saturating_add(1),
-        }
         let (Some(audit), Judge::Policies { principal, circumstances, .. }) = (&self.audit, &self.judge)
         else {
+            ledger.count(capability.kind(), decided.is_ok());
             return decided;
         };
-        ledger.keep(&decided);
-        if is_recorded || std::mem::replace(&mut ledger.overflowed, is_over) {
-            return decided;
+        let (decided, is_new) = ledger.note(capability, decided, audit.admits());
+        if is_new {
+            let circumstances = Circumstances { time, ..circumstances.clone() };
+            audit.record(Record::of_decision(principal, &circumstances, capability, decided.as_ref()));
         }
-        if !is_over {
-            ledger.recorded.insert(capability.clone(), decided.is_ok());
-        }
-        let circumstances = Circumstances { time, ..circumstances.clone() };
-        audit.record(Record::of_decision(principal, &circumstances, capability, decided.as_ref()));
         decided
     }
 
@@ -406,17 +396,6 @@ impl Powers {
                     Verdict::Faulty(policy, message) => Err(DenialReason::Faulty(policy, message)),
                 }
             }
-        }
-    }
-}
-
-impl Ledger {
-    /// Keeps what was given for a receipt. Whoever asks for too many different things is refused before.
-    fn keep(&mut self, decided: &Result<Permission, DenialReason>) {
-        if let (Some(given), Ok(permission)) = (&mut self.given, decided) {
-            let Permission { capability, policies } = permission.clone();
-            let count = given.entry((capability, policies)).or_default();
-            *count = count.saturating_add(1);
         }
     }
 }

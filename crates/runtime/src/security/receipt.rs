@@ -234,7 +234,7 @@ impl Grant {
                            execute without a receipt";
             return Err(Error::Overloaded { message: message.into(), retry_after: RETRY_AFTER });
         }
-        self.powers.ledger.lock().given.get_or_insert_default();
+        self.powers.ledger.lock().remember_given();
         Ok(ReceiptRequest { powers: Arc::clone(&self.powers), recorder: recorder.clone() })
     }
 }
@@ -244,7 +244,7 @@ impl ReceiptRequest {
     /// of the contents.
     #[must_use]
     pub fn record_end(self, ending: Ending, contents: &Contents<'_>) -> PendingReceipt {
-        let (grants, grants_left_out) = grants(self.powers.ledger.lock().given.take().unwrap_or_default());
+        let (grants, grants_left_out) = grants(self.powers.ledger.lock().take_given());
         let part = ReceiptPart {
             manifest: digest(contents.manifest.as_bytes()),
             input: content(contents.input),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use mentat_manifest::{Capability, CapabilityKind, FileAccess, Manifest};
 use mentat_runtime::model::{Answer, ExecutionId, Invocation};
 use mentat_runtime::security::audit::{
-    self, AuditConfig, DecisionPart, Evidence, Record, Recorder, RetentionConfig, SensitiveValues, SyncMode,
+    self, AuditConfig, DecisionPart, Evidence, OnAuditFailure, Record, Recorder, RetentionConfig,
+    SensitiveValues, SyncMode,
 };
 use mentat_runtime::security::authority::{Authority, Narrowing};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
@@ -193,6 +194,7 @@ impl House {
             folder: folder.path().into(),
             origin: "test.log".into(),
             sync: SyncMode::Never,
+            on_failure: OnAuditFailure::Refuse,
             checkpoint_every: Duration::from_secs(1),
             retention: RetentionConfig::default(),
             sensitive: SensitiveValues::default(),

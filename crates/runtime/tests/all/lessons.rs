@@ -88,9 +88,9 @@ fn the_messages_are_those_that_were_read_by_a_person() {
         let mut of_kind = asked.filter(|capability| capability.kind() == kind).peekable();
         assert!(of_kind.peek().is_some(), "the kind `{}` is not among what is asked", kind.as_str());
         for capability in of_kind {
-            let reason = DenialReason::TooMany(10_000);
-            let too_many = Denial { capability: capability.clone(), reason };
-            for denial in denials(&capability).into_iter().chain([too_many]) {
+            let others = [DenialReason::TooMany(10_000), DenialReason::Unrecorded]
+                .map(|reason| Denial { capability: capability.clone(), reason });
+            for denial in denials(&capability).into_iter().chain(others) {
                 told.push_str(&format!("{:<16} {denial}\n", denial.reason.as_str()));
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mentat_manifest::{ByteCount, FileAccess, Fuel, Limits};
 use mentat_runtime::SandboxLimits;
-use mentat_runtime::security::audit::SyncMode;
+use mentat_runtime::security::audit::{OnAuditFailure, SyncMode};
 use mentat_runtime::security::policy::{OnViolation, Rules};
 use serde::{Deserialize, Serialize};
 
@@ -200,17 +200,6 @@ pub struct AuditLogConfig {
     pub retain_bytes: ByteCount,
     /// Where records go that are not kept; they are deleted where empty.
     pub archive: PathBuf,
-}
-
-/// What becomes of executions while the audit log cannot be written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnAuditFailure {
-    /// They are refused.
-    #[default]
-    Refuse,
-    /// They run all the same; their records are written when the log can be written again.
-    Continue,
 }
 
 /// What there is to be granted, and what it may take of the machine.

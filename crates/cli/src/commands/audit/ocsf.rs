@@ -1,9 +1,9 @@
 //! Audit records as events of OCSF, the Open Cybersecurity Schema Framework (<https://schema.ocsf.io/1.3.0>), for tools
 //! that collect them from many sources. A decision is an "API Activity", the end of an execution an "Application
-//! Lifecycle", and retention an "Event Log Activity". The record itself is in `unmapped`.
+//! Lifecycle", retention and loss an "Event Log Activity". The record itself is in `unmapped`.
 
 use chrono::{DateTime, Utc};
-use mentat_runtime::security::audit::{Activity, DecisionPart, Event, Record, RetentionPart};
+use mentat_runtime::security::audit::{Activity, DecisionPart, Event, LossPart, Record, RetentionPart};
 use serde_json::{Value, json};
 
 /// The version of the schema. The first that knows all three classes.
@@ -42,6 +42,7 @@ pub(super) fn event(record: &Record) -> Value {
         },
         Event::Execution(activity) => ended(record, activity),
         Event::Retention { retention } => retained(retention),
+        Event::Loss { loss } => lost(*loss),
     };
     let mut event = json!({
         "class_uid": class.uid,
@@ -140,6 +141,19 @@ fn retained(retention: &RetentionPart) -> (Class, Value) {
         "actor": { "app_name": PROVIDER },
     });
     outcome(&mut own, true, Severity::Informational);
+    (class, own)
+}
+
+/// Records were lost.
+fn lost(loss: LossPart) -> (Class, Value) {
+    let class = Class { uid: 1008, name: "Event Log Activity", category: SYSTEM, activity: (99, "Other") };
+    let mut own = json!({
+        "message": format!("{} records were lost while the audit log could not be written", loss.records),
+        "log_name": LOG,
+        "log_provider": PROVIDER,
+        "actor": { "app_name": PROVIDER },
+    });
+    outcome(&mut own, false, Severity::High);
     (class, own)
 }
 
@@ -245,6 +259,7 @@ mod tests {
             (execution("success", 0), 6002, 4),
             (retention(true), 1008, 4),
             (retention(false), 1008, 2),
+            (of(10, r#""event_type": "loss", "loss": { "records": 3 }"#), 1008, 99),
         ];
         for (event, class, activity) in events {
             assert_eq!(

@@ -21,6 +21,8 @@ struct Reply {
     decisions: usize,
     /// Not made again, since manifests or callers decided and policies were not asked.
     not_asked: usize,
+    /// Not made again, since not all that the policies saw fitted into the record.
+    incomplete: usize,
     changes: Vec<Change>,
 }
 
@@ -40,7 +42,7 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
         Failure::invalid(format!("the policies are not in order: {}", lines.join("; ")))
     })?;
     check_folder(&arguments.audit)?;
-    let (mut decisions, mut not_asked, mut changes) = (0, 0, Vec::new());
+    let (mut decisions, mut not_asked, mut incomplete, mut changes) = (0, 0, 0, Vec::new());
     for record in audit::read(&arguments.audit).map_err(failed)? {
         let record = record.map_err(failed)?;
         let decision = record.activity().and_then(|activity| activity.security.decision.as_ref());
@@ -49,12 +51,13 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
                 decisions += 1;
                 changes.extend(change);
             }
+            (None, Some(decision)) if decision.is_of_policies() => incomplete += 1,
             (None, Some(_)) => not_asked += 1,
             (None, None) => {}
         }
     }
     if arguments.json.json {
-        output::write_json(&Reply { decisions, not_asked, changes })?;
+        output::write_json(&Reply { decisions, not_asked, incomplete, changes })?;
     } else {
         let mut text = String::new();
         for Change { sequence, agent, capability, was, would_be } in &changes {
@@ -66,6 +69,11 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
         if not_asked > 0 {
             text.push_str(&format!(
                 "{not_asked} more were up to manifests or callers, and no policy was asked\n"
+            ));
+        }
+        if incomplete > 0 {
+            text.push_str(&format!(
+                "{incomplete} more were not made again: not all that the policies saw is in the record\n"
             ));
         }
         output::write_stdout(text.as_bytes())?;

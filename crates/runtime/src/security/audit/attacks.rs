@@ -343,7 +343,7 @@ fn of_a_bundle_that_is_taken_out_before_it_is_archived_none_goes() {
     let mut retention = retention::Retention::new(config, &log).unwrap();
     let mut leave = Record::of_retention(retention.round(&log).unwrap().unwrap());
     leave.sequence = log.next();
-    log.append(vec![serde_json::to_vec(&leave).unwrap()]).unwrap();
+    log.append(&mut vec![serde_json::to_vec(&leave).unwrap()]).unwrap();
     log.integrate().unwrap();
     victim.remove("tile/entries/001");
     assert!(retention.round(&log).unwrap_err().to_string().contains("tile/entries/001"));
@@ -420,7 +420,7 @@ fn hashes_high_above_the_records_are_checked_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = log::Log::open(folder.path(), "test.log", SyncMode::Never).unwrap();
     let line = |number| format!(r#"{{"sequence":{number},"event_type":"execution"}}"#).into_bytes();
-    log.append((0..65_537).map(line).collect()).unwrap();
+    log.append(&mut (0..65_537).map(line).collect()).unwrap();
     log.integrate().unwrap();
     assert_eq!(verify(folder.path()).faults, []);
     let path = folder.path().join("tile/2/000.p/1");

@@ -198,10 +198,10 @@ impl Log {
         !self.waiting.is_empty()
     }
 
-    /// Writes records, all or none of them.
-    pub(super) fn append(&mut self, records: Vec<Vec<u8>>) -> Result<(), AuditError> {
+    /// Writes records, all or none of them, and takes those that are written.
+    pub(super) fn append(&mut self, records: &mut Vec<Vec<u8>>) -> Result<(), AuditError> {
         let mut text = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
-        for record in &records {
+        for record in records.iter() {
             text.extend_from_slice(record);
             text.push(b'\n');
         }
@@ -211,7 +211,7 @@ impl Log {
             return Err(AuditError::File { path: self.folder.join(PENDING), source });
         }
         self.pending_bytes += text.len() as u64;
-        self.waiting.extend(records);
+        self.waiting.append(records);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! signed sooner.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -13,16 +13,18 @@ use std::time::{Duration, Instant};
 use signed_note::StandardSigner;
 use tokio::sync::oneshot;
 
-use super::log::{AuditError, Log, MAX_RECORD_BYTES, broken};
+use super::log::{AuditError, Log, broken};
 use super::proof::{self, Answer, ProofError, Proven, Wanted};
 use super::redaction::{Redaction, SensitiveValues};
 use super::retention::{Retention, RetentionConfig};
-use super::{Activity, DecisionPart, Event, Record};
+use super::{Record, shortening};
 
 /// Records that are written at once at most.
 const MAX_GROUP: usize = 1024;
-/// Records that wait for the disk, above which no new execution is let in.
+/// Records that wait for the disk, above which nothing new is let in.
 const MAX_QUEUED: usize = 100_000;
+/// Records that wait for the disk at most. Where unaudited executions are let in, further ones are counted instead.
+const MAX_KEPT: usize = 2 * MAX_QUEUED;
 /// Records that wait for their proofs, above which no further one is promised.
 const MAX_PROVING: usize = 1000;
 /// How long records are gathered before they are written. Nobody waits for them but who wants a receipt, and is not kept.
@@ -31,13 +33,6 @@ const GATHER_FOR: Duration = Duration::from_millis(1);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The least time between two checkpoints that are signed because somebody waits for a proof.
 const PROVE_EVERY: Duration = Duration::from_millis(50);
-
-/// Policies that a record names at most where it would be too long otherwise.
-const MAX_POLICIES: usize = 16;
-/// Bytes of one text where a record would be too long for anything else.
-const MAX_TEXT_BYTES: usize = 1024;
-/// What stands in the place of what is left out.
-pub(super) const LEFT_OUT: &str = "(left out: too long for one record)";
 
 /// How the log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +43,8 @@ pub struct AuditConfig {
     pub origin: String,
     /// When the disk is waited for.
     pub sync: SyncMode,
+    /// What becomes of executions while the log cannot be written.
+    pub on_failure: OnAuditFailure,
     /// How often pending records are moved into the tree and its root is signed.
     pub checkpoint_every: Duration,
     /// How long records are kept.
@@ -69,6 +66,18 @@ pub enum SyncMode {
     Never,
 }
 
+/// What becomes of executions while the audit log cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnAuditFailure {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They run all the same; their records are written when the log can be written again, and counted where there are
+    /// too many to keep.
+    Continue,
+}
+
 /// Where records are handed in. Clones lead to the same log.
 #[derive(Clone, Debug)]
 pub struct Recorder(Arc<Handle>);
@@ -78,6 +87,7 @@ struct Handle {
     queue: mpsc::Sender<Message>,
     state: Arc<State>,
     signer: Signer,
+    on_failure: OnAuditFailure,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -89,7 +99,18 @@ struct Signer(StandardSigner);
 struct State {
     queued: AtomicUsize,
     proving: AtomicUsize,
+    /// Records that nobody keeps any longer.
+    lost: AtomicU64,
     failing: AtomicBool,
+}
+
+/// Held by the writer. When it goes, however it does, nothing is written any more, and nothing is let in.
+struct Alive(Arc<State>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.failing.store(true, Ordering::Relaxed);
+    }
 }
 
 enum Message {
@@ -109,16 +130,24 @@ impl Recorder {
         let state = Arc::new(State::default());
         let writer = Writer::open(config, Arc::clone(&state))?;
         let signer = Signer(writer.log.signer().clone());
+        let (on_failure, alive) = (config.on_failure, Alive(Arc::clone(&state)));
         let thread = std::thread::Builder::new()
             .name("mentat-audit".into())
-            .spawn(move || writer.run(&records))
+            .spawn(move || {
+                let _alive = alive;
+                writer.run(&records);
+            })
             .map_err(|source| AuditError::File { path: config.folder.clone(), source })?;
-        Ok(Self(Arc::new(Handle { queue, state, signer, thread: Mutex::new(Some(thread)) })))
+        Ok(Self(Arc::new(Handle { queue, state, signer, on_failure, thread: Mutex::new(Some(thread)) })))
     }
 
     /// Hands a record in. It is numbered when it is written.
     pub fn record(&self, record: Record) {
-        self.0.state.queued.fetch_add(1, Ordering::Relaxed);
+        if self.0.state.queued.fetch_add(1, Ordering::Relaxed) >= MAX_KEPT {
+            self.0.state.queued.fetch_sub(1, Ordering::Relaxed);
+            self.0.state.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         // The writer ends after everybody who could record.
         let _ = self.0.queue.send(Message::Record(Box::new(record)));
     }
@@ -150,6 +179,13 @@ impl Recorder {
         !state.failing.load(Ordering::Relaxed) && state.queued.load(Ordering::Relaxed) < MAX_QUEUED
     }
 
+    /// Whether anything that is to be on record may be done now: what is recorded will be written, or the operator has it
+    /// done all the same.
+    #[must_use]
+    pub fn admits(&self) -> bool {
+        self.0.on_failure == OnAuditFailure::Continue || self.accepts()
+    }
+
     /// Writes what was handed in, signs the last checkpoint, and ends the writer.
     pub fn close(&self) {
         let _ = self.0.queue.send(Message::End);
@@ -172,9 +208,12 @@ struct Writer {
     folder: PathBuf,
     sync: SyncMode,
     checkpoint_every: Duration,
+    on_failure: OnAuditFailure,
     state: Arc<State>,
     /// Records that the disk has refused so far.
     unwritten: Vec<Vec<u8>>,
+    /// When a disk that refused is asked again.
+    retry_at: Option<Instant>,
     /// Whether the disk has not said yet that it has what was written.
     needs_sync: bool,
     /// Records whose proofs are waited for.
@@ -196,8 +235,10 @@ impl Writer {
             folder: config.folder.clone(),
             sync: config.sync,
             checkpoint_every: config.checkpoint_every,
+            on_failure: config.on_failure,
             state,
             unwritten: Vec::new(),
+            retry_at: None,
             needs_sync: false,
             wanted: Vec::new(),
             redaction,
@@ -212,8 +253,7 @@ impl Writer {
         let mut prove_from = Instant::now();
         loop {
             let next = if self.wanted.is_empty() { due } else { due.min(prove_from) };
-            let is_refused = !self.unwritten.is_empty() || self.needs_sync;
-            let wait = if is_refused { RETRY_AFTER } else { next.saturating_duration_since(Instant::now()) };
+            let wait = self.retry_at.unwrap_or(next).saturating_duration_since(Instant::now());
             let first = records.recv_timeout(wait);
             if matches!(first, Ok(Message::Record(_))) {
                 // Whoever records meanwhile has nobody to wake, which would cost more than the record.
@@ -229,7 +269,11 @@ impl Writer {
                     Message::End => is_last = true,
                 }
             }
-            self.write();
+            if is_last || self.retry_at.is_none_or(|at| at <= Instant::now()) {
+                self.write();
+            } else {
+                self.disappoint();
+            }
             let is_wanted = !self.wanted.is_empty() && Instant::now() >= prove_from;
             if is_last || is_wanted || Instant::now() >= due {
                 self.integrate();
@@ -247,14 +291,7 @@ impl Writer {
     fn number(&mut self, mut record: Record) {
         self.redaction.apply(&mut record);
         record.sequence = self.log.next() + self.unwritten.len() as u64;
-        let mut bytes = serde_json::to_vec(&record).unwrap_or_default();
-        for shorter in [shorten, reduce] {
-            if bytes.len() > MAX_RECORD_BYTES {
-                shorter(&mut record);
-                bytes = serde_json::to_vec(&record).unwrap_or_default();
-            }
-        }
-        self.unwritten.push(bytes);
+        self.unwritten.push(shortening::bytes(record));
     }
 
     fn number_wanted(&mut self, record: Record, answer: Answer) {
@@ -269,17 +306,33 @@ impl Writer {
             return;
         }
         let written = self.append().and_then(|()| self.sync());
+        self.retry_at = written.is_err().then(|| Instant::now() + RETRY_AFTER);
         self.settle("writing records", written);
+        self.confess();
+    }
+
+    /// Says in the log how many records it has not, as soon as it can be written again.
+    fn confess(&mut self) {
+        let lost = if self.retry_at.is_some() { 0 } else { self.state.lost.swap(0, Ordering::Relaxed) };
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "there were more records than could be kept while the audit log was not written"
+            );
+            self.state.queued.fetch_add(1, Ordering::Relaxed);
+            self.number(Record::of_loss(lost));
+            self.write();
+        }
     }
 
     fn append(&mut self) -> Result<(), AuditError> {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        self.log.append(self.unwritten.clone())?;
+        let records = self.unwritten.len();
+        self.log.append(&mut self.unwritten)?;
         // From here on they are the log's, whatever the disk says next: written again, they would stand in it twice.
-        self.state.queued.fetch_sub(self.unwritten.len(), Ordering::Relaxed);
-        self.unwritten.clear();
+        self.state.queued.fetch_sub(records, Ordering::Relaxed);
         self.needs_sync = self.sync == SyncMode::Group;
         Ok(())
     }
@@ -352,55 +405,14 @@ impl Writer {
             Ok(()) if was_failing => tracing::info!("the audit log is written again"),
             Ok(()) => {}
             Err(error) if !was_failing => {
-                tracing::error!(%error, "{what} failed; executions are refused until the audit log can be written");
+                let then = match self.on_failure {
+                    OnAuditFailure::Refuse => "executions are refused",
+                    OnAuditFailure::Continue => "executions go on, and their records wait,",
+                };
+                tracing::error!(%error, "{what} failed; {then} until the audit log can be written");
             }
             Err(_) => {}
         }
-    }
-}
-
-/// Leaves out what a caller or a manifest can make long.
-fn shorten(record: &mut Record) {
-    let (Event::CapabilityDecision(activity) | Event::Execution(activity)) = &mut record.event else {
-        return;
-    };
-    let Activity { execution, security, .. } = activity.as_mut();
-    execution.capabilities_requested = vec![LEFT_OUT.into()];
-    if let Some(DecisionPart { narrowing, policies, .. }) = &mut security.decision {
-        if let Some(narrowing) = narrowing {
-            *narrowing = vec![LEFT_OUT.into()];
-        }
-        let more = policies.len().saturating_sub(MAX_POLICIES);
-        if more > 0 {
-            policies.truncate(MAX_POLICIES);
-            policies.push(format!("(and {more} more: too long for one record)"));
-        }
-    }
-}
-
-/// Leaves out whatever is long, so that the record fits whoever made it so.
-fn reduce(record: &mut Record) {
-    let (Event::CapabilityDecision(activity) | Event::Execution(activity)) = &mut record.event else {
-        return;
-    };
-    let cut = |text: &mut String| {
-        if text.len() > MAX_TEXT_BYTES {
-            *text = LEFT_OUT.into();
-        }
-    };
-    let Activity { agent, tenant, caller, execution, security } = activity.as_mut();
-    let attestation = &mut agent.attestation;
-    for text in [&mut agent.id, &mut agent.version, &mut agent.module, tenant, caller] {
-        cut(text);
-    }
-    attestation.signer.iter_mut().chain(&mut execution.result).for_each(cut);
-    if let Some(receipt) = &mut execution.receipt {
-        receipt.grants_left_out = receipt.grants_left_out.saturating_add(receipt.grants.len() as u64);
-        receipt.grants.clear();
-    }
-    if let Some(decision) = &mut security.decision {
-        cut(&mut decision.capability);
-        decision.policies = vec![LEFT_OUT.into()];
     }
 }
 
@@ -432,5 +444,74 @@ mod tests {
         writer.integrate();
         let report = verify(folder.path());
         assert_eq!((report.faults, report.signed), (vec![], 2));
+    }
+    /// A writer whose disk has no room, what hands it records, and the file that they go to.
+    fn full(config: &AuditConfig) -> (Writer, Recorder, mpsc::Receiver<Message>, File) {
+        let (queue, records) = mpsc::channel();
+        let mut writer = Writer::open(config, Arc::default()).unwrap();
+        let handle = Handle {
+            queue,
+            state: Arc::clone(&writer.state),
+            signer: Signer(writer.log.signer().clone()),
+            on_failure: config.on_failure,
+            thread: Mutex::default(),
+        };
+        let pending = writer.log.replace_pending(File::options().write(true).open("/dev/full").unwrap());
+        (writer, Recorder(Arc::new(handle)), records, pending)
+    }
+
+    fn take(writer: &mut Writer, records: &mpsc::Receiver<Message>) {
+        while let Ok(Message::Record(record)) = records.try_recv() {
+            writer.number(*record);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_is_new_and_is_not_asked_again_for_each_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, recorder, records, pending) = full(&config(folder.path()));
+        assert!(recorder.admits());
+        recorder.record(record("first"));
+        take(&mut writer, &records);
+        writer.write();
+        assert!(!recorder.admits());
+        assert!(writer.retry_at.is_some_and(|at| at > Instant::now()));
+        writer.log.replace_pending(pending);
+        writer.write();
+        assert!(recorder.admits() && writer.retry_at.is_none());
+    }
+
+    #[test]
+    fn what_is_lost_while_executions_go_on_unaudited_is_counted_and_the_log_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = AuditConfig { on_failure: OnAuditFailure::Continue, ..config(folder.path()) };
+        let (mut writer, recorder, records, pending) = full(&config);
+        recorder.record(record("first"));
+        take(&mut writer, &records);
+        writer.write();
+        assert!(recorder.admits() && !recorder.accepts());
+        writer.state.queued.fetch_add(MAX_KEPT - 2, Ordering::Relaxed);
+        for caller in ["kept", "lost", "lost too"] {
+            recorder.record(record(caller));
+        }
+        writer.state.queued.fetch_sub(MAX_KEPT - 2, Ordering::Relaxed);
+        take(&mut writer, &records);
+        writer.log.replace_pending(pending);
+        writer.write();
+        writer.integrate();
+        let report = verify(folder.path());
+        assert_eq!((report.faults, report.signed), (vec![], 3));
+        let last = super::super::read(folder.path()).unwrap().last().unwrap().unwrap();
+        assert_eq!(last.event, Record::of_loss(2).event);
+        assert_eq!(writer.state.queued.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn nothing_is_let_in_when_the_writer_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::open(&config(folder.path())).unwrap();
+        assert!(recorder.admits());
+        recorder.close();
+        assert!(!recorder.admits());
     }
 }

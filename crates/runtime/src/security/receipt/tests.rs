@@ -9,7 +9,7 @@ use tlog_tiles::Hash;
 use super::*;
 use crate::model::{Caller, ExecutionId};
 use crate::security::audit::{
-    AuditConfig, Evidence, RetentionConfig, SensitiveValues, SyncMode, check, read,
+    AuditConfig, Evidence, OnAuditFailure, RetentionConfig, SensitiveValues, SyncMode, check, read,
 };
 use crate::security::authority::{Applicant, Authority};
 use crate::security::cedar::{Policies, PolicySource};
@@ -68,6 +68,7 @@ fn config(folder: &Path) -> AuditConfig {
         folder: folder.into(),
         origin: "test.log".into(),
         sync: SyncMode::Never,
+        on_failure: OnAuditFailure::Refuse,
         checkpoint_every: Duration::from_secs(3600),
         retention: RetentionConfig::default(),
         sensitive: SensitiveValues::default(),

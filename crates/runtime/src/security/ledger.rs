@@ -1,0 +1,119 @@
+//! What one execution has asked for so far: counted by kind, and remembered where it is recorded, so that the same question
+//! is on record once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mentat_manifest::{Capability, CapabilityKind};
+
+use super::audit::Decisions;
+use super::denial::DenialReason;
+use super::policy::Permission;
+
+/// Different capabilities that one execution may ask for; each decision on one is a record in the audit log.
+const MAX_RECORDED: usize = 10_000;
+
+/// How often a power was given, by which policies.
+pub(super) type Given = BTreeMap<(Capability, Vec<String>), u64>;
+
+/// What an execution has asked for so far.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    by_kind: BTreeMap<CapabilityKind, Decisions>,
+    /// What was recorded, and whether it was given.
+    recorded: HashMap<Capability, bool>,
+    /// Whether anything was refused for want of a place on record; the first of it has one.
+    overflowed: bool,
+    /// Kept where a receipt is to say so.
+    given: Option<Given>,
+}
+
+impl Ledger {
+    /// How often powers were given and refused, by kind.
+    pub(super) fn decisions(&self) -> &BTreeMap<CapabilityKind, Decisions> {
+        &self.by_kind
+    }
+
+    /// From now on, what is given is remembered.
+    pub(super) fn remember_given(&mut self) {
+        self.given.get_or_insert_default();
+    }
+
+    /// What was given since.
+    pub(super) fn take_given(&mut self) -> Given {
+        self.given.take().unwrap_or_default()
+    }
+
+    /// Counts a decision.
+    pub(super) fn count(&mut self, kind: CapabilityKind, is_given: bool) {
+        let decisions = self.by_kind.entry(kind).or_default();
+        let count = if is_given { &mut decisions.granted } else { &mut decisions.denied };
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts a decision that is to be on record, and says whether it is new there. What cannot be recorded is not given:
+    /// `is_recording` says whether anything can, and of different things there is room for so many.
+    pub(super) fn note(
+        &mut self,
+        capability: &Capability,
+        mut decided: Result<Permission, DenialReason>,
+        is_recording: bool,
+    ) -> (Result<Permission, DenialReason>, bool) {
+        let mut is_known = self.recorded.get(capability) == Some(&decided.is_ok());
+        if !is_known {
+            let refused = if self.recorded.len() >= MAX_RECORDED {
+                Some(DenialReason::TooMany(MAX_RECORDED))
+            } else {
+                (!is_recording).then_some(DenialReason::Unrecorded)
+            };
+            if let Some(reason) = refused {
+                decided = Err(reason);
+                is_known = std::mem::replace(&mut self.overflowed, true);
+            } else {
+                self.recorded.insert(capability.clone(), decided.is_ok());
+            }
+        }
+        self.count(capability.kind(), decided.is_ok());
+        if let (Some(given), Ok(permission)) = (&mut self.given, &decided) {
+            let key = (permission.capability().clone(), permission.policies().to_vec());
+            let count = given.entry(key).or_default();
+            *count = count.saturating_add(1);
+        }
+        (decided, !is_known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> Result<Permission, DenialReason> {
+        Err(DenialReason::Narrowed)
+    }
+
+    #[test]
+    fn the_same_is_recorded_once_and_counted_each_time() {
+        let mut ledger = Ledger::default();
+        let asked = "env:A".parse().unwrap();
+        assert_eq!(ledger.note(&asked, refused(), true), (refused(), true));
+        assert_eq!(ledger.note(&asked, refused(), true), (refused(), false));
+        assert_eq!(ledger.decisions()[&CapabilityKind::Env], Decisions { granted: 0, denied: 2 });
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_refused_and_the_first_of_it_is_on_record() {
+        let mut ledger = Ledger::default();
+        let asked = |number: usize| format!("env:A{number}").parse::<Capability>().unwrap();
+        assert_eq!(ledger.note(&asked(0), refused(), false), (Err(DenialReason::Unrecorded), true));
+        assert_eq!(ledger.note(&asked(1), refused(), false), (Err(DenialReason::Unrecorded), false));
+        assert_eq!(ledger.note(&asked(0), refused(), true), (refused(), true), "it can be recorded again");
+
+        let mut ledger = Ledger::default();
+        for number in 0..MAX_RECORDED {
+            assert_eq!(ledger.note(&asked(number), refused(), true), (refused(), true));
+        }
+        let too_many = || Err(DenialReason::TooMany(MAX_RECORDED));
+        assert_eq!(ledger.note(&asked(MAX_RECORDED), refused(), true), (too_many(), true));
+        assert_eq!(ledger.note(&asked(MAX_RECORDED + 1), refused(), true), (too_many(), false));
+        assert_eq!(ledger.note(&asked(0), refused(), true), (refused(), false));
+    }
+}
