@@ -74,6 +74,7 @@ impl From<Denial> for CallError {
             | DenialReason::Forbidden(_)
             | DenialReason::NotPermitted(_)
             | DenialReason::Faulty(..)
+            | DenialReason::Sandbox(_)
             | DenialReason::Unrecorded
             | DenialReason::NotAllowed => AbiError::Denied,
             DenialReason::TooMany(_) => AbiError::Exhausted,

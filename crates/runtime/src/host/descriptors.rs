@@ -4,17 +4,29 @@
 //! it, that it has a quota, and how many files one execution may hold.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, MetadataExt};
 use mentat_manifest::{Capability, FileAccess};
+use rustix::io::Errno;
 
 use super::gate::Gate;
 use super::paths::{self, LastLink};
-use super::quota::{Held, Quota, Turn};
+use super::quota::{FileId, Held, Quota, Turn};
 use super::volumes::name_of;
 use crate::security::policy::common_access;
+
+/// Why the sandbox keeps back what was granted.
+pub(super) const LEADS_OUT: &str = "it leads out of what is mounted";
+const NO_FILE: &str = "it is neither a file nor a directory, and opening it could wait for ever";
+const NO_LINKS: &str =
+    "symbolic links are made and moved nowhere in a mount of which policies tell parts apart";
+const NOT_MOVED: &str = "links, and directories with what is in them, are moved nowhere in a mount of which policies tell \
+                         parts apart";
+const NOT_FOR_THIS: &str = "what is mounted there is not for this";
+const NOT_THERE: &str = "the directory is no longer where it was opened";
 
 /// Bytes of a path at most, as on Linux.
 pub(crate) const MAX_PATH_BYTES: usize = 4096;
@@ -82,6 +94,8 @@ pub(crate) struct Kept {
 pub(crate) enum Refusal {
     /// It may not be done: `EACCES`.
     Denied,
+    /// There are too many links on the way: `ELOOP`.
+    Loop,
     /// Too many files are open: `EMFILE`.
     TooMany,
     /// The directory has too many entries: `EOVERFLOW`.
@@ -95,6 +109,17 @@ pub(crate) enum Refusal {
 /// A path that may be used: what is opened there is known by it.
 #[derive(Debug)]
 pub(crate) struct Checked(Option<(usize, PathBuf)>);
+
+impl Refusal {
+    /// Why a path leads nowhere.
+    fn of(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::NAMETOOLONG) => Self::TooLong,
+            Some(Errno::LOOP) => Self::Loop,
+            _ => Self::Denied,
+        }
+    }
+}
 
 impl Descriptors {
     /// Nothing is open yet of `volumes`.
@@ -138,8 +163,17 @@ impl Descriptors {
             return Ok(Checked(Some((open.volume, below))));
         }
         let (root, last) = (Arc::clone(&volume.root), last.of(path));
+        let asked = below.clone();
         let resolved = tokio::task::spawn_blocking(move || paths::resolve(&root, &below, last)).await;
-        let Ok(Ok(below)) = resolved else { return Err(Refusal::Denied) };
+        let below = match resolved {
+            Ok(Ok(below)) => below,
+            Ok(Err(error)) if paths::leads_out(&error) => {
+                return Err(self.keep_back(volume, &asked, access, LEADS_OUT));
+            }
+            // Nothing is there that anybody could be denied.
+            Ok(Err(error)) => return Err(Refusal::of(&error)),
+            Err(_) => return Err(Refusal::Denied),
+        };
         self.ask(&paths::join_guest(&volume.guest, &below), access)?;
         Ok(Checked(Some((open.volume, below))))
     }
@@ -163,7 +197,29 @@ impl Descriptors {
             // That it is not there, or not inside, is for Wasmtime to say.
             Err(_) => true,
         });
-        if opens_at_once.await.unwrap_or(false) { Ok(checked) } else { Err(Refusal::Denied) }
+        if opens_at_once.await.unwrap_or(false) {
+            return Ok(checked);
+        }
+        let Checked(Some((_, below))) = &checked else { return Err(Refusal::Denied) };
+        Err(self.keep_back(volume, below, access, NO_FILE))
+    }
+
+    /// Puts on record that a path led out of its directory, by links that Wasmtime did not follow: where whatever lies in a
+    /// directory is decided on alike, nobody has looked at them before.
+    pub(crate) async fn note_escape(&self, descriptor: u32, path: &str, last: LastLink, access: FileAccess) {
+        let Some((open, volume)) = self.find(descriptor) else { return };
+        let below = open.below.join(path);
+        // What climbs out by itself was asked for before.
+        if !volume.alike || leads_out(&below) {
+            return;
+        }
+        let (root, asked, last) = (Arc::clone(&volume.root), below.clone(), last.of(path));
+        let resolved = tokio::task::spawn_blocking(move || paths::resolve(&root, &below, last)).await;
+        if let Ok(Err(error)) = resolved
+            && paths::leads_out(&error)
+        {
+            self.keep_back(volume, &asked, access, LEADS_OUT);
+        }
     }
 
     /// As [`Self::check`], for a file or directory that is open: what may be looked at may not be changed, and the directory
@@ -174,8 +230,10 @@ impl Descriptors {
 
     /// As [`Self::check`], for a symbolic link that is made.
     pub(crate) async fn check_link(&self, descriptor: u32, path: &str) -> Result<(), Refusal> {
-        if self.find(descriptor).is_some_and(|(_, volume)| !volume.links) {
-            return Err(Refusal::Denied);
+        if let Some((open, volume)) = self.find(descriptor)
+            && !volume.links
+        {
+            return Err(self.keep_back(volume, &open.below.join(path), FileAccess::Write, NO_LINKS));
         }
         self.check(descriptor, path, LastLink::Keep, FileAccess::Write).await.map(drop)
     }
@@ -190,12 +248,28 @@ impl Descriptors {
         })
     }
 
-    /// Asks for a place in a directory that is not for this, for the record, and tells the execution's log what would give
-    /// the whole directory: once, whatever is tried there.
+    /// Refuses what the sandbox itself keeps back at a path of a volume. One that no capability can be written for is on
+    /// record as its volume.
+    fn keep_back(&self, volume: &Volume, below: &Path, access: FileAccess, why: &'static str) -> Refusal {
+        let asked =
+            filesystem(&meant(&volume.guest, below), access).or_else(|| filesystem(&volume.guest, access));
+        if let Some(asked) = asked {
+            let denial = self.gate.refuse(&asked, why);
+            self.gate.tell(&asked.to_string(), || denial.to_string());
+        }
+        Refusal::Denied
+    }
+
+    /// Refuses a place in a directory that is not for this, and tells the execution's log what would give the whole
+    /// directory: once, whatever is tried there.
     fn refuse(&self, volume: &Volume, guest: &str, access: FileAccess) {
-        if let Some(capability) = filesystem(guest, access) {
-            // It is refused in any case.
-            let _ = self.gate.decide(&capability);
+        if let Some(capability) = filesystem(guest, access).or_else(|| filesystem(&volume.guest, access)) {
+            if self.gate.grant().explain(&capability).is_ok() {
+                self.gate.refuse(&capability, NOT_FOR_THIS);
+            } else {
+                // Refused for a reason of its own.
+                let _ = self.gate.decide(&capability);
+            }
         }
         let Some(asked) = filesystem(&volume.guest, access) else { return };
         self.gate.tell(&asked.to_string(), || match self.gate.grant().explain(&asked) {
@@ -221,11 +295,15 @@ impl Descriptors {
             return Ok(());
         }
         let (root, below) = (Arc::clone(&volume.root), found.map(|(_, below)| below).unwrap_or_default());
+        let asked = below.clone();
         let is_moved = tokio::task::spawn_blocking(move || match root.symlink_metadata(&below) {
             Ok(found) => (alike || !found.is_dir()) && (links || !found.is_symlink()),
             Err(_) => true,
         });
-        if is_moved.await.unwrap_or(false) { Ok(()) } else { Err(Refusal::Denied) }
+        if is_moved.await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(self.keep_back(volume, &asked, access, NOT_MOVED))
     }
 
     /// Whether things may go from one directory to the other. Between two volumes they do only where both may be read and
@@ -238,24 +316,35 @@ impl Descriptors {
         let is_free = |volume: &Volume| volume.access == FileAccess::ReadWrite;
         match (&source.quota, &target.quota) {
             _ if from.volume == to.volume => Ok(()),
-            _ if !is_free(source) || !is_free(target) => Err(Refusal::Denied),
+            _ if !is_free(source) || !is_free(target) => {
+                let closed = if is_free(source) { target } else { source };
+                self.refuse(closed, &closed.guest, FileAccess::ReadWrite);
+                Err(Refusal::Denied)
+            }
             (Some(one), Some(other)) if one.is(other) => Ok(()),
             _ => Err(Refusal::Across),
         }
     }
 
-    /// Whether the content of an open directory may be listed, and is no more than the host will collect.
-    pub(crate) async fn check_list(&self, descriptor: u32) -> Result<(), Refusal> {
+    /// Whether the content of an open directory may be listed, and is no more than the host will collect. It must be the
+    /// directory `id`, which the descriptor leads to, still where it was opened.
+    pub(crate) async fn check_list(&self, descriptor: u32, id: FileId) -> Result<(), Refusal> {
         let Some((open, volume)) = self.find(descriptor) else { return Ok(()) };
         self.check_open(descriptor, FileAccess::Read).await?;
         let (root, below, limit) =
             (Arc::clone(&volume.root), name_of(&open.below).to_owned(), self.limits.entries);
-        let count = move || root.read_dir(&below).map(|entries| entries.take(limit + 1).count());
+        let asked = open.below.clone();
+        let count = move || -> io::Result<Option<usize>> {
+            let directory = root.open_dir(&below)?;
+            let found = directory.dir_metadata()?;
+            let is_it = FileId::of(found.dev(), found.ino()) == id;
+            is_it.then(|| Ok(directory.entries()?.take(limit + 1).count())).transpose()
+        };
         match tokio::task::spawn_blocking(count).await {
-            Ok(Ok(count)) if count <= limit => Ok(()),
-            Ok(Ok(_)) => Err(Refusal::TooLarge),
+            Ok(Ok(Some(count))) if count <= limit => Ok(()),
+            Ok(Ok(Some(_))) => Err(Refusal::TooLarge),
             // It is no longer where it was opened: nobody knows how much is in it.
-            _ => Err(Refusal::Denied),
+            _ => Err(self.keep_back(volume, &asked, FileAccess::Read, NOT_THERE)),
         }
     }
 

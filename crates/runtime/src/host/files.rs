@@ -9,12 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cap_std::fs::{Dir, File, FileType, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use mentat_manifest::{Capability, FileAccess};
+use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::abi::AbiError;
 use super::capabilities::{CallError, arguments};
 use super::context::HostContext;
+use super::descriptors::LEADS_OUT;
 use super::paths::{self, LastLink};
 use super::quota::{Facts, FileId, Full, Turn};
 use super::volumes::{Location, VolumeError};
@@ -154,7 +156,16 @@ fn open(
 
 /// Where links lead from there, which must be permitted by itself as well.
 fn follow(context: &HostContext, location: Location, operation: &Operation) -> Result<Location, CallError> {
-    let direct = paths::resolve(&location.directory, &location.below, operation.last_link())?;
+    let direct = match paths::resolve(&location.directory, &location.below, operation.last_link()) {
+        Ok(direct) => direct,
+        Err(error) => {
+            if paths::leads_out(&error) {
+                let asked = Capability::Filesystem { access: operation.access(), path: location.path() };
+                context.gate.refuse(&asked, LEADS_OUT);
+            }
+            return Err(error.into());
+        }
+    };
     if direct != location.below {
         let there = format!(
             "filesystem:{}:{}",
@@ -380,10 +391,12 @@ impl From<io::Error> for CallError {
         let code = match error.kind() {
             io::ErrorKind::NotFound => AbiError::NotFound,
             io::ErrorKind::PermissionDenied => AbiError::Denied,
-            io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
-                AbiError::Malformed
-            }
+            io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory => AbiError::Malformed,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AbiError::Exhausted,
+            _ if Errno::from_io_error(&error) == Some(Errno::LOOP) => AbiError::Malformed,
             _ => AbiError::Unavailable,
         };
         Self::new(code, error.to_string())

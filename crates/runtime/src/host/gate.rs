@@ -41,14 +41,21 @@ impl Gate {
 
     /// Asks for a power.
     pub(crate) fn decide(&self, capability: &Capability) -> Result<Permission, Denial> {
-        let decided = self.grant.decide(capability);
-        if let Err(denial) = &decided
-            && self.grant.on_violation() == OnViolation::Terminate
-        {
+        self.grant.decide(capability).inspect_err(|denial| self.denied(denial))
+    }
+
+    /// Refuses what the sandbox keeps back, whatever was granted.
+    pub(crate) fn refuse(&self, capability: &Capability, why: &'static str) -> Denial {
+        let denial = self.grant.refuse(capability, why);
+        self.denied(&denial);
+        denial
+    }
+
+    fn denied(&self, denial: &Denial) {
+        if self.grant.on_violation() == OnViolation::Terminate {
             self.violation.lock().get_or_insert_with(|| denial.to_string());
             self.terminated.cancel();
         }
-        decided
     }
 
     /// Asks for one of several powers, any of which will do, the last among them: one decision, about the first that is given,

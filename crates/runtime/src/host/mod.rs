@@ -28,4 +28,5 @@ pub(crate) mod scratch;
 pub(crate) mod secrets;
 pub(crate) mod sockets;
 pub(crate) mod stdio;
+pub(crate) mod uninterrupted;
 pub(crate) mod volumes;

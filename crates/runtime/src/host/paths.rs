@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_std::fs::Dir;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// Links that are followed on the way; Linux follows forty.
 const MAX_LINKS: usize = 40;
@@ -41,7 +42,7 @@ pub(crate) fn join_guest(directory: &str, below: &Path) -> String {
 /// What is not there is taken by its name, so that it can be made.
 ///
 /// # Errors
-/// `PermissionDenied` for a path that leads out of the directory, `FilesystemLoop`-like errors for too many links.
+/// `PermissionDenied` for a path that leads out of the directory, `ELOOP` for too many links.
 pub(crate) fn resolve(directory: &Dir, path: &Path, last: LastLink) -> io::Result<PathBuf> {
     let escapes = || io::Error::new(io::ErrorKind::PermissionDenied, "a path outside of what is mounted");
     let mut left: VecDeque<OsString> = VecDeque::new();
@@ -60,18 +61,25 @@ pub(crate) fn resolve(directory: &Dir, path: &Path, last: LastLink) -> io::Resul
             Ok(metadata) if metadata.is_symlink() && (last == LastLink::Follow || !left.is_empty()) => {
                 links += 1;
                 if links > MAX_LINKS {
-                    return Err(io::Error::other("too many links"));
+                    return Err(Errno::LOOP.into());
                 }
                 let target = directory.read_link_contents(&next)?;
                 push_front(&mut left, &target).ok_or_else(escapes)?;
             }
             Ok(_) => reached = next,
             // What comes behind a name that is not there is not there either; the operation will say so.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => reached = next,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                reached = next;
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(reached)
+}
+
+/// Whether it is for this that a path was not resolved: it leads out, or to where the host itself may not look.
+pub(crate) fn leads_out(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// Opens a directory by a path that has no links on it, one name after another, so that one which has become a link since

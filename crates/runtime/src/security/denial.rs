@@ -36,6 +36,8 @@ pub enum DenialReason {
     NotAllowed,
     /// The execution has asked for as many different things as one may.
     TooMany(usize),
+    /// The sandbox keeps it back, whatever was granted; why.
+    Sandbox(&'static str),
     /// It could not be recorded: the audit log cannot be written.
     Unrecorded,
 }
@@ -52,6 +54,7 @@ impl DenialReason {
             Self::Faulty(..) => "faulty_policy",
             Self::NotAllowed => "not_allowed",
             Self::TooMany(_) => "too_many",
+            Self::Sandbox(_) => "sandbox",
             Self::Unrecorded => "unrecorded",
         }
     }
@@ -67,6 +70,7 @@ impl DenialReason {
             | Self::NotPermitted(_)
             | Self::NotAllowed
             | Self::TooMany(_)
+            | Self::Sandbox(_)
             | Self::Unrecorded => Vec::new(),
         }
     }
@@ -106,6 +110,7 @@ impl fmt::Display for Denial {
             DenialReason::TooMany(limit) => {
                 write!(formatter, "is one more than the {limit} different ones that an execution may ask for")
             }
+            DenialReason::Sandbox(why) => write!(formatter, "is kept back by the sandbox: {why}"),
             DenialReason::Unrecorded => write!(
                 formatter,
                 "is given to nobody while the audit log cannot be written; it can be asked for again when the operator \

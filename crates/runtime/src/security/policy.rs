@@ -299,6 +299,14 @@ impl Grant {
         decided.map(drop).map_err(|reason| Denial { capability: capability.clone(), reason })
     }
 
+    /// Refuses a capability that the sandbox keeps back, whatever was granted, for this reason. Counted and recorded as any
+    /// denial.
+    pub fn refuse(&self, capability: &Capability, why: &'static str) -> Denial {
+        let refused = self.powers.note(capability, SystemTime::now(), Err(DenialReason::Sandbox(why)));
+        let reason = refused.err().unwrap_or(DenialReason::Sandbox(why));
+        Denial { capability: capability.clone(), reason }
+    }
+
     /// Decides on one capability: the manifest must list it, every narrowing leave it, and policy permit it. The decision
     /// is counted, and recorded where it is the first of its kind in this execution.
     ///

@@ -65,6 +65,7 @@ impl From<Refusal> for types::Error {
     fn from(refusal: Refusal) -> Self {
         let errno = match refusal {
             Refusal::Denied => types::Errno::Acces,
+            Refusal::Loop => types::Errno::Loop,
             Refusal::TooMany => types::Errno::Mfile,
             Refusal::TooLarge => types::Errno::Overflow,
             Refusal::TooLong => types::Errno::Nametoolong,

@@ -1,13 +1,16 @@
 //! Calls of WASI 0.1 that make a directory larger or smaller, counted against its quota: what is there is measured before
 //! and, where it is not known by then, after, while nobody else changes the directory.
 
+use mentat_manifest::FileAccess;
 use wasmtime_wasi::p1::types;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wiggle::{GuestMemory, GuestPtr};
 
 use super::Preview1;
 use super::arguments::{facts, first_length, last_link, text, wanted};
+use crate::host::paths::LastLink;
 use crate::host::quota::{Facts, Turn};
+use crate::host::uninterrupted::uninterrupted;
 
 /// What `path_open` is called with.
 #[derive(Clone, Copy)]
@@ -40,8 +43,9 @@ impl Preview1 {
         if is_new {
             turn.take_name()?;
         }
-        let opened =
-            self.wasi.path_open(memory, directory, lookup, path, flags, rights, inheriting, status).await;
+        let opening = self.wasi.path_open(memory, directory, lookup, path, flags, rights, inheriting, status);
+        let opened = uninterrupted(opening).await;
+        let opened = self.contained(opened, directory, &name, last_link(lookup), access).await;
         let Ok(descriptor) = opened else {
             if is_new {
                 turn.name_not_made();
@@ -88,8 +92,14 @@ impl Preview1 {
             None => self.wasi.fd_tell(memory, descriptor).unwrap_or_default(),
         };
         let taken = before.growth(start, length);
-        turn.grow(before.id, taken)?;
-        let written = self.write_uncounted(memory, descriptor, buffers, place).await;
+        if let Err(full) = turn.grow(before.id, taken) {
+            return if self.is_writable(memory, descriptor).await {
+                Err(full.into())
+            } else {
+                self.write_uncounted(memory, descriptor, buffers, place).await
+            };
+        }
+        let written = uninterrupted(self.write_uncounted(memory, descriptor, buffers, place)).await;
         let used = written.as_ref().map_or(0, |written| before.growth(start, u64::from(*written)));
         turn.shrink(before.id, taken.saturating_sub(used));
         written
@@ -121,9 +131,38 @@ impl Preview1 {
         }
         let before = self.facts(memory, &turn, descriptor).await.ok_or(types::Errno::Io)?;
         let grown = before.growth_to(size);
-        turn.grow(before.id, grown)?;
-        let done = self.wasi.fd_filestat_set_size(memory, descriptor, size).await;
+        if let Err(full) = turn.grow(before.id, grown) {
+            return if self.is_writable(memory, descriptor).await {
+                Err(full.into())
+            } else {
+                self.wasi.fd_filestat_set_size(memory, descriptor, size).await
+            };
+        }
+        let done = uninterrupted(self.wasi.fd_filestat_set_size(memory, descriptor, size)).await;
         turn.shrink(before.id, if done.is_ok() { before.size.saturating_sub(size) } else { grown });
+        done
+    }
+
+    /// Whether a descriptor is open for writing. One that is not has an error of its own, room or no room.
+    async fn is_writable(&mut self, memory: &mut GuestMemory<'_>, descriptor: types::Fd) -> bool {
+        let found = self.wasi.fd_fdstat_get(memory, descriptor).await;
+        found.is_ok_and(|found| found.fs_rights_base.contains(types::Rights::FD_WRITE))
+    }
+
+    /// Notes what Wasmtime refused since the path led out of its directory.
+    pub(super) async fn contained<T>(
+        &mut self,
+        done: Result<T, types::Error>,
+        directory: types::Fd,
+        path: &str,
+        last: LastLink,
+        access: FileAccess,
+    ) -> Result<T, types::Error> {
+        if let Err(error) = &done
+            && error.downcast_ref() == Some(&types::Errno::Perm)
+        {
+            self.files.note_escape(directory.into(), path, last, access).await;
+        }
         done
     }
 

@@ -11,11 +11,12 @@ use wasmtime_wasi::p1::{WasiP1Ctx, types};
 use wiggle::{GuestMemory, GuestPtr};
 
 pub(crate) use self::arguments::MAX_SUBSCRIPTIONS;
-use self::arguments::{last_link, text};
+use self::arguments::{facts, last_link, text};
 use self::counted::Opening;
 use super::budget::Sleep;
 use super::descriptors::Descriptors;
 use super::paths::LastLink;
+use super::uninterrupted::uninterrupted;
 
 /// The descriptor of the first directory, after stdin, stdout and stderr.
 pub(crate) const FIRST_DIRECTORY: u32 = 3;
@@ -170,10 +171,11 @@ impl WasiSnapshotPreview1 for Preview1 {
         buf_len: types::Size,
         cookie: types::Dircookie,
     ) -> Result<types::Size, types::Error> {
-        let found = self.wasi.fd_fdstat_get(memory, fd).await;
         // What is no directory Wasmtime refuses by itself.
-        if found.is_ok_and(|found| found.fs_filetype == types::Filetype::Directory) {
-            self.files.check_list(fd.into()).await?;
+        if let Ok(found) = self.wasi.fd_filestat_get(memory, fd).await
+            && found.filetype == types::Filetype::Directory
+        {
+            self.files.check_list(fd.into(), facts(&found).id).await?;
         }
         self.wasi.fd_readdir(memory, fd, buf, buf_len, cookie).await
     }
@@ -188,7 +190,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         let turn = self.files.turn(dirfd.into()).await;
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         turn.take_name()?;
-        let made = self.wasi.path_create_directory(memory, dirfd, path).await;
+        let made = uninterrupted(self.wasi.path_create_directory(memory, dirfd, path)).await;
+        let made = self.contained(made, dirfd, &name, LastLink::Keep, FileAccess::Write).await;
         self.named(memory, &turn, dirfd, path, &made).await;
         made
     }
@@ -202,7 +205,8 @@ impl WasiSnapshotPreview1 for Preview1 {
     ) -> Result<types::Filestat, types::Error> {
         let name = text(memory, path)?;
         self.files.check(dirfd.into(), &name, last_link(flags), FileAccess::Read).await?;
-        self.wasi.path_filestat_get(memory, dirfd, flags, path).await
+        let found = self.wasi.path_filestat_get(memory, dirfd, flags, path).await;
+        self.contained(found, dirfd, &name, last_link(flags), FileAccess::Read).await
     }
 
     async fn path_filestat_set_times(
@@ -219,7 +223,9 @@ impl WasiSnapshotPreview1 for Preview1 {
         // Wasmtime opens it for this.
         let _turn = self.files.turn(dirfd.into()).await;
         self.files.check_opened(dirfd.into(), &name, last_link(flags), FileAccess::Write).await?;
-        self.wasi.path_filestat_set_times(memory, dirfd, flags, path, atim, mtim, fst_flags).await
+        let setting = self.wasi.path_filestat_set_times(memory, dirfd, flags, path, atim, mtim, fst_flags);
+        let set = uninterrupted(setting).await;
+        self.contained(set, dirfd, &name, last_link(flags), FileAccess::Write).await
     }
 
     async fn path_link(
@@ -237,7 +243,11 @@ impl WasiSnapshotPreview1 for Preview1 {
         self.files.check_moved(src_fd.into(), &source).await?;
         self.files.check_moved(target_fd.into(), &target).await?;
         turn.take_name()?;
-        let made = self.wasi.path_link(memory, src_fd, src_flags, src_path, target_fd, target_path).await;
+        let made =
+            uninterrupted(self.wasi.path_link(memory, src_fd, src_flags, src_path, target_fd, target_path))
+                .await;
+        let made = self.contained(made, src_fd, &source, last_link(src_flags), FileAccess::Write).await;
+        let made = self.contained(made, target_fd, &target, LastLink::Keep, FileAccess::Write).await;
         self.named(memory, &turn, target_fd, target_path, &made).await;
         made
     }
@@ -269,7 +279,8 @@ impl WasiSnapshotPreview1 for Preview1 {
     ) -> Result<types::Size, types::Error> {
         let name = text(memory, path)?;
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Read).await?;
-        self.wasi.path_readlink(memory, dirfd, path, buf, buf_len).await
+        let read = self.wasi.path_readlink(memory, dirfd, path, buf, buf_len).await;
+        self.contained(read, dirfd, &name, LastLink::Keep, FileAccess::Read).await
     }
 
     async fn path_remove_directory(
@@ -282,7 +293,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         let turn = self.files.turn(dirfd.into()).await;
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(memory, &turn, dirfd, types::Lookupflags::empty(), path).await;
-        self.wasi.path_remove_directory(memory, dirfd, path).await?;
+        let removed = uninterrupted(self.wasi.path_remove_directory(memory, dirfd, path)).await;
+        self.contained(removed, dirfd, &name, LastLink::Keep, FileAccess::Write).await?;
         before.iter().for_each(|before| turn.removed(before));
         Ok(())
     }
@@ -303,7 +315,10 @@ impl WasiSnapshotPreview1 for Preview1 {
         let kept = types::Lookupflags::empty();
         let moved = self.facts_at(memory, &turn, src_fd, kept, src_path).await;
         let replaced = self.facts_at(memory, &turn, dest_fd, kept, dest_path).await;
-        self.wasi.path_rename(memory, src_fd, src_path, dest_fd, dest_path).await?;
+        let renamed =
+            uninterrupted(self.wasi.path_rename(memory, src_fd, src_path, dest_fd, dest_path)).await;
+        let renamed = self.contained(renamed, src_fd, &source, LastLink::Keep, FileAccess::Write).await;
+        self.contained(renamed, dest_fd, &target, LastLink::Keep, FileAccess::Write).await?;
         turn.replaced(moved, replaced);
         Ok(())
     }
@@ -319,7 +334,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         let turn = self.files.turn(dirfd.into()).await;
         self.files.check_link(dirfd.into(), &name).await?;
         turn.take_name()?;
-        let made = self.wasi.path_symlink(memory, src_path, dirfd, dest_path).await;
+        let made = uninterrupted(self.wasi.path_symlink(memory, src_path, dirfd, dest_path)).await;
+        let made = self.contained(made, dirfd, &name, LastLink::Keep, FileAccess::Write).await;
         self.named(memory, &turn, dirfd, dest_path, &made).await;
         made
     }
@@ -334,7 +350,8 @@ impl WasiSnapshotPreview1 for Preview1 {
         let turn = self.files.turn(dirfd.into()).await;
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(memory, &turn, dirfd, types::Lookupflags::empty(), path).await;
-        self.wasi.path_unlink_file(memory, dirfd, path).await?;
+        let removed = uninterrupted(self.wasi.path_unlink_file(memory, dirfd, path)).await;
+        self.contained(removed, dirfd, &name, LastLink::Keep, FileAccess::Write).await?;
         before.iter().for_each(|before| turn.removed(before));
         Ok(())
     }

@@ -2,6 +2,9 @@
 //! [`Descriptors`]. What makes a directory larger or smaller is counted against its quota: what is there is measured while
 //! nobody else changes the directory.
 
+mod arguments;
+mod counted;
+
 use mentat_manifest::FileAccess;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
@@ -9,11 +12,14 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{self, HostDescriptor, HostD
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types as filesystem_types};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use self::arguments::{last_link, wanted};
+use self::counted::again;
 use super::context::HostContext;
-use super::descriptors::{Descriptors, Refusal};
-use super::file_streams::{Place, Reading, Writing};
+use super::descriptors::Descriptors;
+use super::file_streams::{Place, Reading};
 use super::paths::LastLink;
-use super::quota::{Facts, FileId, Full, Turn};
+use super::quota::FileId;
+use super::uninterrupted::uninterrupted;
 use crate::model::HostCallKind;
 
 /// Files of one component, while a call looks at them.
@@ -43,116 +49,6 @@ impl HostContext {
         let preview2 = self.preview2();
         let wasi = WasiFilesystemCtxView { ctx: preview2.context.filesystem(), table: &mut preview2.table };
         GuardedFiles { wasi, files: &mut preview2.files }
-    }
-}
-
-impl GuardedFiles<'_> {
-    /// A stream into a file, which counts what it writes.
-    fn counted(
-        &mut self,
-        fd: &Resource<Descriptor>,
-        stream: Resource<DynOutputStream>,
-        place: Place,
-    ) -> FsResult<Resource<DynOutputStream>> {
-        let (Some(quota), Some(kept)) = (self.files.quota(fd.rep()), self.files.kept(fd.rep())) else {
-            return Ok(stream);
-        };
-        let Descriptor::File(file) = self.wasi.table.get(fd)? else { return Ok(stream) };
-        let counted = Writing::new(file.clone(), place, quota, kept);
-        // Wasmtime's has done nothing yet but say that the file may be written.
-        self.wasi.table.delete(stream)?;
-        let counted: DynOutputStream = Box::new(counted);
-        Ok(self.wasi.table.push(counted)?)
-    }
-
-    /// What is at a path, where it matters.
-    async fn facts_at(
-        &mut self,
-        turn: &Turn,
-        directory: &Resource<Descriptor>,
-        flags: types::PathFlags,
-        path: &str,
-    ) -> Option<Facts> {
-        if !turn.counts() {
-            return None;
-        }
-        let stat = self.wasi.stat_at(again(directory), flags, path.to_owned()).await.ok()?;
-        let hash = self.wasi.metadata_hash_at(again(directory), flags, path.to_owned()).await.ok()?;
-        Some(facts(&stat, &hash))
-    }
-
-    /// What a descriptor is, where it matters.
-    async fn facts(&mut self, turn: &Turn, fd: &Resource<Descriptor>) -> Option<Facts> {
-        if !turn.counts() {
-            return None;
-        }
-        let stat = self.wasi.stat(again(fd)).await.ok()?;
-        let hash = self.wasi.metadata_hash(again(fd)).await.ok()?;
-        Some(facts(&stat, &hash))
-    }
-
-    /// Notes what became of a name that was taken.
-    async fn named(
-        &mut self,
-        turn: &Turn,
-        directory: &Resource<Descriptor>,
-        path: &str,
-        made: &FsResult<()>,
-    ) {
-        if made.is_err() {
-            return turn.name_not_made();
-        }
-        let made = self.facts_at(turn, directory, types::PathFlags::empty(), path).await;
-        turn.name_made(made.map(|made| made.id));
-    }
-}
-
-/// A file as it is counted.
-fn facts(stat: &types::DescriptorStat, hash: &types::MetadataHashValue) -> Facts {
-    let names = if stat.type_ == types::DescriptorType::Directory { 1 } else { stat.link_count };
-    Facts { id: FileId(hash.lower), size: stat.size, names }
-}
-
-/// The same descriptor, for a call that takes one.
-fn again(fd: &Resource<Descriptor>) -> Resource<Descriptor> {
-    Resource::new_borrow(fd.rep())
-}
-
-fn last_link(flags: types::PathFlags) -> LastLink {
-    if flags.contains(types::PathFlags::SYMLINK_FOLLOW) { LastLink::Follow } else { LastLink::Keep }
-}
-
-/// What will be possible with what is opened so. What is not opened for writing Wasmtime opens for reading, whatever was
-/// asked for.
-fn wanted(open: types::OpenFlags, flags: types::DescriptorFlags) -> FileAccess {
-    let writes = flags.contains(types::DescriptorFlags::WRITE);
-    let changes = writes
-        || open.intersects(types::OpenFlags::CREATE | types::OpenFlags::TRUNCATE)
-        || flags.contains(types::DescriptorFlags::MUTATE_DIRECTORY);
-    match (flags.contains(types::DescriptorFlags::READ) || !writes, changes) {
-        (true, true) => FileAccess::ReadWrite,
-        (true, false) => FileAccess::Read,
-        (false, _) => FileAccess::Write,
-    }
-}
-
-impl From<Refusal> for FsError {
-    fn from(refusal: Refusal) -> Self {
-        let code = match refusal {
-            Refusal::Denied => types::ErrorCode::Access,
-            // There is no code for too many files; this is the one that programs give up on.
-            Refusal::TooMany => types::ErrorCode::InsufficientMemory,
-            Refusal::TooLarge => types::ErrorCode::Overflow,
-            Refusal::TooLong => types::ErrorCode::NameTooLong,
-            Refusal::Across => types::ErrorCode::CrossDevice,
-        };
-        code.into()
-    }
-}
-
-impl From<Full> for FsError {
-    fn from(_: Full) -> Self {
-        types::ErrorCode::InsufficientSpace.into()
     }
 }
 
@@ -225,8 +121,14 @@ impl HostDescriptor for GuardedFiles<'_> {
         }
         let before = self.facts(&turn, &fd).await.ok_or(types::ErrorCode::Io)?;
         let grown = before.growth_to(size);
-        turn.grow(before.id, grown)?;
-        let done = self.wasi.set_size(fd, size).await;
+        if let Err(full) = turn.grow(before.id, grown) {
+            return if self.is_writable(&fd).await {
+                Err(full.into())
+            } else {
+                self.wasi.set_size(fd, size).await
+            };
+        }
+        let done = uninterrupted(self.wasi.set_size(fd, size)).await;
         turn.shrink(before.id, if done.is_ok() { before.size.saturating_sub(size) } else { grown });
         done
     }
@@ -262,8 +164,14 @@ impl HostDescriptor for GuardedFiles<'_> {
         }
         let before = self.facts(&turn, &fd).await.ok_or(types::ErrorCode::Io)?;
         let taken = before.growth(offset, buf.len() as u64);
-        turn.grow(before.id, taken)?;
-        let written = self.wasi.write(fd, buf, offset).await;
+        if let Err(full) = turn.grow(before.id, taken) {
+            return if self.is_writable(&fd).await {
+                Err(full.into())
+            } else {
+                self.wasi.write(fd, buf, offset).await
+            };
+        }
+        let written = uninterrupted(self.wasi.write(fd, buf, offset)).await;
         let used = written.as_ref().map_or(0, |written| before.growth(offset, *written));
         turn.shrink(before.id, taken.saturating_sub(used));
         written
@@ -276,7 +184,8 @@ impl HostDescriptor for GuardedFiles<'_> {
         // What is no directory Wasmtime refuses by itself.
         if matches!(self.wasi.table.get(&fd)?, Descriptor::Dir(_)) {
             self.files.check_room()?;
-            self.files.check_list(fd.rep()).await?;
+            let id = FileId(self.wasi.metadata_hash(again(&fd)).await?.lower);
+            self.files.check_list(fd.rep(), id).await?;
         }
         let listing = self.wasi.read_directory(fd).await?;
         self.files.listed(listing.rep());
@@ -291,7 +200,8 @@ impl HostDescriptor for GuardedFiles<'_> {
         let turn = self.files.turn(fd.rep()).await;
         self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         turn.take_name()?;
-        let made = self.wasi.create_directory_at(again(&fd), path.clone()).await;
+        let made = uninterrupted(self.wasi.create_directory_at(again(&fd), path.clone())).await;
+        let made = self.contained(made, fd.rep(), &path, LastLink::Keep, FileAccess::Write).await;
         self.named(&turn, &fd, &path, &made).await;
         made
     }
@@ -307,7 +217,8 @@ impl HostDescriptor for GuardedFiles<'_> {
         path: String,
     ) -> FsResult<types::DescriptorStat> {
         self.files.check(fd.rep(), &path, last_link(path_flags), FileAccess::Read).await?;
-        self.wasi.stat_at(fd, path_flags, path).await
+        let found = self.wasi.stat_at(again(&fd), path_flags, path.clone()).await;
+        self.contained(found, fd.rep(), &path, last_link(path_flags), FileAccess::Read).await
     }
 
     async fn set_times_at(
@@ -321,7 +232,9 @@ impl HostDescriptor for GuardedFiles<'_> {
         // Wasmtime opens it for this.
         let _turn = self.files.turn(fd.rep()).await;
         self.files.check_opened(fd.rep(), &path, last_link(path_flags), FileAccess::Write).await?;
-        self.wasi.set_times_at(fd, path_flags, path, atim, mtim).await
+        let setting = self.wasi.set_times_at(again(&fd), path_flags, path.clone(), atim, mtim);
+        let set = uninterrupted(setting).await;
+        self.contained(set, fd.rep(), &path, last_link(path_flags), FileAccess::Write).await
     }
 
     async fn link_at(
@@ -338,7 +251,12 @@ impl HostDescriptor for GuardedFiles<'_> {
         self.files.check_moved(new_descriptor.rep(), &new_path).await?;
         turn.take_name()?;
         let (target, name) = (again(&new_descriptor), new_path.clone());
-        let made = self.wasi.link_at(fd, old_path_flags, old_path, target, name).await;
+        let linking = self.wasi.link_at(again(&fd), old_path_flags, old_path.clone(), target, name);
+        let made = uninterrupted(linking).await;
+        let last = last_link(old_path_flags);
+        let made = self.contained(made, fd.rep(), &old_path, last, FileAccess::Write).await;
+        let made =
+            self.contained(made, new_descriptor.rep(), &new_path, LastLink::Keep, FileAccess::Write).await;
         self.named(&turn, &new_descriptor, &new_path, &made).await;
         made
     }
@@ -364,7 +282,9 @@ impl HostDescriptor for GuardedFiles<'_> {
         if is_new {
             turn.take_name()?;
         }
-        let opened = self.wasi.open_at(fd, path_flags, path, oflags, flags).await;
+        let opening = self.wasi.open_at(fd, path_flags, path.clone(), oflags, flags);
+        let opened = uninterrupted(opening).await;
+        let opened = self.contained(opened, directory, &path, last_link(path_flags), access).await;
         let Ok(descriptor) = opened else {
             if is_new {
                 turn.name_not_made();
@@ -398,14 +318,16 @@ impl HostDescriptor for GuardedFiles<'_> {
 
     async fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
         self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Read).await?;
-        self.wasi.readlink_at(fd, path).await
+        let read = self.wasi.readlink_at(again(&fd), path.clone()).await;
+        self.contained(read, fd.rep(), &path, LastLink::Keep, FileAccess::Read).await
     }
 
     async fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         let turn = self.files.turn(fd.rep()).await;
         self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(&turn, &fd, types::PathFlags::empty(), &path).await;
-        self.wasi.remove_directory_at(fd, path).await?;
+        let removed = uninterrupted(self.wasi.remove_directory_at(again(&fd), path.clone())).await;
+        self.contained(removed, fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         before.iter().for_each(|before| turn.removed(before));
         Ok(())
     }
@@ -423,7 +345,11 @@ impl HostDescriptor for GuardedFiles<'_> {
         self.files.check_moved(new_fd.rep(), &new_path).await?;
         let moved = self.facts_at(&turn, &fd, types::PathFlags::empty(), &old_path).await;
         let replaced = self.facts_at(&turn, &new_fd, types::PathFlags::empty(), &new_path).await;
-        self.wasi.rename_at(fd, old_path, new_fd, new_path).await?;
+        let (source, target) = (again(&fd), again(&new_fd));
+        let renaming = self.wasi.rename_at(source, old_path.clone(), target, new_path.clone());
+        let renamed = uninterrupted(renaming).await;
+        let renamed = self.contained(renamed, fd.rep(), &old_path, LastLink::Keep, FileAccess::Write).await;
+        self.contained(renamed, new_fd.rep(), &new_path, LastLink::Keep, FileAccess::Write).await?;
         turn.replaced(moved, replaced);
         Ok(())
     }
@@ -437,7 +363,8 @@ impl HostDescriptor for GuardedFiles<'_> {
         let turn = self.files.turn(fd.rep()).await;
         self.files.check_link(fd.rep(), &dest_path).await?;
         turn.take_name()?;
-        let made = self.wasi.symlink_at(again(&fd), src_path, dest_path.clone()).await;
+        let made = uninterrupted(self.wasi.symlink_at(again(&fd), src_path, dest_path.clone())).await;
+        let made = self.contained(made, fd.rep(), &dest_path, LastLink::Keep, FileAccess::Write).await;
         self.named(&turn, &fd, &dest_path, &made).await;
         made
     }
@@ -446,7 +373,8 @@ impl HostDescriptor for GuardedFiles<'_> {
         let turn = self.files.turn(fd.rep()).await;
         self.files.check(fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(&turn, &fd, types::PathFlags::empty(), &path).await;
-        self.wasi.unlink_file_at(fd, path).await?;
+        let removed = uninterrupted(self.wasi.unlink_file_at(again(&fd), path.clone())).await;
+        self.contained(removed, fd.rep(), &path, LastLink::Keep, FileAccess::Write).await?;
         before.iter().for_each(|before| turn.removed(before));
         Ok(())
     }
@@ -497,6 +425,7 @@ impl HostDescriptor for GuardedFiles<'_> {
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
         self.files.check(fd.rep(), &path, last_link(path_flags), FileAccess::Read).await?;
-        self.wasi.metadata_hash_at(fd, path_flags, path).await
+        let found = self.wasi.metadata_hash_at(again(&fd), path_flags, path.clone()).await;
+        self.contained(found, fd.rep(), &path, last_link(path_flags), FileAccess::Read).await
     }
 }
