@@ -20,9 +20,9 @@ use crate::values::{
 };
 
 pub(crate) use self::operator::{
-    AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb, AuditVerifyArguments,
-    PolicyCheckArguments, PolicyReplayArguments, PolicyShowArguments, PolicyTestArguments, PolicyVerb,
-    RecordFormat, VerifyReceiptArguments,
+    ArchiveArgument, AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb,
+    AuditVerifyArguments, PolicyCheckArguments, PolicyReplayArguments, PolicyShowArguments,
+    PolicyTestArguments, PolicyVerb, RecordFormat, VerifyReceiptArguments,
 };
 
 const STYLES: Styles = Styles::styled()

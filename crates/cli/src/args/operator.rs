@@ -65,6 +65,8 @@ pub(crate) struct PolicyReplayArguments {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) audit: PathBuf,
     #[command(flatten)]
+    pub(crate) archive: ArchiveArgument,
+    #[command(flatten)]
     pub(crate) json: JsonArgument,
 }
 

@@ -15,8 +15,8 @@ use mentat_runtime::security::audit::{
 use serde::Serialize;
 
 use crate::args::{
-    AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb, AuditVerifyArguments,
-    RecordFormat,
+    ArchiveArgument, AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb,
+    AuditVerifyArguments, RecordFormat,
 };
 use crate::files;
 use crate::output::{self, Failure};
@@ -117,23 +117,34 @@ fn pruned(pruned: &Pruned) -> String {
 }
 
 fn query(arguments: &AuditQueryArguments) -> Result<ExitCode, Failure> {
-    check_folder(&arguments.folder)?;
-    let archive = arguments.archive.archive.as_deref();
-    let mut next = 0;
-    for record in audit::read_from(&arguments.folder, archive, 0).map_err(failed)? {
-        let record = record.map_err(failed)?;
-        if record.sequence > next {
-            let last = record.sequence - 1;
-            let advice =
-                "`--archive` searches an archive, `mentat audit verify` says whether retention took them";
-            output::write_stderr(&format!("records {next} to {last} are not in the folder; {advice}\n"));
-        }
-        next = record.sequence + 1;
+    for record in records(&arguments.folder, &arguments.archive)? {
+        let record = record?;
         if matches(&arguments.filter, &record) {
             print(&record, arguments.filter.format)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The records of a log in order. Of those that are not there, the user is told.
+pub(super) fn records(
+    folder: &Path,
+    archive: &ArchiveArgument,
+) -> Result<impl Iterator<Item = Result<Record, Failure>>, Failure> {
+    check_folder(folder)?;
+    let records = audit::read_from(folder, archive.archive.as_deref(), 0).map_err(failed)?;
+    let mut next = 0;
+    Ok(records.map(move |record| {
+        let record = record.map_err(failed)?;
+        if record.sequence > next {
+            let last = record.sequence - 1;
+            let advice =
+                "`--archive` reads an archive, `mentat audit verify` says whether retention took them";
+            output::write_stderr(&format!("records {next} to {last} are not in the folder; {advice}\n"));
+        }
+        next = record.sequence + 1;
+        Ok(record)
+    }))
 }
 
 fn tail(arguments: &AuditTailArguments) -> Result<ExitCode, Failure> {
@@ -197,7 +208,7 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
         && filter.until.is_none_or(|until| time.is_some_and(|time| time < until))
 }
 
-pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
+fn check_folder(folder: &Path) -> Result<(), Failure> {
     if folder.join("key.pub").is_file() {
         return Ok(());
     }
@@ -208,6 +219,6 @@ pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "to be passed to `map_err` as it is")]
-pub(super) fn failed(error: audit::AuditError) -> Failure {
+fn failed(error: audit::AuditError) -> Failure {
     Failure::invalid(error.to_string())
 }

@@ -205,6 +205,21 @@ async fn old_records_go_to_the_archive_and_are_found_there() {
     assert_eq!((query(&audit, &[]).len(), query(&audit, &["--archive", path]).len()), (15, 271));
     let told = text(&run(&["audit", "query", audit.to_str().unwrap()]).stderr);
     assert!(told.starts_with("records 0 to 255 are not in the folder; `--archive`"), "{told}");
+    let policies = tempfile::tempdir().unwrap();
+    std::fs::write(policies.path().join("new.cedar"), "permit (principal, action, resource);").unwrap();
+    let (policies, log) = (policies.path().to_str().unwrap(), audit.to_str().unwrap());
+    let replay = ["policy", "replay", "--policy", policies, "--audit", log];
+    for (more, decisions, told) in
+        [(&[][..], 9, "records 0 to 255 are not"), (&["--archive", path], 180, "")]
+    {
+        let output = run(&[&replay, more].concat());
+        assert!(
+            text(&output.stdout).contains(&format!(" of {decisions} decisions")),
+            "{}",
+            text(&output.stdout)
+        );
+        assert!(text(&output.stderr).starts_with(told), "{}", text(&output.stderr));
+    }
     let output = run(&["audit", "verify", audit.to_str().unwrap(), "--archive", path]);
     assert_eq!(text(&output.stdout), "271 records, of which 271 are signed and 0 are not yet\n");
     std::fs::remove_file(audit.join("tile/0/001.p/15")).unwrap();

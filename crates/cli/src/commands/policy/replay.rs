@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use mentat_manifest::escape_untrusted;
-use mentat_runtime::security::audit::{self, DecisionPart, Record};
+use mentat_runtime::security::audit::{DecisionPart, Record};
 use mentat_runtime::security::cedar::{Policies, Verdict};
 use serde::Serialize;
 
 use super::{placed, sources};
 use crate::args::PolicyReplayArguments;
-use crate::commands::audit::{check_folder, failed};
+use crate::commands::audit::records;
 use crate::output::{self, Failure};
 
 /// Characters of a policy's id, or of its error, that are shown.
@@ -41,10 +41,9 @@ pub(super) fn run(arguments: &PolicyReplayArguments) -> Result<ExitCode, Failure
         let lines: Vec<String> = error.0.iter().map(|problem| placed(&arguments.policy, problem)).collect();
         Failure::invalid(format!("the policies are not in order: {}", lines.join("; ")))
     })?;
-    check_folder(&arguments.audit)?;
     let (mut decisions, mut not_asked, mut incomplete, mut changes) = (0, 0, 0, Vec::new());
-    for record in audit::read(&arguments.audit).map_err(failed)? {
-        let record = record.map_err(failed)?;
+    for record in records(&arguments.audit, &arguments.archive)? {
+        let record = record?;
         let decision = record.activity().and_then(|activity| activity.security.decision.as_ref());
         match (again(&policies, &record), decision) {
             (Some(change), _) => {
