@@ -209,8 +209,7 @@ async fn old_records_go_to_the_archive_and_are_found_there() {
     std::fs::write(policies.path().join("new.cedar"), "permit (principal, action, resource);").unwrap();
     let (policies, log) = (policies.path().to_str().unwrap(), audit.to_str().unwrap());
     let replay = ["policy", "replay", "--policy", policies, "--audit", log];
-    for (more, decisions, told) in
-        [(&[][..], 9, "records 0 to 255 are not"), (&["--archive", path], 180, "")]
+    for (more, decisions, told) in [(&[][..], 9, "records 0 to 255 are not"), (&["--archive", path], 180, "")]
     {
         let output = run(&[&replay, more].concat());
         assert!(

@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use cap_std::fs::{Dir, MetadataExt};
 use mentat_manifest::{Capability, FileAccess};
-use rustix::io::Errno;
 
 use super::gate::Gate;
-use super::paths::{self, LastLink};
+use super::paths::{self, Astray, LastLink};
 use super::quota::{FileId, Held, Quota, Turn};
 use super::volumes::name_of;
 use crate::security::policy::common_access;
@@ -110,17 +109,6 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Checked(Option<(usize, PathBuf)>);
 
-impl Refusal {
-    /// Why a path leads nowhere.
-    fn of(error: &io::Error) -> Self {
-        match Errno::from_io_error(error) {
-            Some(Errno::NAMETOOLONG) => Self::TooLong,
-            Some(Errno::LOOP) => Self::Loop,
-            _ => Self::Denied,
-        }
-    }
-}
-
 impl Descriptors {
     /// Nothing is open yet of `volumes`.
     pub(crate) fn new(gate: Arc<Gate>, volumes: Vec<Volume>, limits: FileLimits) -> Self {
@@ -167,11 +155,15 @@ impl Descriptors {
         let resolved = tokio::task::spawn_blocking(move || paths::resolve(&root, &below, last)).await;
         let below = match resolved {
             Ok(Ok(below)) => below,
-            Ok(Err(error)) if paths::leads_out(&error) => {
-                return Err(self.keep_back(volume, &asked, access, LEADS_OUT));
+            Ok(Err(error)) => {
+                return Err(match Astray::of(&error) {
+                    Astray::Outside => self.keep_back(volume, &asked, access, LEADS_OUT),
+                    // Nothing is there that anybody could be denied.
+                    Astray::Circles => Refusal::Loop,
+                    Astray::TooLong => Refusal::TooLong,
+                    Astray::Broken => Refusal::Denied,
+                });
             }
-            // Nothing is there that anybody could be denied.
-            Ok(Err(error)) => return Err(Refusal::of(&error)),
             Err(_) => return Err(Refusal::Denied),
         };
         self.ask(&paths::join_guest(&volume.guest, &below), access)?;
@@ -216,7 +208,7 @@ impl Descriptors {
         let (root, asked, last) = (Arc::clone(&volume.root), below.clone(), last.of(path));
         let resolved = tokio::task::spawn_blocking(move || paths::resolve(&root, &below, last)).await;
         if let Ok(Err(error)) = resolved
-            && paths::leads_out(&error)
+            && Astray::of(&error) == Astray::Outside
         {
             self.keep_back(volume, &asked, access, LEADS_OUT);
         }

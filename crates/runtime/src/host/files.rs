@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cap_std::fs::{Dir, File, FileType, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use mentat_manifest::{Capability, FileAccess};
-use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,7 +16,7 @@ use super::abi::AbiError;
 use super::capabilities::{CallError, arguments};
 use super::context::HostContext;
 use super::descriptors::LEADS_OUT;
-use super::paths::{self, LastLink};
+use super::paths::{self, Astray, LastLink};
 use super::quota::{Facts, FileId, Full, Turn};
 use super::volumes::{Location, VolumeError};
 use crate::security::policy::Permission;
@@ -159,7 +158,7 @@ fn follow(context: &HostContext, location: Location, operation: &Operation) -> R
     let direct = match paths::resolve(&location.directory, &location.below, operation.last_link()) {
         Ok(direct) => direct,
         Err(error) => {
-            if paths::leads_out(&error) {
+            if Astray::of(&error) == Astray::Outside {
                 let asked = Capability::Filesystem { access: operation.access(), path: location.path() };
                 context.gate.refuse(&asked, LEADS_OUT);
             }
@@ -396,7 +395,7 @@ impl From<io::Error> for CallError {
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::NotADirectory => AbiError::Malformed,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AbiError::Exhausted,
-            _ if Errno::from_io_error(&error) == Some(Errno::LOOP) => AbiError::Malformed,
+            _ if Astray::of(&error) == Astray::Circles => AbiError::Malformed,
             _ => AbiError::Unavailable,
         };
         Self::new(code, error.to_string())

@@ -77,9 +77,29 @@ pub(crate) fn resolve(directory: &Dir, path: &Path, last: LastLink) -> io::Resul
     Ok(reached)
 }
 
-/// Whether it is for this that a path was not resolved: it leads out, or to where the host itself may not look.
-pub(crate) fn leads_out(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
+/// Why a path leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Astray {
+    /// It leads out, or to where the host itself may not look.
+    Outside,
+    /// There are too many links on the way.
+    Circles,
+    /// A name is too long.
+    TooLong,
+    /// Something else is wrong with what is there.
+    Broken,
+}
+
+impl Astray {
+    /// What the error of [`resolve`] says.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::LOOP) => Self::Circles,
+            Some(Errno::NAMETOOLONG) => Self::TooLong,
+            _ if error.kind() == io::ErrorKind::PermissionDenied => Self::Outside,
+            _ => Self::Broken,
+        }
+    }
 }
 
 /// Opens a directory by a path that has no links on it, one name after another, so that one which has become a link since

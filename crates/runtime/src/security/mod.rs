@@ -7,6 +7,7 @@ pub mod denial;
 mod ledger;
 pub mod offers;
 pub mod policy;
+mod powers;
 pub mod principal;
 pub mod receipt;
 pub mod secret;

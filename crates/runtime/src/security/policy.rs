@@ -9,18 +9,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use mentat_manifest::{
-    ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Listed, Manifest,
-    Protocol, is_at_or_below,
+    ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Manifest, Protocol,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{Decisions, Ending, Record, Recorder};
-use super::cedar::{Asker, Policies, Verdict};
+use super::audit::{Decisions, Ending, Recorder};
 use super::denial::{Denial, DenialReason};
-use super::ledger::Ledger;
 use super::offers::{Extension, Mount, Offers};
-use super::principal::{Circumstances, Principal};
+use super::powers::{Judge, Powers};
 use super::secret::Secret;
 use crate::error::Error;
 use crate::model::ExecutionId;
@@ -65,24 +62,6 @@ pub struct Grant {
     pub(super) powers: Arc<Powers>,
 }
 
-/// What an execution can ask for, and who answers.
-#[derive(Debug)]
-pub(super) struct Powers {
-    pub(super) judge: Judge,
-    /// The principal in the words of the policies, from the first question on.
-    pub(super) asker: OnceLock<Asker>,
-    /// What the manifest lists; `None` for a module without one.
-    pub(super) manifest: Option<Arc<Listed>>,
-    /// What each that had a say left; all must cover what is asked for.
-    pub(super) narrowing: Vec<Vec<Capability>>,
-    pub(super) offers: Arc<Offers>,
-    pub(super) tenant: Arc<str>,
-    pub(super) on_violation: OnViolation,
-    /// Where decisions are recorded; `None` for a user's own executions.
-    pub(super) audit: Option<Recorder>,
-    pub(super) ledger: Mutex<Ledger>,
-}
-
 /// What becomes of an execution that is denied a power it asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,20 +73,11 @@ pub enum OnViolation {
     Terminate,
 }
 
-/// Who answers.
-#[derive(Debug)]
-pub(super) enum Judge {
-    /// The operator's policies.
-    Policies { policies: Arc<Policies>, principal: Principal, circumstances: Circumstances },
-    /// The user of the command line, who has said it all.
-    User { allowed: Vec<Capability> },
-}
-
 /// A capability that may be used. Whatever touches the world takes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
-    capability: Capability,
-    policies: Vec<String>,
+    pub(super) capability: Capability,
+    pub(super) policies: Vec<String>,
 }
 
 impl Default for Rules {
@@ -318,93 +288,6 @@ impl Grant {
         self.powers
             .note(capability, now, decided)
             .map_err(|reason| Denial { capability: capability.clone(), reason })
-    }
-}
-
-impl Powers {
-    /// Those of the manifest's and of the user's capabilities, each once.
-    fn with_allowed(&self, listed: &[Capability], wanted: impl Fn(&&Capability) -> bool) -> Vec<Capability> {
-        let allowed = match &self.judge {
-            Judge::User { allowed } => allowed.as_slice(),
-            Judge::Policies { .. } => &[],
-        };
-        let mut all: Vec<Capability> = listed.iter().chain(allowed).filter(wanted).cloned().collect();
-        all.sort();
-        all.dedup();
-        all
-    }
-
-    /// Whether anything below a guest path can be read by a capability for it.
-    fn reads_below(&self, top: &str) -> bool {
-        let listed = self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
-        let reads = |capability: &&Capability| match capability {
-            Capability::Filesystem { access, path } => {
-                *access != FileAccess::Write && path != top && is_at_or_below(path, top)
-            }
-            _ => false,
-        };
-        !self.with_allowed(listed, reads).is_empty()
-    }
-
-    /// The record of the execution's end. `None` for a user's own.
-    pub(super) fn record_of_end(&self, ending: &Ending) -> Option<Record> {
-        let Judge::Policies { principal, circumstances, .. } = &self.judge else { return None };
-        let listed = self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
-        Some(Record::of_execution(principal, circumstances, listed, ending))
-    }
-
-    /// Counts a decision, and records it where it is the first of its kind in this execution.
-    fn note(
-        &self,
-        capability: &Capability,
-        time: SystemTime,
-        decided: Result<Permission, DenialReason>,
-    ) -> Result<Permission, DenialReason> {
-        let mut ledger = self.ledger.lock();
-        let (Some(audit), Judge::Policies { principal, circumstances, .. }) = (&self.audit, &self.judge)
-        else {
-            ledger.count(capability.kind(), decided.is_ok());
-            return decided;
-        };
-        let (decided, is_new) = ledger.note(capability, decided, audit.admits());
-        if is_new {
-            let circumstances = Circumstances { time, ..circumstances.clone() };
-            audit.record(Record::of_decision(principal, &circumstances, capability, decided.as_ref()));
-        }
-        decided
-    }
-
-    fn decide(&self, capability: &Capability, time: SystemTime) -> Result<Permission, DenialReason> {
-        let permission = |policies| Permission { capability: capability.clone(), policies };
-        let covers = |all: &[Capability]| all.iter().any(|one| one.covers(capability));
-        if let Judge::User { allowed } = &self.judge
-            && let Some(by) = allowed.iter().find(|allowed| allowed.covers(capability))
-        {
-            return Ok(permission(vec![format!("--allow {by}")]));
-        }
-        if let Some(listed) = &self.manifest
-            && !covers(&listed.capabilities)
-        {
-            return Err(DenialReason::NotInManifest(listed.agent.clone()));
-        }
-        if !self.narrowing.iter().all(|left| covers(left)) {
-            return Err(DenialReason::Narrowed);
-        }
-        match &self.judge {
-            Judge::User { .. } => Err(DenialReason::NotAllowed),
-            Judge::Policies { policies, principal, circumstances } => {
-                let circumstances = Circumstances { time, ..circumstances.clone() };
-                let asker = self.asker.get_or_init(|| policies.asker(principal));
-                match policies.answer(asker, capability, &circumstances) {
-                    Verdict::Permitted(policies) => Ok(permission(policies)),
-                    Verdict::Forbidden(policies) => Err(DenialReason::Forbidden(policies)),
-                    Verdict::Unmentioned => {
-                        Err(DenialReason::NotPermitted(Policies::suggestion(principal, capability)))
-                    }
-                    Verdict::Faulty(policy, message) => Err(DenialReason::Faulty(policy, message)),
-                }
-            }
-        }
     }
 }
 

@@ -22,7 +22,8 @@ use tokio::sync::oneshot;
 use super::audit::{
     Activity, ContentPart, Ending, Event, GrantPart, ProofError, Proven, ReceiptPart, Record, Recorder,
 };
-use super::policy::{Grant, Judge, Powers};
+use super::policy::Grant;
+use super::powers::{Judge, Powers};
 use super::time::rfc3339_of;
 use crate::error::Error;
 

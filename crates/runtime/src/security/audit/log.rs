@@ -32,8 +32,6 @@ const KEY: &str = "key";
 pub(super) const PUBLIC_KEY: &str = "key.pub";
 /// The folder of tiles.
 const TREE: &str = "tile";
-/// The file that the process which writes has locked. It stays, empty.
-const LOCK: &str = "lock";
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -327,15 +325,15 @@ pub(super) fn without_leave(line: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&record).unwrap_or_else(|_| line.to_vec())
 }
 
-/// Takes the lock of the log, which the system gives back when this process ends, however it does.
+/// Takes the lock of the log, which the system gives back when this process ends, however it does. It is the folder that is
+/// locked: a file in it could be replaced, and both be locked.
 fn lock(folder: &Path) -> Result<File, AuditError> {
-    let path = folder.join(LOCK);
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = opened.map_err(|source| AuditError::File { path: path.clone(), source })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+    let failed = |source| AuditError::File { path: folder.into(), source };
+    let locked = File::open(folder).map_err(failed)?;
+    match flock(&locked, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(locked),
         Err(Errno::WOULDBLOCK) => Err(AuditError::InUse { folder: folder.into() }),
-        Err(error) => Err(AuditError::File { path, source: error.into() }),
+        Err(error) => Err(failed(error.into())),
     }
 }
 

@@ -159,6 +159,11 @@ fn two_cannot_write_one_log_and_others_can_read_it() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), 3);
     let first = Recorder::open(&config(folder.path())).unwrap();
+    // Whatever is taken out of the folder and put back, the lock stays.
+    let checkpoint = folder.path().join("checkpoint");
+    let text = std::fs::read(&checkpoint).unwrap();
+    std::fs::remove_file(&checkpoint).unwrap();
+    std::fs::write(&checkpoint, text).unwrap();
     let refused = Recorder::open(&config(folder.path())).unwrap_err().to_string();
     let expected = format!(
         "audit log: `{}` is written by another server; stop that one, or give this one a folder of its own as `audit.dir`",

@@ -5,7 +5,7 @@
 
 /// How deep expressions may lie. Policies that people write have a depth of about ten; a condition that lists hosts one
 /// by one gets deeper by one with each `||`.
-pub(super) const MAX_NESTING: usize = 200;
+pub(crate) const MAX_NESTING: usize = 200;
 
 /// What stands between two brackets, or between two commas in them.
 #[derive(Clone, Copy, Default)]
@@ -38,34 +38,41 @@ impl Level {
     }
 }
 
-/// The byte at which a text goes deeper than it may.
-pub(super) fn too_deep(text: &str) -> Option<usize> {
-    let (mut levels, mut rest) = (vec![Level::default()], text);
-    while let Some(token) = next(rest) {
-        let at = text.len() - rest.len();
-        rest = rest.get(token.len()..)?;
+/// What of a text can be given to the parser: all of it, or up to the `;` in brackets at which no parser goes on.
+///
+/// # Errors
+/// The byte at which it goes deeper than it may.
+pub(super) fn readable(text: &str) -> Result<&str, usize> {
+    let (mut levels, mut at) = (vec![Level::default()], 0);
+    while let Some(token) = next(text.get(at..).unwrap_or_default()) {
+        let end = at + token.len();
+        let is_inside = levels.len() > 1;
+        let Some(level) = levels.last_mut() else { break };
         match token {
             "(" | "[" | "{" => levels.push(Level::default()),
             ")" | "]" | "}" => {
-                // Where there are too many, the parser says so.
                 let closed = levels.pop().unwrap_or_default();
-                let Some(level) = levels.last_mut() else { return None };
-                level.inner = level.inner.max(closed.depth());
+                match levels.last_mut() {
+                    Some(level) => level.inner = level.inner.max(closed.depth()),
+                    // One too many, which the parser tells, and goes on behind it.
+                    None => levels.push(closed),
+                }
             }
-            ";" => levels = vec![Level::default()],
-            "," => levels.iter_mut().last()?.comma(),
-            "." => levels.iter_mut().last()?.accesses += 1,
+            // What comes behind it would be read all the same, to tell more mistakes.
+            ";" if is_inside => return Ok(text.get(..end).unwrap_or(text)),
+            ";" => *level = Level::default(),
+            "," => level.comma(),
+            "." => level.accesses += 1,
             "&&" | "||" | "==" | "!=" | "<" | ">" | "<=" | ">=" | "+" | "-" | "*" | "!" | "if" | "then"
-            | "else" | "in" | "is" | "has" | "like" | "when" | "unless" => {
-                levels.iter_mut().last()?.operator()
-            }
+            | "else" | "in" | "is" | "has" | "like" | "when" | "unless" => level.operator(),
             _ => {}
         }
         if levels.iter().map(|level| level.depth()).sum::<usize>() > MAX_NESTING {
-            return Some(at);
+            return Err(at);
         }
+        at = end;
     }
-    None
+    Ok(text)
 }
 
 /// The token, or the blanks, at the beginning of a text.
@@ -126,11 +133,13 @@ mod tests {
     }
 
     /// Each grows with a number.
-    fn shapes() -> [fn(usize) -> String; 9] {
+    fn shapes() -> [fn(usize) -> String; 11] {
         [
             |depth| permit(&["true"].repeat(depth).join(" && ")),
             |depth| permit(&["context.time < datetime(\"2027-01-01\")"].repeat(depth).join(" || ")),
             |depth| permit(&format!("{}true{}", "(".repeat(depth), ")".repeat(depth))),
+            |depth| format!("{}permit", "(".repeat(depth)),
+            |depth| format!(") {}", permit(&format!("{}true{}", "(".repeat(depth), ")".repeat(depth)))),
             |depth| permit(&format!("{}true{} == true", "[".repeat(depth), "]".repeat(depth))),
             |depth| permit(&format!("{}1{} == true", "{a:".repeat(depth), "}".repeat(depth))),
             |depth| permit(&format!("{}true", "if true then true else ".repeat(depth))),
@@ -155,7 +164,7 @@ mod tests {
         let small = std::thread::Builder::new().stack_size(256 << 10);
         let run = || {
             for (index, shape) in shapes().into_iter().enumerate() {
-                let fits = |depth: &usize| too_deep(&shape(*depth)).is_none();
+                let fits = |depth: &usize| readable(&shape(*depth)).is_ok();
                 let depth = (1..MAX_NESTING).rev().find(fits).unwrap();
                 assert!(depth >= MAX_NESTING / 4, "shape {index}: {depth}");
                 let message = told(shape(depth));
@@ -164,6 +173,19 @@ mod tests {
             }
         };
         small.spawn(run).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn what_comes_behind_an_open_bracket_is_not_read() {
+        for part in ["if ; then ; else ", "(; ", "[; , ", "{a: ; , b: "] {
+            let text = permit(&part.repeat(100_000));
+            assert!(readable(&text).unwrap().ends_with(';'), "{part}");
+            assert!(readable(&text).unwrap().len() < 100, "{part}");
+            assert!(told(text).contains("own:1:"), "{part}");
+        }
+        let policies = permit("true").repeat(500);
+        let unclosed = policies.replacen('}', "", 1);
+        assert!(told(unclosed).starts_with("own:1:50: unexpected token `;`"));
     }
 
     #[test]
@@ -177,6 +199,6 @@ mod tests {
             "// ((((((".repeat(1_000),
             permit(&format!("\"{}\\\"((\" == \"\"", "(".repeat(1_000)))
         );
-        assert_eq!(too_deep(&text), None);
+        assert_eq!(readable(&text), Ok(text.as_str()));
     }
 }

@@ -32,14 +32,14 @@ impl Reader {
 
     /// The policies of one file under ids of their own: `@id` where there is one, else the file's name and a number.
     pub(super) fn read(&self, source: &PolicySource) -> Result<Vec<Policy>, Vec<PolicyProblem>> {
-        if let Some(place) = nesting::too_deep(&source.text) {
+        let text = nesting::readable(&source.text).map_err(|place| {
             let message = format!(
                 "expressions lie too deep in one another, the limit is {MAX_NESTING}; break the policy into several, or \
                  list what it compares with in a set, as `[…].contains(…)`"
             );
-            return Err(vec![problem_at(source, Some(place), &message)]);
-        }
-        let parsed = PolicySet::from_str(&source.text).map_err(|errors| {
+            vec![problem_at(source, Some(place), &message)]
+        })?;
+        let parsed = PolicySet::from_str(text).map_err(|errors| {
             let told = |error| problem(source, Some(error), &syntax(error));
             errors.iter().take(MAX_PROBLEMS).map(|error| told(error)).collect::<Vec<_>>()
         })?;

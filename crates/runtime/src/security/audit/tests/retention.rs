@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::log::Log;
-use super::super::retention::Retention;
-use super::super::*;
 use super::*;
+use crate::security::audit::log::Log;
+use crate::security::audit::retention::Retention;
 
 /// 600 records, of which the first two bundles are full.
 fn log_of_600() -> tempfile::TempDir {

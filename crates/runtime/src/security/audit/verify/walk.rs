@@ -5,12 +5,12 @@ use std::path::Path;
 
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
-use super::super::fault::Fault;
-use super::super::log::AuditError;
-use super::super::reading::{Bundle, is_missing, read_bundle_or_archived, read_tile};
-use super::super::tree::{Edge, HashTile, TILE_HEIGHT, TILE_WIDTH, subtree};
-use super::super::{Event, Record, RetentionPart};
 use super::{Head, MAX_FAULTS, Pruned, Report};
+use crate::security::audit::fault::Fault;
+use crate::security::audit::log::AuditError;
+use crate::security::audit::reading::{Bundle, is_missing, read_bundle_or_archived, read_tile};
+use crate::security::audit::tree::{Edge, HashTile, TILE_HEIGHT, TILE_WIDTH, subtree};
+use crate::security::audit::{Event, Record, RetentionPart};
 
 /// What a record is about that lets others be taken out.
 const RETENTION: &str = "retention";
