@@ -172,6 +172,13 @@ fn the_sockets_of_a_language_reach_what_they_may() {
     }
     let (said, log) = client(&["listen", "127.0.0.1:0"], &["--allow", "network:tcp:127.0.0.1:*"]);
     assert!(said.starts_with("PermissionDenied"), "{said} {log}");
+    assert!(
+        log.contains("`network:tcp:127.0.0.1:0` is kept back by the sandbox: an agent cannot listen"),
+        "{log}"
+    );
+    let (said, log) = client(&["bind", "127.0.0.1:5353"], &["--allow", "network:udp:127.0.0.1:*"]);
+    assert!(said.starts_with("PermissionDenied"), "{said} {log}");
+    assert!(log.contains("`network:udp:127.0.0.1:5353` is kept back by the sandbox"), "{log}");
     // This machine under its name is not named by number; nor may a stranger's name be looked up.
     let (said, log) = client(&["tcp", &format!("localhost:{port}")], &["--allow", "network:tcp:localhost:*"]);
     assert!(!said.starts_with("repeat") && log.contains("no public address"), "{said} {log}");
@@ -203,6 +210,15 @@ fn datagrams_go_where_they_may_and_come_from_there() {
     );
     let (said, _) = client(&["udp", &address], &["--allow", &format!("network:tcp:{address}")]);
     assert!(said.starts_with("PermissionDenied"), "{said}");
+}
+
+#[tokio::test]
+async fn a_socket_alone_is_nobody_to_wait_for() {
+    let server = Server::with(&["sandbox.sleep_ms=300"]);
+    let module = std::fs::read(sockets()).unwrap();
+    server.load_module(&manifest_with("a.sockets", "1.0.0", ""), &module).await.unwrap();
+    let status = server.client().await.execute_agent(execute("a.sockets", "sleep 8")).await.unwrap_err();
+    assert!(status.message().contains("slept for more than the allowed 300 ms"), "{status}");
 }
 
 #[tokio::test]

@@ -83,6 +83,9 @@ impl From<Denial> for CallError {
     }
 }
 
+/// Why a handle is not used.
+pub(crate) const OTHER_GRANT: &str = "the grant that is used is for something else";
+
 /// Asks for a capability; answers the handle.
 pub(crate) fn request(context: &mut HostContext, text: &[u8]) -> Called<i32> {
     let asked = match parse(text) {

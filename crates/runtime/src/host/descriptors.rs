@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use cap_std::fs::{Dir, MetadataExt};
+use cap_std::fs::{Dir, Metadata, MetadataExt};
 use mentat_manifest::{Capability, FileAccess};
 
 use super::gate::Gate;
@@ -24,7 +24,8 @@ const NO_LINKS: &str =
     "symbolic links are made and moved nowhere in a mount of which policies tell parts apart";
 const NOT_MOVED: &str = "links, and directories with what is in them, are moved nowhere in a mount of which policies tell \
                          parts apart";
-const NOT_FOR_THIS: &str = "what is mounted there is not for this";
+pub(super) const NOT_FOR_THIS: &str = "what is mounted there is not for this";
+const NO_CAPABILITY: &str = "something in it has a name for which no capability can be written";
 const NOT_THERE: &str = "the directory is no longer where it was opened";
 
 /// Bytes of a path at most, as on Linux.
@@ -170,46 +171,40 @@ impl Descriptors {
         Ok(Checked(Some((open.volume, below))))
     }
 
-    /// As [`Self::check`], for what is opened. A pipe is not: a thread of the host would wait for its other end, and go on
-    /// waiting when the execution has ended.
-    pub(crate) async fn check_opened(
-        &self,
-        descriptor: u32,
-        path: &str,
-        last: LastLink,
-        access: FileAccess,
-    ) -> Result<Checked, Refusal> {
-        let checked = self.check(descriptor, path, last, access).await?;
-        let (Checked(Some((_, below))), Some((_, volume))) = (&checked, self.find(descriptor)) else {
-            return Ok(checked);
-        };
-        let (root, below) = (Arc::clone(&volume.root), name_of(below).to_owned());
-        let opens_at_once = tokio::task::spawn_blocking(move || match root.metadata(&below) {
-            Ok(found) => found.is_file() || found.is_dir(),
-            // That it is not there, or not inside, is for Wasmtime to say.
-            Err(_) => true,
-        });
-        if opens_at_once.await.unwrap_or(false) {
-            return Ok(checked);
+    /// Refuses to open what is neither a file nor a directory, such as a pipe: a thread of the host would wait for its other
+    /// end, and go on waiting when the execution has ended. What is there the descriptor tells, by whatever name it is
+    /// reached by now.
+    pub(crate) fn refuse_special(&self, descriptor: u32, path: &str, access: FileAccess) -> Refusal {
+        match self.find(descriptor) {
+            Some((open, volume)) => self.keep_back(volume, &open.below.join(path), access, NO_FILE),
+            None => Refusal::Denied,
         }
-        let Checked(Some((_, below))) = &checked else { return Err(Refusal::Denied) };
-        Err(self.keep_back(volume, below, access, NO_FILE))
     }
 
     /// Puts on record that a path led out of its directory, by links that Wasmtime did not follow: where whatever lies in a
-    /// directory is decided on alike, nobody has looked at them before.
-    pub(crate) async fn note_escape(&self, descriptor: u32, path: &str, last: LastLink, access: FileAccess) {
+    /// directory is decided on alike, nobody has looked at them before. `id` is what the descriptor leads to; where it is no
+    /// longer at the place where it was opened, that is as good as a link out.
+    pub(crate) async fn note_escape(
+        &self,
+        descriptor: u32,
+        id: FileId,
+        path: &str,
+        last: LastLink,
+        access: FileAccess,
+    ) {
         let Some((open, volume)) = self.find(descriptor) else { return };
-        let below = open.below.join(path);
+        let (top, below) = (open.below.clone(), open.below.join(path));
         // What climbs out by itself was asked for before.
         if !volume.alike || leads_out(&below) {
             return;
         }
         let (root, asked, last) = (Arc::clone(&volume.root), below.clone(), last.of(path));
-        let resolved = tokio::task::spawn_blocking(move || paths::resolve(&root, &below, last)).await;
-        if let Ok(Err(error)) = resolved
-            && Astray::of(&error) == Astray::Outside
-        {
+        let leads_out = tokio::task::spawn_blocking(move || {
+            let is_there = root.metadata(name_of(&top)).is_ok_and(|found| is_it(&found, id));
+            let resolved = paths::resolve(&root, &below, last);
+            !is_there || resolved.is_err_and(|error| Astray::of(&error) == Astray::Outside)
+        });
+        if leads_out.await.unwrap_or(true) {
             self.keep_back(volume, &asked, access, LEADS_OUT);
         }
     }
@@ -232,10 +227,18 @@ impl Descriptors {
 
     /// Asks for a place by itself, whatever its volume is for: so that what is denied is on record, and ends the execution
     /// where the operator wants that. What is denied is told in the execution's log.
+    ///
+    /// For what no capability can be written the next directory above it is asked for, which must speak for all in it.
     fn ask(&self, guest: &str, access: FileAccess) -> Result<(), Refusal> {
-        let capability = filesystem(guest, access).ok_or(Refusal::Denied)?;
-        self.gate.decide(&capability).map(drop).map_err(|denial| {
-            self.gate.tell(&capability.to_string(), || denial.to_string());
+        let above = Path::new(guest).ancestors().find_map(|path| filesystem(path.to_str()?, access));
+        let Some(asked) = above else { return Err(Refusal::Denied) };
+        let is_itself = filesystem(guest, access).is_some();
+        let decided = self.gate.decide(&asked).and_then(|_| {
+            let speaks = is_itself || self.gate.grant().decides_alike_below(&asked);
+            if speaks { Ok(()) } else { Err(self.gate.refuse(&asked, NO_CAPABILITY)) }
+        });
+        decided.map_err(|denial| {
+            self.gate.tell(&asked.to_string(), || denial.to_string());
             Refusal::Denied
         })
     }
@@ -275,27 +278,34 @@ impl Descriptors {
         });
     }
 
-    /// As [`Self::check`], for what is taken away from one name and given another. Where policies speak of parts of the
+    /// As [`Self::check`], for what is taken away from one name and given another. Where policies speak of parts of either
     /// directory, a name is a power: the thing must be open to all that its new name permits, and no directory takes its
     /// content along.
-    pub(crate) async fn check_moved(&self, descriptor: u32, path: &str) -> Result<(), Refusal> {
-        let Some((_, volume)) = self.find(descriptor) else { return Ok(()) };
-        let access = if volume.alike { FileAccess::Write } else { FileAccess::ReadWrite };
-        let Checked(found) = self.check(descriptor, path, LastLink::Keep, access).await?;
-        let (alike, links) = (volume.alike, volume.links);
-        if alike && links {
-            return Ok(());
+    pub(crate) async fn check_moved(
+        &self,
+        (from, old): (u32, &str),
+        (to, new): (u32, &str),
+    ) -> Result<(), Refusal> {
+        let (Some((_, source)), Some((_, target))) = (self.find(from), self.find(to)) else { return Ok(()) };
+        let (alike, links) = (source.alike && target.alike, source.links && target.links);
+        let access = if alike { FileAccess::Write } else { FileAccess::ReadWrite };
+        for (descriptor, path) in [(from, old), (to, new)] {
+            let Checked(found) = self.check(descriptor, path, LastLink::Keep, access).await?;
+            let (Some((_, below)), Some((_, volume))) = (found, self.find(descriptor)) else { continue };
+            if alike && links {
+                continue;
+            }
+            let (root, asked) = (Arc::clone(&volume.root), below.clone());
+            let is_moved =
+                tokio::task::spawn_blocking(move || match root.symlink_metadata(name_of(&below)) {
+                    Ok(found) => (alike || !found.is_dir()) && (links || !found.is_symlink()),
+                    Err(_) => true,
+                });
+            if !is_moved.await.unwrap_or(false) {
+                return Err(self.keep_back(volume, &asked, access, NOT_MOVED));
+            }
         }
-        let (root, below) = (Arc::clone(&volume.root), found.map(|(_, below)| below).unwrap_or_default());
-        let asked = below.clone();
-        let is_moved = tokio::task::spawn_blocking(move || match root.symlink_metadata(&below) {
-            Ok(found) => (alike || !found.is_dir()) && (links || !found.is_symlink()),
-            Err(_) => true,
-        });
-        if is_moved.await.unwrap_or(false) {
-            return Ok(());
-        }
-        Err(self.keep_back(volume, &asked, access, NOT_MOVED))
+        Ok(())
     }
 
     /// Whether things may go from one directory to the other. Between two volumes they do only where both may be read and
@@ -328,8 +338,7 @@ impl Descriptors {
         let asked = open.below.clone();
         let count = move || -> io::Result<Option<usize>> {
             let directory = root.open_dir(&below)?;
-            let found = directory.dir_metadata()?;
-            let is_it = FileId::of(found.dev(), found.ino()) == id;
+            let is_it = is_it(&directory.dir_metadata()?, id);
             is_it.then(|| Ok(directory.entries()?.take(limit + 1).count())).transpose()
         };
         match tokio::task::spawn_blocking(count).await {
@@ -425,6 +434,11 @@ impl Descriptors {
         let open = self.open.get(&descriptor)?;
         Some((open, self.volumes.get(open.volume)?))
     }
+}
+
+/// Whether that is what is found.
+fn is_it(found: &Metadata, id: FileId) -> bool {
+    FileId::of(found.dev(), found.ino()) == id
 }
 
 /// The capability for a place, where one can be written.

@@ -22,7 +22,7 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 
 use super::abi::AbiError;
-use super::capabilities::{CallError, arguments};
+use super::capabilities::{CallError, OTHER_GRANT, arguments};
 use super::context::HostContext;
 use super::files::content;
 use super::network::NetworkError;
@@ -359,6 +359,8 @@ fn decide(
 ) -> Result<(Arc<Outbound>, Permission), CallError> {
     let used = target(&parse(url)?)?;
     if !permission.capability().covers(&used) {
+        // Its own message says for what.
+        context.gate.refuse(&used, OTHER_GRANT);
         let message = format!("the grant is for `{}`, not for `{used}`", permission.capability());
         return Err(CallError::new(AbiError::Denied, message));
     }

@@ -13,9 +13,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::abi::AbiError;
-use super::capabilities::{CallError, arguments};
+use super::capabilities::{CallError, OTHER_GRANT, arguments};
 use super::context::HostContext;
-use super::descriptors::LEADS_OUT;
+use super::descriptors::{LEADS_OUT, NOT_FOR_THIS};
+use super::gate::Gate;
 use super::paths::{self, Astray, LastLink};
 use super::quota::{Facts, FileId, Full, Turn};
 use super::volumes::{Location, VolumeError};
@@ -122,7 +123,7 @@ pub(crate) async fn invoke(
         Some(quota) => quota.turn().await,
         None => Turn::uncounted(),
     };
-    let location = follow(context, location, &operation)?;
+    let (location, turn) = follow(&context.gate, location, &operation, turn).await?;
     let listed = Capability::Filesystem { access: FileAccess::Read, path: location.path() };
     let detail = if context.gate.grant().decides_alike_below(&listed) { Detail::All } else { Detail::Names };
     tokio::task::spawn_blocking(move || operation.run(&location, turn, detail))
@@ -144,23 +145,42 @@ fn open(
         .parse()
         .map_err(|error: mentat_manifest::CapabilityError| CallError::malformed(error.to_string()))?;
     if !permission.capability().covers(&used) {
+        // Its own message says for what.
+        context.gate.refuse(&used, OTHER_GRANT);
         let message = format!("the grant is for `{}`, not for `{used}`", permission.capability());
         return Err(CallError::new(AbiError::Denied, message));
     }
     let permission =
         if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
     let grant = context.gate.grant();
-    Ok(context.volumes.open(&permission, grant.offers(), grant.tenant())?)
+    let opened = context.volumes.open(&permission, grant.offers(), grant.tenant());
+    if let Err(VolumeError::Access { .. }) = &opened {
+        // Its own message says more.
+        context.gate.refuse(&used, NOT_FOR_THIS);
+    }
+    Ok(opened?)
 }
 
-/// Where links lead from there, which must be permitted by itself as well.
-fn follow(context: &HostContext, location: Location, operation: &Operation) -> Result<Location, CallError> {
-    let direct = match paths::resolve(&location.directory, &location.below, operation.last_link()) {
+/// Where links lead from there, which must be permitted by itself as well. They are followed on a thread that may wait.
+async fn follow(
+    gate: &Gate,
+    location: Location,
+    operation: &Operation,
+    turn: Turn,
+) -> Result<(Location, Turn), CallError> {
+    let last = operation.last_link();
+    let following = tokio::task::spawn_blocking(move || {
+        let direct = paths::resolve(&location.directory, &location.below, last);
+        (location, turn, direct)
+    });
+    let (location, turn, direct) =
+        following.await.map_err(|error| CallError::new(AbiError::Unavailable, error.to_string()))?;
+    let direct = match direct {
         Ok(direct) => direct,
         Err(error) => {
             if Astray::of(&error) == Astray::Outside {
                 let asked = Capability::Filesystem { access: operation.access(), path: location.path() };
-                context.gate.refuse(&asked, LEADS_OUT);
+                gate.refuse(&asked, LEADS_OUT);
             }
             return Err(error.into());
         }
@@ -172,9 +192,9 @@ fn follow(context: &HostContext, location: Location, operation: &Operation) -> R
             paths::join_guest(&location.guest, &direct)
         );
         let there = there.parse::<Capability>().map_err(|error| CallError::malformed(error.to_string()))?;
-        context.gate.decide(&there)?;
+        gate.decide(&there)?;
     }
-    Ok(Location { below: direct, ..location })
+    Ok((Location { below: direct, ..location }, turn))
 }
 
 impl Operation {

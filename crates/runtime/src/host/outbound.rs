@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::uri::Scheme;
 use http::{HeaderMap, Uri};
@@ -27,6 +28,8 @@ const MAX_NAMED_ADDRESSES: usize = 1024;
 const MAX_NAMES: usize = 16;
 /// Peers that a guest has sent datagrams to and may hear from.
 const MAX_PEERS: usize = 1024;
+/// Why a further one is refused.
+const TOO_MANY_PEERS: &str = "an execution sends datagrams to no more peers than that";
 /// Characters of a URL in a message.
 const MAX_URL_CHARS: usize = 200;
 
@@ -38,6 +41,8 @@ pub(crate) struct Outbound {
     pub(crate) logs: LogSink,
     pub(crate) secrets: Secrets,
     connections: Arc<Semaphore>,
+    /// Whether it was permitted anything there.
+    is_permitted: AtomicBool,
     /// The names under which the guest has looked addresses up.
     names: Mutex<HashMap<IpAddr, Vec<String>>>,
     peers: Mutex<HashSet<SocketAddr>>,
@@ -56,6 +61,7 @@ impl Outbound {
             logs,
             secrets: Secrets::default(),
             connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            is_permitted: AtomicBool::new(false),
             names: Mutex::default(),
             peers: Mutex::default(),
         }
@@ -68,8 +74,11 @@ impl Outbound {
             .map_err(|_| NetworkError::TooMany(self.network.config().connections))
     }
 
-    /// Whether any place is taken.
+    /// Whether it has connections, as far as it can have any: a socket alone, which anybody can make, is none.
     pub(crate) fn is_open(&self) -> bool {
+        if !self.is_permitted.load(Ordering::Relaxed) {
+            return false;
+        }
         u32::try_from(self.connections.available_permits()).unwrap_or(u32::MAX)
             < self.network.config().connections
     }
@@ -90,7 +99,7 @@ impl Outbound {
 
     /// Decides on a capability, and tells a denial to the guest's log.
     pub(crate) fn decide(&self, capability: &Capability) -> Result<Permission, NetworkError> {
-        self.gate.decide(capability).map_err(|denial| self.denied(denial))
+        self.settle(self.gate.decide(capability))
     }
 
     /// Decides on looking up a name, or an address, which means itself.
@@ -130,7 +139,7 @@ impl Outbound {
     fn decide_look_up(&self, host: &Host) -> Result<(), NetworkError> {
         let ways = self.gate.grant().connections_to(host);
         let plain = Capability::Network { protocol: Protocol::Tcp, host: host.clone(), port: Port::Unsaid };
-        self.gate.decide_any(&ways, &plain).map(drop).map_err(|denial| self.denied(denial))
+        self.settle(self.gate.decide_any(&ways, &plain)).map(drop)
     }
 
     /// Decides on a connection by number: under the names that the guest has looked the address up by, or as itself.
@@ -140,8 +149,8 @@ impl Outbound {
         let names = self.names.lock().get(&ip).cloned().unwrap_or_default();
         let to = |host| Capability::Network { protocol, host, port };
         let by_name: Vec<Capability> = names.into_iter().map(Host::Name).map(to).collect();
-        let by_number = to(Host::Network { address: ip, prefix: if ip.is_ipv4() { 32 } else { 128 } });
-        self.gate.decide_any(&by_name, &by_number).map_err(|denial| self.denied(denial)).is_ok()
+        let by_number = to(numbered(ip));
+        self.settle(self.gate.decide_any(&by_name, &by_number)).is_ok()
     }
 
     /// Decides on a datagram, after which the guest may hear from its peer.
@@ -150,7 +159,11 @@ impl Outbound {
         if self.is_peer(canonical) {
             return true;
         }
-        if self.peers.lock().len() >= MAX_PEERS || !self.decide_address(Protocol::Udp, canonical) {
+        if self.peers.lock().len() >= MAX_PEERS {
+            self.refuse(Protocol::Udp, canonical, TOO_MANY_PEERS);
+            return false;
+        }
+        if !self.decide_address(Protocol::Udp, canonical) {
             return false;
         }
         self.peers.lock().insert(canonical);
@@ -162,11 +175,33 @@ impl Outbound {
         self.peers.lock().contains(&SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
+    /// Refuses an address whatever was granted.
+    pub(crate) fn refuse(&self, protocol: Protocol, address: SocketAddr, why: &'static str) {
+        let asked = Capability::Network {
+            protocol,
+            host: numbered(address.ip()),
+            port: Port::Number(address.port()),
+        };
+        self.denied(self.gate.refuse(&asked, why));
+    }
+
+    fn settle(&self, decided: Result<Permission, Denial>) -> Result<Permission, NetworkError> {
+        let permission = decided.map_err(|denial| self.denied(denial))?;
+        self.is_permitted.store(true, Ordering::Relaxed);
+        Ok(permission)
+    }
+
     fn denied(&self, denial: Denial) -> NetworkError {
         let error = NetworkError::Denied(denial);
         self.logs.log(LogLevel::Warn, error.tell().as_bytes());
         error
     }
+}
+
+/// An address as a host.
+fn numbered(ip: IpAddr) -> Host {
+    let address = ip.to_canonical();
+    Host::Network { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
 }
 
 /// The capability that a request to a URL takes: of its scheme, its host and its port.

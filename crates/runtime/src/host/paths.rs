@@ -13,6 +13,9 @@ use rustix::io::Errno;
 /// Links that are followed on the way; Linux follows forty.
 const MAX_LINKS: usize = 40;
 
+/// Names that are looked at on the way, those that links bring included.
+const MAX_NAMES: usize = 2048;
+
 /// What is done with a link in the last place of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastLink {
@@ -48,8 +51,12 @@ pub(crate) fn resolve(directory: &Dir, path: &Path, last: LastLink) -> io::Resul
     let mut left: VecDeque<OsString> = VecDeque::new();
     push_front(&mut left, path).ok_or_else(escapes)?;
     let mut reached = PathBuf::new();
-    let mut links = 0;
+    let (mut links, mut names) = (0, 0);
     while let Some(name) = left.pop_front() {
+        names += 1;
+        if names > MAX_NAMES {
+            return Err(Errno::LOOP.into());
+        }
         if name == ".." {
             if !reached.pop() {
                 return Err(escapes());

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::vec;
 
+use mentat_manifest::Protocol;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceType};
@@ -34,6 +35,8 @@ const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const TCP_CREATE: &str = "wasi:sockets/tcp-create-socket@0.2.12";
 const UDP: &str = "wasi:sockets/udp@0.2.12";
 const UDP_CREATE: &str = "wasi:sockets/udp-create-socket@0.2.12";
+/// Why no address of one's own is given.
+const NOBODY_LISTENS: &str = "an agent cannot listen: there is no capability for it";
 /// Bytes of a name that is looked up (RFC 1035, section 2.3.4).
 const MAX_NAME_BYTES: usize = 255;
 
@@ -104,19 +107,24 @@ pub(crate) fn allow(wasi: &mut WasiCtxBuilder, outbound: &Arc<Outbound>) {
 
 fn may_use(outbound: &Outbound, address: SocketAddr, usage: SocketAddrUse) -> bool {
     match usage {
-        SocketAddrUse::TcpConnect => outbound.decide_address(mentat_manifest::Protocol::Tcp, address),
+        SocketAddrUse::TcpConnect => outbound.decide_address(Protocol::Tcp, address),
         SocketAddrUse::UdpSend => outbound.decide_datagram(address),
         SocketAddrUse::UdpReceive => outbound.is_peer(address),
         // What the system does by itself before it connects; an address of one's own choice is for those who listen.
-        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
-            address.ip().is_unspecified() && address.port() == 0
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if is_systems_choice(address) => true,
+        SocketAddrUse::UdpBind => {
+            outbound.refuse(Protocol::Udp, address, NOBODY_LISTENS);
+            false
         }
-        SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => {
-            let message = "an agent cannot listen for connections: there is no capability for it";
-            outbound.logs.log(LogLevel::Warn, message.as_bytes());
+        SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => {
+            outbound.refuse(Protocol::Tcp, address, NOBODY_LISTENS);
             false
         }
     }
+}
+
+fn is_systems_choice(address: SocketAddr) -> bool {
+    address.ip().is_unspecified() && address.port() == 0
 }
 
 type Created<T> = wasmtime::Result<(Result<Resource<T>, ErrorCode>,)>;

@@ -9,7 +9,7 @@ use super::audit::Decisions;
 use super::denial::DenialReason;
 use super::policy::Permission;
 
-/// Different capabilities that one execution may ask for; each decision on one is a record in the audit log.
+/// Different answers to questions of one execution; each is a record in the audit log.
 const MAX_RECORDED: usize = 10_000;
 
 /// How often a power was given, by which policies.
@@ -19,12 +19,27 @@ pub(super) type Given = BTreeMap<(Capability, Vec<String>), u64>;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     by_kind: BTreeMap<CapabilityKind, Decisions>,
-    /// What was recorded, and whether it was given.
-    recorded: HashMap<Capability, bool>,
+    /// The answers to each question that are on record.
+    recorded: HashMap<Capability, Answers>,
+    /// How many answers that are.
+    records: usize,
     /// Whether anything was refused for want of a place on record; the first of it has one.
     overflowed: bool,
     /// Kept where a receipt is to say so.
     given: Option<Given>,
+}
+
+/// Which answers to a question are on record.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answers {
+    given: bool,
+    refused: bool,
+}
+
+impl Answers {
+    fn of(&mut self, is_given: bool) -> &mut bool {
+        if is_given { &mut self.given } else { &mut self.refused }
+    }
 }
 
 impl Ledger {
@@ -58,9 +73,10 @@ impl Ledger {
         mut decided: Result<Permission, DenialReason>,
         is_recording: bool,
     ) -> (Result<Permission, DenialReason>, bool) {
-        let mut is_known = self.recorded.get(capability) == Some(&decided.is_ok());
+        let is_given = decided.is_ok();
+        let mut is_known = self.recorded.get_mut(capability).is_some_and(|answers| *answers.of(is_given));
         if !is_known {
-            let refused = if self.recorded.len() >= MAX_RECORDED {
+            let refused = if self.records >= MAX_RECORDED {
                 Some(DenialReason::TooMany(MAX_RECORDED))
             } else {
                 (!is_recording).then_some(DenialReason::Unrecorded)
@@ -69,7 +85,8 @@ impl Ledger {
                 decided = Err(reason);
                 is_known = std::mem::replace(&mut self.overflowed, true);
             } else {
-                self.recorded.insert(capability.clone(), decided.is_ok());
+                *self.recorded.entry(capability.clone()).or_default().of(is_given) = true;
+                self.records += 1;
             }
         }
         self.count(capability.kind(), decided.is_ok());
@@ -97,6 +114,16 @@ mod tests {
         assert_eq!(ledger.note(&asked, refused(), true), (refused(), true));
         assert_eq!(ledger.note(&asked, refused(), true), (refused(), false));
         assert_eq!(ledger.decisions()[&CapabilityKind::Env], Decisions { granted: 0, denied: 2 });
+    }
+
+    #[test]
+    fn answers_that_change_to_and_fro_are_recorded_once_each() {
+        let mut ledger = Ledger::default();
+        let asked: Capability = "env:A".parse().unwrap();
+        let given = || Ok(Permission { capability: asked.clone(), policies: Vec::new() });
+        let new = |ledger: &mut Ledger, decided| ledger.note(&asked, decided, true).1;
+        assert!(new(&mut ledger, given()) && new(&mut ledger, refused()));
+        assert!(!new(&mut ledger, given()) && !new(&mut ledger, refused()) && !new(&mut ledger, given()));
     }
 
     #[test]

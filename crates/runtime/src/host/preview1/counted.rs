@@ -34,18 +34,16 @@ impl Preview1 {
         let Opening { directory, lookup, path, flags, rights, inheriting, status } = opening;
         let (name, access) = (text(memory, path)?, wanted(flags, rights));
         let turn = self.files.turn(directory.into()).await;
-        let checked = self.files.check_opened(directory.into(), &name, last_link(lookup), access).await?;
-        let mut before = None;
-        if flags.intersects(types::Oflags::CREAT | types::Oflags::TRUNC) {
-            before = self.facts_at(memory, &turn, directory, lookup, path).await;
-        }
+        let checked = self.files.check(directory.into(), &name, last_link(lookup), access).await?;
+        let found = self.look_before_opening(memory, directory, lookup, path, access).await?;
+        let before = found.filter(|_| turn.counts()).map(|found| facts(&found));
         let is_new = flags.contains(types::Oflags::CREAT) && before.is_none();
         if is_new {
             turn.take_name()?;
         }
         let opening = self.wasi.path_open(memory, directory, lookup, path, flags, rights, inheriting, status);
         let opened = uninterrupted(opening).await;
-        let opened = self.contained(opened, directory, &name, last_link(lookup), access).await;
+        let opened = self.contained(memory, opened, directory, &name, last_link(lookup), access).await;
         let Ok(descriptor) = opened else {
             if is_new {
                 turn.name_not_made();
@@ -69,6 +67,27 @@ impl Preview1 {
         self.files.opened(descriptor.into(), checked, now.and_then(|now| turn.hold(now.id)));
         self.files.set_appends(descriptor.into(), status.contains(types::Fdflags::APPEND));
         Ok(descriptor)
+    }
+
+    /// What is at a path that is about to be opened. What would keep whoever opens it waiting is not.
+    pub(super) async fn look_before_opening(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        directory: types::Fd,
+        lookup: types::Lookupflags,
+        path: GuestPtr<str>,
+        access: FileAccess,
+    ) -> Result<Option<types::Filestat>, types::Error> {
+        // That it is not there, or not inside, is told when it is opened.
+        let Ok(found) = self.wasi.path_filestat_get(memory, directory, lookup, path).await else {
+            return Ok(None);
+        };
+        match found.filetype {
+            types::Filetype::RegularFile | types::Filetype::Directory | types::Filetype::SymbolicLink => {
+                Ok(Some(found))
+            }
+            _ => Err(self.files.refuse_special(directory.into(), &text(memory, path)?, access).into()),
+        }
     }
 
     /// Writes to a place in a file, or where the guest is in it.
@@ -152,6 +171,7 @@ impl Preview1 {
     /// Notes what Wasmtime refused since the path led out of its directory.
     pub(super) async fn contained<T>(
         &mut self,
+        memory: &mut GuestMemory<'_>,
         done: Result<T, types::Error>,
         directory: types::Fd,
         path: &str,
@@ -160,8 +180,9 @@ impl Preview1 {
     ) -> Result<T, types::Error> {
         if let Err(error) = &done
             && error.downcast_ref() == Some(&types::Errno::Perm)
+            && let Ok(found) = self.wasi.fd_filestat_get(memory, directory).await
         {
-            self.files.note_escape(directory.into(), path, last, access).await;
+            self.files.note_escape(directory.into(), facts(&found).id, path, last, access).await;
         }
         done
     }

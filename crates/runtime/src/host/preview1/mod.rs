@@ -191,7 +191,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         turn.take_name()?;
         let made = uninterrupted(self.wasi.path_create_directory(memory, dirfd, path)).await;
-        let made = self.contained(made, dirfd, &name, LastLink::Keep, FileAccess::Write).await;
+        let made = self.contained(memory, made, dirfd, &name, LastLink::Keep, FileAccess::Write).await;
         self.named(memory, &turn, dirfd, path, &made).await;
         made
     }
@@ -206,7 +206,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         let name = text(memory, path)?;
         self.files.check(dirfd.into(), &name, last_link(flags), FileAccess::Read).await?;
         let found = self.wasi.path_filestat_get(memory, dirfd, flags, path).await;
-        self.contained(found, dirfd, &name, last_link(flags), FileAccess::Read).await
+        self.contained(memory, found, dirfd, &name, last_link(flags), FileAccess::Read).await
     }
 
     async fn path_filestat_set_times(
@@ -222,10 +222,11 @@ impl WasiSnapshotPreview1 for Preview1 {
         let name = text(memory, path)?;
         // Wasmtime opens it for this.
         let _turn = self.files.turn(dirfd.into()).await;
-        self.files.check_opened(dirfd.into(), &name, last_link(flags), FileAccess::Write).await?;
+        self.files.check(dirfd.into(), &name, last_link(flags), FileAccess::Write).await?;
+        self.look_before_opening(memory, dirfd, flags, path, FileAccess::Write).await?;
         let setting = self.wasi.path_filestat_set_times(memory, dirfd, flags, path, atim, mtim, fst_flags);
         let set = uninterrupted(setting).await;
-        self.contained(set, dirfd, &name, last_link(flags), FileAccess::Write).await
+        self.contained(memory, set, dirfd, &name, last_link(flags), FileAccess::Write).await
     }
 
     async fn path_link(
@@ -240,14 +241,14 @@ impl WasiSnapshotPreview1 for Preview1 {
         let (source, target) = (text(memory, src_path)?, text(memory, target_path)?);
         self.files.check_between(src_fd.into(), target_fd.into())?;
         let turn = self.files.turn(target_fd.into()).await;
-        self.files.check_moved(src_fd.into(), &source).await?;
-        self.files.check_moved(target_fd.into(), &target).await?;
+        self.files.check_moved((src_fd.into(), &source), (target_fd.into(), &target)).await?;
         turn.take_name()?;
         let made =
             uninterrupted(self.wasi.path_link(memory, src_fd, src_flags, src_path, target_fd, target_path))
                 .await;
-        let made = self.contained(made, src_fd, &source, last_link(src_flags), FileAccess::Write).await;
-        let made = self.contained(made, target_fd, &target, LastLink::Keep, FileAccess::Write).await;
+        let made =
+            self.contained(memory, made, src_fd, &source, last_link(src_flags), FileAccess::Write).await;
+        let made = self.contained(memory, made, target_fd, &target, LastLink::Keep, FileAccess::Write).await;
         self.named(memory, &turn, target_fd, target_path, &made).await;
         made
     }
@@ -280,7 +281,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         let name = text(memory, path)?;
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Read).await?;
         let read = self.wasi.path_readlink(memory, dirfd, path, buf, buf_len).await;
-        self.contained(read, dirfd, &name, LastLink::Keep, FileAccess::Read).await
+        self.contained(memory, read, dirfd, &name, LastLink::Keep, FileAccess::Read).await
     }
 
     async fn path_remove_directory(
@@ -294,7 +295,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(memory, &turn, dirfd, types::Lookupflags::empty(), path).await;
         let removed = uninterrupted(self.wasi.path_remove_directory(memory, dirfd, path)).await;
-        self.contained(removed, dirfd, &name, LastLink::Keep, FileAccess::Write).await?;
+        self.contained(memory, removed, dirfd, &name, LastLink::Keep, FileAccess::Write).await?;
         before.iter().for_each(|before| turn.removed(before));
         Ok(())
     }
@@ -310,15 +311,15 @@ impl WasiSnapshotPreview1 for Preview1 {
         let (source, target) = (text(memory, src_path)?, text(memory, dest_path)?);
         self.files.check_between(src_fd.into(), dest_fd.into())?;
         let turn = self.files.turn(dest_fd.into()).await;
-        self.files.check_moved(src_fd.into(), &source).await?;
-        self.files.check_moved(dest_fd.into(), &target).await?;
+        self.files.check_moved((src_fd.into(), &source), (dest_fd.into(), &target)).await?;
         let kept = types::Lookupflags::empty();
         let moved = self.facts_at(memory, &turn, src_fd, kept, src_path).await;
         let replaced = self.facts_at(memory, &turn, dest_fd, kept, dest_path).await;
         let renamed =
             uninterrupted(self.wasi.path_rename(memory, src_fd, src_path, dest_fd, dest_path)).await;
-        let renamed = self.contained(renamed, src_fd, &source, LastLink::Keep, FileAccess::Write).await;
-        self.contained(renamed, dest_fd, &target, LastLink::Keep, FileAccess::Write).await?;
+        let renamed =
+            self.contained(memory, renamed, src_fd, &source, LastLink::Keep, FileAccess::Write).await;
+        self.contained(memory, renamed, dest_fd, &target, LastLink::Keep, FileAccess::Write).await?;
         turn.replaced(moved, replaced);
         Ok(())
     }
@@ -335,7 +336,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         self.files.check_link(dirfd.into(), &name).await?;
         turn.take_name()?;
         let made = uninterrupted(self.wasi.path_symlink(memory, src_path, dirfd, dest_path)).await;
-        let made = self.contained(made, dirfd, &name, LastLink::Keep, FileAccess::Write).await;
+        let made = self.contained(memory, made, dirfd, &name, LastLink::Keep, FileAccess::Write).await;
         self.named(memory, &turn, dirfd, dest_path, &made).await;
         made
     }
@@ -351,7 +352,7 @@ impl WasiSnapshotPreview1 for Preview1 {
         self.files.check(dirfd.into(), &name, LastLink::Keep, FileAccess::Write).await?;
         let before = self.facts_at(memory, &turn, dirfd, types::Lookupflags::empty(), path).await;
         let removed = uninterrupted(self.wasi.path_unlink_file(memory, dirfd, path)).await;
-        self.contained(removed, dirfd, &name, LastLink::Keep, FileAccess::Write).await?;
+        self.contained(memory, removed, dirfd, &name, LastLink::Keep, FileAccess::Write).await?;
         before.iter().for_each(|before| turn.removed(before));
         Ok(())
     }

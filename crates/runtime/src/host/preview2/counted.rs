@@ -11,7 +11,7 @@ use super::GuardedFiles;
 use super::arguments::facts;
 use crate::host::file_streams::{Place, Writing};
 use crate::host::paths::LastLink;
-use crate::host::quota::{Facts, Turn};
+use crate::host::quota::{Facts, FileId, Turn};
 
 impl GuardedFiles<'_> {
     /// A stream into a file, which counts what it writes.
@@ -30,6 +30,24 @@ impl GuardedFiles<'_> {
         self.wasi.table.delete(stream)?;
         let counted: DynOutputStream = Box::new(counted);
         Ok(self.wasi.table.push(counted)?)
+    }
+
+    /// Looks at what is about to be opened. What would keep whoever opens it waiting is not.
+    pub(super) async fn look_before_opening(
+        &mut self,
+        directory: &Resource<Descriptor>,
+        flags: types::PathFlags,
+        path: &str,
+        access: FileAccess,
+    ) -> FsResult<()> {
+        use types::DescriptorType::{Directory, RegularFile, SymbolicLink};
+        match self.wasi.stat_at(again(directory), flags, path.to_owned()).await {
+            Ok(found) if !matches!(found.type_, RegularFile | Directory | SymbolicLink) => {
+                Err(self.files.refuse_special(directory.rep(), path, access).into())
+            }
+            // That it is not there, or not inside, is told when it is opened.
+            _ => Ok(()),
+        }
     }
 
     /// What is at a path, where it matters.
@@ -75,8 +93,9 @@ impl GuardedFiles<'_> {
     ) -> FsResult<T> {
         if let Err(error) = &done
             && error.downcast_ref() == Some(&types::ErrorCode::NotPermitted)
+            && let Ok(hash) = self.wasi.metadata_hash(Resource::new_borrow(fd)).await
         {
-            self.files.note_escape(fd, path, last, access).await;
+            self.files.note_escape(fd, FileId(hash.lower), path, last, access).await;
         }
         done
     }

@@ -231,7 +231,8 @@ impl HostDescriptor for GuardedFiles<'_> {
     ) -> FsResult<()> {
         // Wasmtime opens it for this.
         let _turn = self.files.turn(fd.rep()).await;
-        self.files.check_opened(fd.rep(), &path, last_link(path_flags), FileAccess::Write).await?;
+        self.files.check(fd.rep(), &path, last_link(path_flags), FileAccess::Write).await?;
+        self.look_before_opening(&fd, path_flags, &path, FileAccess::Write).await?;
         let setting = self.wasi.set_times_at(again(&fd), path_flags, path.clone(), atim, mtim);
         let set = uninterrupted(setting).await;
         self.contained(set, fd.rep(), &path, last_link(path_flags), FileAccess::Write).await
@@ -247,8 +248,7 @@ impl HostDescriptor for GuardedFiles<'_> {
     ) -> FsResult<()> {
         self.files.check_between(fd.rep(), new_descriptor.rep())?;
         let turn = self.files.turn(new_descriptor.rep()).await;
-        self.files.check_moved(fd.rep(), &old_path).await?;
-        self.files.check_moved(new_descriptor.rep(), &new_path).await?;
+        self.files.check_moved((fd.rep(), &old_path), (new_descriptor.rep(), &new_path)).await?;
         turn.take_name()?;
         let (target, name) = (again(&new_descriptor), new_path.clone());
         let linking = self.wasi.link_at(again(&fd), old_path_flags, old_path.clone(), target, name);
@@ -273,7 +273,8 @@ impl HostDescriptor for GuardedFiles<'_> {
         let (directory, access) = (fd.rep(), wanted(oflags, flags));
         // Whoever has the turn finds what was checked.
         let turn = self.files.turn(directory).await;
-        let checked = self.files.check_opened(directory, &path, last_link(path_flags), access).await?;
+        let checked = self.files.check(directory, &path, last_link(path_flags), access).await?;
+        self.look_before_opening(&fd, path_flags, &path, access).await?;
         let mut before = None;
         if oflags.intersects(types::OpenFlags::CREATE | types::OpenFlags::TRUNCATE) {
             before = self.facts_at(&turn, &fd, path_flags, &path).await;
@@ -341,8 +342,7 @@ impl HostDescriptor for GuardedFiles<'_> {
     ) -> FsResult<()> {
         self.files.check_between(fd.rep(), new_fd.rep())?;
         let turn = self.files.turn(new_fd.rep()).await;
-        self.files.check_moved(fd.rep(), &old_path).await?;
-        self.files.check_moved(new_fd.rep(), &new_path).await?;
+        self.files.check_moved((fd.rep(), &old_path), (new_fd.rep(), &new_path)).await?;
         let moved = self.facts_at(&turn, &fd, types::PathFlags::empty(), &old_path).await;
         let replaced = self.facts_at(&turn, &new_fd, types::PathFlags::empty(), &new_path).await;
         let (source, target) = (again(&fd), again(&new_fd));
