@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tlog_tiles::record_hash;
 
 use super::reading::read_bundle;
@@ -213,6 +214,25 @@ fn every_change_of_what_is_signed_is_found_and_named() {
         assert_eq!(first, *expected, "{attack}");
         let many = ["two bundles change places", "a record becomes longer"];
         assert!(told.len() == expected.len() || many.contains(attack), "{attack}: {told:?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_or_has_no_end_keeps_nobody_waiting() {
+    let victim = Victim::new();
+    let pipe = |path: &Path| mkfifoat(CWD, path, Mode::RWXU).unwrap();
+    let endless = |path: &Path| std::fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+    for name in ["checkpoint", "pending", "tile/0/001", "tile/entries/001", "tile/0/002.p/88", "key"] {
+        for instead in [&pipe as &dyn Fn(&Path), &endless] {
+            let attacked = Victim { folder: copy(victim.folder.path()), early: victim.early.clone() };
+            attacked.remove(name);
+            instead(&attacked.path(name));
+            let is_named = name == "key" || !verify(attacked.folder.path()).faults.is_empty();
+            assert!(is_named, "{name}");
+            // Nothing at the end of a log is in the tiles that are full.
+            let opened = Recorder::open(&config(attacked.folder.path()));
+            assert_eq!(opened.is_err(), !name.ends_with("001"), "{name}");
+        }
     }
 }
 

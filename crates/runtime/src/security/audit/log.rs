@@ -6,7 +6,7 @@
 //! process writes, the one that holds the lock.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use signed_note::{Note, StandardSigner};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
-use super::reading::{are_waiting, beyond, read_bundle, read_tile};
+use super::reading::{are_waiting, beyond, is_missing, read_bundle, read_file, read_open_pending, read_tile};
 use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
 use super::verify::signed_checkpoint;
 use super::writer::SyncMode;
@@ -119,8 +119,7 @@ impl Log {
             .mode(0o600)
             .open(at(PENDING))
             .map_err(|source| AuditError::File { path: at(PENDING), source })?;
-        let mut text = Vec::new();
-        pending.read_to_end(&mut text).map_err(|source| AuditError::File { path: at(PENDING), source })?;
+        let text = read_open_pending(&mut pending, &at(PENDING))?;
         let (mut waiting, mut lines, mut pending_bytes) = (Vec::new(), Vec::new(), 0);
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = line.strip_suffix(b"\n") else { break };
@@ -364,10 +363,9 @@ pub(super) fn broken(path: &Path, why: String) -> AuditError {
 /// The key that signs checkpoints: made when the log begins, in the form of signed notes.
 fn key(folder: &Path, origin: &str) -> Result<StandardSigner, AuditError> {
     let path = folder.join(KEY);
-    let failed = |source| AuditError::File { path: path.clone(), source };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    let text = match read_file(&path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) if is_missing(&error) => {
             // A key made now would not be the one that signed what is there.
             if let Some(there) = [CHECKPOINT, TREE, PENDING].iter().find(|name| folder.join(name).exists()) {
                 let why = format!(
@@ -382,7 +380,7 @@ fn key(folder: &Path, origin: &str) -> Result<StandardSigner, AuditError> {
             sync_folder(folder)?;
             private
         }
-        Err(source) => return Err(failed(source)),
+        Err(error) => return Err(error),
     };
     StandardSigner::new(text.trim()).map_err(|_| broken(&path, "it is no key of signed notes".into()))
 }

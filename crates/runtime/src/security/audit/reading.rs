@@ -1,9 +1,12 @@
 //! Reading a log: its tiles, its pending records, and all of them in order. Needs no lock: what is read may be moved by a
 //! server that writes it, from `pending` into the tree, from a narrow tile into a wider one, or into an archive.
 
-use std::io::{self, ErrorKind};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use signed_note::Note;
 use tlog_tiles::{Checkpoint, EMPTY_HASH, HASH_SIZE, Hash, record_hash};
 
@@ -11,6 +14,10 @@ use super::Record;
 use super::log::{AuditError, CHECKPOINT, PENDING, broken, without_leave};
 use super::tree::{TILE_WIDTH, entries_path, hash_path};
 
+/// Bytes of a file of the log: a bundle has 256 records of 64 KiB at most.
+const MAX_FILE_BYTES: u64 = 17 << 20;
+/// Bytes of the records that are not in the tree yet; the server has them in memory as well.
+const MAX_PENDING_BYTES: u64 = 4 << 30;
 /// Bundles after a checkpoint that are looked at.
 const MAX_BEYOND: u64 = 1000;
 
@@ -197,7 +204,7 @@ pub(super) fn are_waiting<'a>(
 
 /// The records that are not in the tree yet.
 pub(super) fn read_pending(folder: &Path) -> Result<Pending, AuditError> {
-    let text = match read_file(&folder.join(PENDING)) {
+    let text = match read_at_most(&folder.join(PENDING), MAX_PENDING_BYTES) {
         Err(error) if is_missing(&error) => return Ok(Pending::default()),
         text => text?,
     };
@@ -208,7 +215,7 @@ pub(super) fn read_pending(folder: &Path) -> Result<Pending, AuditError> {
 
 /// The checkpoint, whoever signed it.
 pub(super) fn read_checkpoint(folder: &Path) -> Option<Checkpoint> {
-    parse_checkpoint(&std::fs::read(folder.join(CHECKPOINT)).ok()?).ok()
+    parse_checkpoint(&read_file(&folder.join(CHECKPOINT)).ok()?).ok()
 }
 
 /// The text of a checkpoint, whoever signed it.
@@ -217,8 +224,41 @@ pub(super) fn parse_checkpoint(note: &[u8]) -> Result<Checkpoint, String> {
     Checkpoint::from_bytes(note.text()).map_err(|_| "it is no checkpoint".to_owned())
 }
 
+/// Whether it is a file, and no longer than it can be.
+fn ensure_readable(file: &File, path: &Path, limit: u64) -> Result<(), AuditError> {
+    let found = file.metadata().map_err(|source| AuditError::File { path: path.into(), source })?;
+    if !found.is_file() {
+        return Err(broken(path, "it is no file".into()));
+    }
+    if found.len() > limit {
+        return Err(broken(path, format!("it has more than {limit} bytes")));
+    }
+    Ok(())
+}
+
+/// All that is in the file of pending records, which is open.
+pub(super) fn read_open_pending(file: &mut File, path: &Path) -> Result<Vec<u8>, AuditError> {
+    ensure_readable(file, path, MAX_PENDING_BYTES)?;
+    let mut text = Vec::new();
+    let read = file.read_to_end(&mut text);
+    read.map_err(|source| AuditError::File { path: path.into(), source })?;
+    Ok(text)
+}
+
+/// One of the log's files but that of pending records.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, AuditError> {
-    std::fs::read(path).map_err(|source| AuditError::File { path: path.into(), source })
+    read_at_most(path, MAX_FILE_BYTES)
+}
+
+/// A file that somebody may have put there: no pipe, which would keep us waiting, and none without end.
+fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, AuditError> {
+    let failed = |source| AuditError::File { path: path.into(), source };
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    ensure_readable(&file, path, limit)?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 /// Whether an error says that a file is not there.

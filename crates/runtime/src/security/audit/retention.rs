@@ -276,14 +276,14 @@ fn copy_to(
     let folder = path.parent().unwrap_or(archive);
     // Of one that was copied before a crash, the disk may not have the name.
     changed.extend(folder.ancestors().take_while(|above| above.starts_with(archive)).map(Path::to_owned));
-    match std::fs::read(&path) {
+    match read_file(&path) {
         Ok(there) if there == bytes => return Ok(()),
         Ok(_) => {
             let why = "it is there and holds something else; each log needs an archive of its own";
             return Err(broken(&path, why.into()));
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(source) => return Err(failed(source)),
+        Err(error) if is_missing(&error) => {}
+        Err(error) => return Err(error),
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;

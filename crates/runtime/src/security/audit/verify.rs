@@ -74,10 +74,10 @@ pub fn check(folder: &Path, evidence: &Evidence<'_>) -> Result<Report, AuditErro
     let mut looks = 0;
     loop {
         looks += 1;
-        let before = std::fs::read(folder.join(CHECKPOINT)).ok();
+        let before = read_file(&folder.join(CHECKPOINT)).ok();
         let report = look(folder, evidence)?;
         // A server that writes beside us moves records while we read.
-        let moved = before != std::fs::read(folder.join(CHECKPOINT)).ok();
+        let moved = before != read_file(&folder.join(CHECKPOINT)).ok();
         if report.faults.is_empty() || looks == LOOKS || !moved {
             return Ok(report);
         }
@@ -91,6 +91,7 @@ pub(super) fn signed_checkpoint(
 ) -> Result<Result<Option<Checkpoint>, Fault>, AuditError> {
     let note = match read_file(&folder.join(CHECKPOINT)) {
         Err(error) if is_missing(&error) => return Ok(Ok(None)),
+        Err(AuditError::Broken { why, .. }) => return Ok(Err(Fault::BadCheckpoint(why))),
         note => note?,
     };
     let checkpoint = match parse_checkpoint(&note) {
@@ -121,11 +122,15 @@ struct Stand {
 impl Stand {
     fn read(folder: &Path, key: Option<&[u8]>) -> Result<Self, AuditError> {
         // First, so that what is moved into the tree meanwhile is found in one place at least.
-        let pending = read_pending(folder)?;
+        let (pending, broken) = match read_pending(folder) {
+            Err(AuditError::Broken { .. }) => (Pending::default(), true),
+            pending => (pending?, false),
+        };
         Ok(match signed_checkpoint(folder, key)? {
             Ok(checkpoint) => {
                 let root = checkpoint.as_ref().map(|checkpoint| *checkpoint.hash());
-                Self { checkpoint, root, pending, fault: None }
+                let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
+                Self { checkpoint, root, pending, fault: broken.then_some(Fault::Pending(size)) }
             }
             // How many records there should be, even one that nobody signed may tell; what their root is, it may not.
             Err(fault) => {
@@ -150,7 +155,8 @@ fn look(folder: &Path, evidence: &Evidence<'_>) -> Result<Report, AuditError> {
     // A server that writes beside us takes records out by leave that it gave meanwhile: that is read as well.
     for _ in 0..MAX_CATCHING_UP {
         let newer = Stand::read(folder, evidence.key)?;
-        if stand.root.is_none() || newer.root.is_none() || newer.size() <= stand.size() {
+        let is_sound = stand.root.is_some() && newer.root.is_some() && newer.fault.is_none();
+        if !is_sound || newer.size() <= stand.size() {
             break;
         }
         stand = newer;
