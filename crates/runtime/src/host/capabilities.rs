@@ -71,7 +71,7 @@ impl From<Denial> for CallError {
         let code = match denial.reason {
             DenialReason::NotInManifest(_) => AbiError::NotInManifest,
             DenialReason::Narrowed
-            | DenialReason::Forbidden(_)
+            | DenialReason::Forbidden(..)
             | DenialReason::NotPermitted(_)
             | DenialReason::Faulty(..)
             | DenialReason::Sandbox(_)

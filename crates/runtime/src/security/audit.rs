@@ -11,6 +11,7 @@ mod proof;
 mod reading;
 mod redaction;
 mod retention;
+mod seal;
 mod shortening;
 #[cfg(test)]
 mod tests;

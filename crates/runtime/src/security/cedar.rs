@@ -22,7 +22,6 @@ use mentat_manifest::{Capability, escape_untrusted};
 use self::actions::{Actions, Single};
 use self::paths::Paths;
 use self::reading::Reader;
-pub(super) use self::suggestion::exception;
 use self::terms::Terms;
 use super::principal::{Circumstances, Principal};
 use crate::error::Error;
@@ -209,6 +208,12 @@ impl Policies {
     #[must_use]
     pub fn suggestion(principal: &Principal, capability: &Capability) -> String {
         suggestion::permission(principal.agent.as_str(), capability)
+    }
+
+    /// The clause that would except it from a policy that forbids it, and no more than it.
+    #[must_use]
+    pub fn exception(principal: &Principal, capability: &Capability) -> String {
+        suggestion::exception(principal.agent.as_str(), capability)
     }
 
     fn verdict(

@@ -4,7 +4,6 @@ use std::fmt;
 
 use mentat_manifest::{Capability, FileAccess, escape_untrusted};
 
-use super::cedar::exception;
 use super::offers::SCRATCH;
 
 /// Characters of a capability in a message.
@@ -26,8 +25,8 @@ pub enum DenialReason {
     NotInManifest(String),
     /// The caller of the execution took it away.
     Narrowed,
-    /// These policies forbid it.
-    Forbidden(Vec<String>),
+    /// These policies forbid it; the clause that would except it.
+    Forbidden(Vec<String>, String),
     /// No policy permits it; the policy that would.
     NotPermitted(String),
     /// A policy that could not be evaluated, and its error.
@@ -49,7 +48,7 @@ impl DenialReason {
         match self {
             Self::NotInManifest(_) => "not_in_manifest",
             Self::Narrowed => "narrowed",
-            Self::Forbidden(_) => "forbidden",
+            Self::Forbidden(..) => "forbidden",
             Self::NotPermitted(_) => "not_permitted",
             Self::Faulty(..) => "faulty_policy",
             Self::NotAllowed => "not_allowed",
@@ -63,7 +62,7 @@ impl DenialReason {
     #[must_use]
     pub fn policies(&self) -> Vec<String> {
         match self {
-            Self::Forbidden(policies) => policies.clone(),
+            Self::Forbidden(policies, _) => policies.clone(),
             Self::Faulty(policy, _) => vec![policy.clone()],
             Self::NotInManifest(_)
             | Self::Narrowed
@@ -94,11 +93,10 @@ impl fmt::Display for Denial {
                 "was taken away by the caller of this execution; it is given by `{capability}` among the \
                  `capabilities` of its sandbox"
             ),
-            DenialReason::Forbidden(policies) => write!(
+            DenialReason::Forbidden(policies, exception) => write!(
                 formatter,
-                "is forbidden by the policy {}; the operator excepts it there with `{}`",
-                quoted(policies),
-                exception(&self.capability)
+                "is forbidden by the policy {}; the operator excepts it there with `{exception}`",
+                quoted(policies)
             ),
             DenialReason::NotPermitted(policy) => {
                 write!(formatter, "is permitted by no policy; this one would: {policy}")

@@ -126,7 +126,9 @@ impl Powers {
                 let asker = self.asker.get_or_init(|| policies.asker(principal));
                 match policies.answer(asker, capability, &circumstances) {
                     Verdict::Permitted(policies) => Ok(permission(policies)),
-                    Verdict::Forbidden(policies) => Err(DenialReason::Forbidden(policies)),
+                    Verdict::Forbidden(by) => {
+                        Err(DenialReason::Forbidden(by, Policies::exception(principal, capability)))
+                    }
                     Verdict::Unmentioned => {
                         Err(DenialReason::NotPermitted(Policies::suggestion(principal, capability)))
                     }

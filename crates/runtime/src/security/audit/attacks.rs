@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use tlog_tiles::record_hash;
 
 use super::reading::read_bundle;
-use super::tests::{config, copy, verify, write};
+use super::tests::{config, copy, verify, wait, write};
 use super::*;
 
 /// A log of 600 records: two full bundles, and one of 88.
@@ -372,20 +372,20 @@ fn of_a_bundle_that_is_taken_out_before_it_is_archived_none_goes() {
 
 #[test]
 fn a_record_that_waits_hides_no_old_checkpoint() {
-    let forged = |victim: &Victim, number: u64| {
+    let waits = |victim: &Victim, number: u64| {
         let mut record = read(victim.folder.path()).unwrap().next().unwrap().unwrap();
         record.sequence = number;
-        std::fs::write(victim.path("pending"), serde_json::to_string(&record).unwrap() + "\n").unwrap();
+        wait(victim.folder.path(), &[record]);
     };
     let victim = Victim::new();
+    waits(&victim, 300);
     std::fs::write(victim.path("checkpoint"), &victim.early).unwrap();
-    forged(&victim, 300);
     assert_eq!(verify(victim.folder.path()).faults, [Fault::OldCheckpoint { size: 300 }]);
     let refused = Recorder::open(&config(victim.folder.path())).unwrap_err().to_string();
     assert!(refused.contains("it is over 300 records, and there are more"), "{refused}");
 
     let victim = Victim::new();
-    forged(&victim, 0);
+    waits(&victim, 0);
     victim.remove("checkpoint");
     assert_eq!(verify(victim.folder.path()).faults, [Fault::NoCheckpoint]);
     assert!(Recorder::open(&config(victim.folder.path())).is_err());
@@ -398,9 +398,7 @@ fn a_crash_before_the_checkpoint_is_no_attack() {
     let early = std::fs::read(folder.path().join("checkpoint")).unwrap();
     write(folder.path(), 300);
     let waiting = read_from(folder.path(), None, 300).unwrap();
-    let lines: String =
-        waiting.map(|record| serde_json::to_string(&record.unwrap()).unwrap() + "\n").collect();
-    std::fs::write(folder.path().join("pending"), lines).unwrap();
+    wait(folder.path(), &waiting.map(Result::unwrap).collect::<Vec<_>>());
     std::fs::write(folder.path().join("checkpoint"), early).unwrap();
     assert_eq!(verify(folder.path()).faults, []);
     write(folder.path(), 1);

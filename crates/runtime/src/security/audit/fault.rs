@@ -57,13 +57,15 @@ pub enum Fault {
     },
     /// Records that are not in the tree yet do not follow those that are.
     Pending(u64),
+    /// This record, which is not in the tree yet, was not written by the server. Who can read the private key can tell.
+    Forged(u64),
 }
 
 impl Fault {
     /// Where it stands among the others: those of records in their order, then those of the whole.
     pub(super) fn position(&self) -> u64 {
         match self {
-            Self::Changed(first) | Self::Pending(first) => *first,
+            Self::Changed(first) | Self::Pending(first) | Self::Forged(first) => *first,
             Self::Missing { first, .. }
             | Self::Tile { first, .. }
             | Self::Hashes { first, .. }
@@ -101,6 +103,9 @@ impl fmt::Display for Fault {
             Self::OtherKey => write!(formatter, "the earlier checkpoint is not signed by the log's key"),
             Self::Rewritten { size } => {
                 write!(formatter, "the first {size} records are not those of the earlier checkpoint")
+            }
+            Self::Forged(number) => {
+                write!(formatter, "record {number}, which is not signed yet, was not written by the server")
             }
             Self::Pending(number) => {
                 write!(formatter, "record {number}, not in the tree yet, is not the next one or is no record")

@@ -12,12 +12,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use signed_note::{Note, StandardSigner};
+use signed_note::{Note, Signer, StandardSigner, Verifier};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
-use super::reading::{are_waiting, beyond, is_missing, read_bundle, read_file, read_open_pending, read_tile};
+use super::reading::{
+    Bundle, are_waiting, beyond, is_missing, read_bundle, read_file, read_open_pending, read_tile,
+};
+use super::seal::{self, Sealer};
 use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
-use super::verify::signed_checkpoint;
+use super::verify::{public_key, signed_checkpoint};
 use super::writer::SyncMode;
 use super::{Event, Record};
 
@@ -28,8 +31,10 @@ pub(super) const PENDING: &str = "pending";
 /// The signed root.
 pub(super) const CHECKPOINT: &str = "checkpoint";
 /// The private key that signs it, and the public one.
-const KEY: &str = "key";
+pub(super) const KEY: &str = "key";
 pub(super) const PUBLIC_KEY: &str = "key.pub";
+/// What is signed to see whether the two belong together.
+const PURPOSE_OF_CHECK: &[u8] = b"is this the other half of the pair?";
 /// The folder of tiles.
 const TREE: &str = "tile";
 
@@ -69,6 +74,7 @@ pub(super) struct Log {
     origin: String,
     sync: SyncMode,
     signer: StandardSigner,
+    sealer: Sealer,
     /// Keeps others from writing, until it is dropped.
     _lock: File,
     edge: Edge,
@@ -96,19 +102,36 @@ impl Log {
             .create(folder)
             .map_err(|source| AuditError::File { path: folder.into(), source })?;
         let lock = lock(folder)?;
-        let signer = key(folder, origin)?;
+        let (signer, sealer) = key(folder, origin)?;
         let checkpoint = signed_checkpoint(folder, None)?
             .map_err(|fault| tampered(&at(CHECKPOINT), &fault.to_string()))?;
         let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
-        let edge = Edge::resume(size, |level, number, width| read_tile(folder, level, number, width))?;
-        if checkpoint.is_some_and(|checkpoint| *checkpoint.hash() != edge.root()) {
-            return Err(tampered(&at(TREE), "its hashes do not make the root that was signed"));
+        let lost = |error: AuditError| tampered(&at(TREE), &error.to_string());
+        let tile = |level, number, width| read_tile(folder, level, number, width);
+        let edge = Edge::resume(size, tile).map_err(lost)?;
+        if let Some(checkpoint) = checkpoint {
+            if *checkpoint.hash() != edge.root() {
+                return Err(tampered(&at(TREE), "its hashes do not make the root that was signed"));
+            }
+            if checkpoint.origin() != origin {
+                let why = format!(
+                    "the log calls itself `{}`, `audit.origin` says `{origin}`; a log keeps its name",
+                    checkpoint.origin()
+                );
+                return Err(broken(&at(CHECKPOINT), why));
+            }
         }
         let width = usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default();
         let mut entries = Vec::new();
         if width > 0 {
-            for record in read_bundle(folder, size / TILE_WIDTH as u64, width)?.whole()? {
-                add_entry(&mut entries, &record).map_err(|why| broken(&at("tile"), why))?;
+            let number = size / TILE_WIDTH as u64;
+            let records = read_bundle(folder, number, width).and_then(Bundle::whole).map_err(lost)?;
+            let hashes: Vec<Hash> = records.iter().map(|record| record_hash(record)).collect();
+            if hashes != tile(0, number, width).map_err(lost)? {
+                return Err(tampered(&at(TREE), "its last records are not those that were signed"));
+            }
+            for record in records {
+                add_entry(&mut entries, &record).map_err(|why| broken(&at(TREE), why))?;
             }
         }
         let mut pending = OpenOptions::new()
@@ -123,19 +146,20 @@ impl Log {
         let (mut waiting, mut lines, mut pending_bytes) = (Vec::new(), Vec::new(), 0);
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = line.strip_suffix(b"\n") else { break };
-            let Ok(record) = serde_json::from_slice::<Record>(line) else {
-                return Err(broken(&at(PENDING), format!("what follows byte {pending_bytes} is no record")));
-            };
-            if line.len() > MAX_RECORD_BYTES {
-                let why = format!("what follows byte {pending_bytes} is too long for a record");
-                return Err(broken(&at(PENDING), why));
+            let next = size + waiting.len() as u64;
+            if !sealer.is_sealed(line) {
+                let why = format!("what stands there for record {next} was not written by this server");
+                return Err(tampered(&at(PENDING), &why));
             }
             pending_bytes += line.len() as u64 + 1;
+            let line = seal::record(line);
+            let Ok(record) = serde_json::from_slice::<Record>(line) else {
+                return Err(broken(&at(PENDING), format!("what stands there for record {next} is none")));
+            };
             // A crash between the checkpoint and the new beginning leaves records here that the tree has.
             if record.sequence < size {
                 continue;
             }
-            let next = size + waiting.len() as u64;
             if record.sequence != next {
                 let why = format!("record {} stands where record {next} belongs", record.sequence);
                 return Err(tampered(&at(PENDING), &why));
@@ -148,12 +172,20 @@ impl Log {
             let why = format!("it is over {size} records, and there are more: it is an old one, or none");
             return Err(tampered(&at(CHECKPOINT), &why));
         }
+        if !waiting.is_empty() {
+            tracing::info!(
+                records = waiting.len(),
+                first = size,
+                "records that were not signed before are taken up"
+            );
+        }
         let (folder, origin) = (folder.to_owned(), origin.to_owned());
         let mut log = Self {
             folder,
             origin,
             sync,
             signer,
+            sealer,
             _lock: lock,
             edge,
             entries,
@@ -199,8 +231,7 @@ impl Log {
     pub(super) fn append(&mut self, records: &mut Vec<Vec<u8>>) -> Result<(), AuditError> {
         let mut text = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
         for record in records.iter() {
-            text.extend_from_slice(record);
-            text.push(b'\n');
+            self.sealer.write(&mut text, record);
         }
         if let Err(source) = self.pending.write_all(&text) {
             // A disk that is full has taken a part.
@@ -361,7 +392,7 @@ pub(super) fn broken(path: &Path, why: String) -> AuditError {
 }
 
 /// The key that signs checkpoints: made when the log begins, in the form of signed notes.
-fn key(folder: &Path, origin: &str) -> Result<StandardSigner, AuditError> {
+fn key(folder: &Path, origin: &str) -> Result<(StandardSigner, Sealer), AuditError> {
     let path = folder.join(KEY);
     let text = match read_file(&path) {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -382,7 +413,21 @@ fn key(folder: &Path, origin: &str) -> Result<StandardSigner, AuditError> {
         }
         Err(error) => return Err(error),
     };
-    StandardSigner::new(text.trim()).map_err(|_| broken(&path, "it is no key of signed notes".into()))
+    let signer =
+        StandardSigner::new(text.trim()).map_err(|_| broken(&path, "it is no key of signed notes".into()))?;
+    let public = folder.join(PUBLIC_KEY);
+    let text_of_public = read_file(&public).map_err(|error| tampered(&public, &error.to_string()))?;
+    let is_pair = public_key(&text_of_public).is_some_and(|verifier| {
+        let signed = signer.sign(PURPOSE_OF_CHECK).unwrap_or_default();
+        verifier.name() == Signer::name(&signer) && verifier.verify(PURPOSE_OF_CHECK, &signed)
+    });
+    if !is_pair {
+        return Err(broken(
+            &path,
+            format!("`{PUBLIC_KEY}` is of another key; put back the one that belongs to it"),
+        ));
+    }
+    Ok((signer, Sealer::new(&text)))
 }
 
 /// Writes a file of a log that begins, whole or not at all, so that a crash leaves no half of a key.

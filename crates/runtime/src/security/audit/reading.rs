@@ -11,8 +11,11 @@ use signed_note::Note;
 use tlog_tiles::{Checkpoint, EMPTY_HASH, HASH_SIZE, Hash, record_hash};
 
 use super::Record;
-use super::log::{AuditError, CHECKPOINT, PENDING, broken, without_leave};
+use super::fault::Fault;
+use super::log::{AuditError, CHECKPOINT, KEY, PENDING, broken, without_leave};
+use super::seal::{self, Sealer};
 use super::tree::{TILE_WIDTH, entries_path, hash_path};
+use super::verify::{goes_on_otherwise, signed_checkpoint};
 
 /// Bytes of a file of the log: a bundle has 256 records of 64 KiB at most.
 const MAX_FILE_BYTES: u64 = 17 << 20;
@@ -28,6 +31,8 @@ pub(super) struct Pending {
     pub(super) lines: Vec<Vec<u8>>,
     /// Whether there is a last one that is not.
     pub(super) torn: bool,
+    /// The first that the server has not written, as far as its private key can be read to tell.
+    pub(super) forged: Option<u64>,
 }
 
 /// The records of one bundle.
@@ -59,7 +64,17 @@ pub fn read_from(
 ) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
     // First, so that what is moved into the tree meanwhile is found in one place at least.
     let pending = read_pending(folder)?;
-    let size = read_checkpoint(folder).map_or(0, |checkpoint| checkpoint.size());
+    // Whoever searches must not be told that there is nothing by somebody who signed nothing.
+    let checkpoint = signed_checkpoint(folder, None)?;
+    let size = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.as_ref().map_or(0, Checkpoint::size));
+    let fault = checkpoint.err().or_else(|| {
+        let is_old = goes_on_otherwise(folder, size);
+        is_old.then_some(if size > 0 { Fault::OldCheckpoint { size } } else { Fault::NoCheckpoint })
+    });
+    if let Some(fault) = fault {
+        let why = format!("{fault}; `mentat audit verify` says more");
+        return Err(broken(&folder.join(CHECKPOINT), why));
+    }
     let (folder, archive) = (folder.to_owned(), archive.map(Path::to_owned));
     let tile = TILE_WIDTH as u64;
     let begin = if archive.is_some() { from / tile } else { (from / tile).max(first_bundle(&folder, size)) };
@@ -210,7 +225,15 @@ pub(super) fn read_pending(folder: &Path) -> Result<Pending, AuditError> {
     };
     let torn = !text.is_empty() && !text.ends_with(b"\n");
     let whole = text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
-    Ok(Pending { lines: whole.map(<[u8]>::to_vec).collect(), torn })
+    let whole: Vec<&[u8]> = whole.collect();
+    let sealer = read_file(&folder.join(KEY)).ok().map(|key| Sealer::new(&String::from_utf8_lossy(&key)));
+    let number = |line: &[u8]| Some(serde_json::from_slice::<Record>(seal::record(line)).ok()?.sequence);
+    let is_forged = |sealer: &Sealer, line: &[u8]| if sealer.is_sealed(line) { None } else { number(line) };
+    Ok(Pending {
+        forged: sealer.and_then(|sealer| whole.iter().find_map(|line| is_forged(&sealer, line))),
+        lines: whole.into_iter().map(|line| seal::record(line).to_vec()).collect(),
+        torn,
+    })
 }
 
 /// The checkpoint, whoever signed it.

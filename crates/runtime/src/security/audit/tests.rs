@@ -1,5 +1,6 @@
 //! The log as a whole: what is recorded is found, over openings and crashes; two cannot write it.
 
+mod own;
 mod retention;
 
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mentat_manifest::ModuleDigest;
 
+use super::seal::Sealer;
 use super::*;
 use crate::model::{ExecutionId, HostCallKind};
 
@@ -80,6 +82,16 @@ pub(super) fn copy(from: &Path) -> tempfile::TempDir {
     to
 }
 
+/// Puts records among those that wait for the tree, as the server would have.
+pub(super) fn wait(folder: &Path, records: &[Record]) {
+    let sealer = Sealer::new(&std::fs::read_to_string(folder.join("key")).unwrap());
+    let mut text = Vec::new();
+    for record in records {
+        sealer.write(&mut text, &serde_json::to_vec(record).unwrap());
+    }
+    std::fs::write(folder.join("pending"), text).unwrap();
+}
+
 fn until(what: &str, holds: impl Fn() -> bool) {
     let since = Instant::now();
     while !holds() {
@@ -110,7 +122,7 @@ fn a_decision_can_be_made_again_from_its_record_alone() {
         assert!(text.starts_with(r#"{"format":2,"sequence":0,"timestamp":""#), "{text}");
         serde_json::from_str::<Record>(&text).unwrap().question()
     };
-    assert_eq!(decided(&DenialReason::Forbidden(vec!["p".into()])), Some(question.clone()));
+    assert_eq!(decided(&DenialReason::Forbidden(vec!["p".into()], String::new())), Some(question.clone()));
     assert_eq!(decided(&DenialReason::NotPermitted(String::new())), Some(question.clone()));
     assert_eq!(decided(&DenialReason::NotInManifest("a.b".into())), None);
 }
@@ -233,7 +245,7 @@ fn a_record_that_would_be_too_long_is_made_short_and_the_log_goes_on() {
     let recorder = Recorder::open(&config(folder.path())).unwrap();
     let capability = "env:A".parse().unwrap();
     let long = |number: usize| format!("{number:0>512}");
-    let refused = DenialReason::Forbidden((0..200).map(long).collect());
+    let refused = DenialReason::Forbidden((0..200).map(long).collect(), String::new());
     recorder.record(Record::of_decision(&principal(), &circumstances("ci"), &capability, Err(&refused)));
     let caller = "c".repeat(70_000);
     recorder.record(Record::of_decision(&principal(), &circumstances(&caller), &capability, Err(&refused)));
@@ -277,7 +289,7 @@ fn no_record_holds_a_value_that_must_not_be_seen() {
     let folder = tempfile::tempdir().unwrap();
     let sensitive = [VALUE.to_owned(), "acme".to_owned()].into_iter().collect();
     let recorder = Recorder::open(&AuditConfig { sensitive, ..config(folder.path()) }).unwrap();
-    let refused = DenialReason::Forbidden(vec!["p".into()]);
+    let refused = DenialReason::Forbidden(vec!["p".into()], String::new());
     let capability = format!("filesystem:read:/data/{VALUE}/x").parse().unwrap();
     let circumstances = Circumstances {
         narrowing: Some([format!("filesystem:read:/data/{VALUE}")].as_slice().into()),

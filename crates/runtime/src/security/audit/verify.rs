@@ -9,12 +9,12 @@ use signed_note::{Note, StandardVerifier, VerifierList};
 use tlog_tiles::{Checkpoint, Hash};
 
 use self::walk::Walk;
-use super::RetentionPart;
 use super::fault::Fault;
 use super::log::{AuditError, CHECKPOINT, PUBLIC_KEY};
 use super::reading::{
     Pending, are_waiting, beyond, is_missing, parse_checkpoint, read_checkpoint, read_file, read_pending,
 };
+use super::{Record, RetentionPart};
 
 /// Faults that are told; a log that was cut to pieces has as many as records.
 const MAX_FAULTS: usize = 100;
@@ -101,10 +101,14 @@ pub(super) fn signed_checkpoint(
     Ok(if is_signed(folder, key, &note)? { Ok(Some(checkpoint)) } else { Err(Fault::Signature) })
 }
 
+/// The key that a file holds, if it does.
+pub(super) fn public_key(text: &[u8]) -> Option<StandardVerifier> {
+    StandardVerifier::new(std::str::from_utf8(text).ok()?.trim()).ok()
+}
+
 fn is_signed(folder: &Path, key: Option<&[u8]>, note: &[u8]) -> Result<bool, AuditError> {
     let key = key.map_or_else(|| read_file(&folder.join(PUBLIC_KEY)), |key| Ok(key.to_vec()))?;
-    let verifier = std::str::from_utf8(&key).ok().and_then(|key| StandardVerifier::new(key.trim()).ok());
-    let signed = verifier
+    let signed = public_key(&key)
         .zip(Note::from_bytes(note).ok())
         .is_some_and(|(verifier, note)| note.verify(&VerifierList::new(vec![Box::new(verifier)])).is_ok());
     Ok(signed)
@@ -204,7 +208,7 @@ fn check_end(folder: &Path, size: u64, has_checkpoint: bool, pending: &Pending, 
     report.torn = pending.torn;
     let mut next = size;
     for line in &pending.lines {
-        match Head::of(line).map(|head| head.sequence) {
+        match serde_json::from_slice::<Record>(line).ok().map(|record| record.sequence) {
             // Moved into the tree just before a crash.
             Some(number) if number < size => {}
             Some(number) if number == next => {
@@ -221,11 +225,12 @@ fn check_end(folder: &Path, size: u64, has_checkpoint: bool, pending: &Pending, 
     if report.faults.is_empty() && goes_on_otherwise(folder, size) {
         report.faults.push(if has_checkpoint { Fault::OldCheckpoint { size } } else { Fault::NoCheckpoint });
     }
+    report.faults.extend(pending.forged.map(Fault::Forged));
 }
 
 /// Whether there are records in the tree after the first `size` that do not wait to get there. A server that writes beside us
 /// has them in this order: records wait until the tree has them and a newer checkpoint is over them.
-fn goes_on_otherwise(folder: &Path, size: u64) -> bool {
+pub(super) fn goes_on_otherwise(folder: &Path, size: u64) -> bool {
     let beyond = beyond(folder, size);
     if beyond.is_empty() {
         return false;

@@ -49,7 +49,12 @@ pub(super) fn readable(text: &str) -> Result<&str, usize> {
         let is_inside = levels.len() > 1;
         let Some(level) = levels.last_mut() else { break };
         match token {
-            "(" | "[" | "{" => levels.push(Level::default()),
+            "(" | "{" => levels.push(Level::default()),
+            "[" => {
+                // It may be that of an attribute's name, as in `principal["id"]`.
+                level.accesses += 1;
+                levels.push(Level::default());
+            }
             ")" | "]" | "}" => {
                 let closed = levels.pop().unwrap_or_default();
                 match levels.last_mut() {
@@ -80,7 +85,7 @@ fn next(text: &str) -> Option<&str> {
     let first = text.chars().next()?;
     let length = |end: Option<usize>| end.unwrap_or(text.len());
     let end = match first {
-        '/' if text.starts_with("//") => length(text.find('\n')),
+        '/' if text.starts_with("//") => length(text.find(['\n', '\r'])),
         '"' => length(string(text)),
         '_' | 'a'..='z' | 'A'..='Z' | '0'..='9' => {
             length(text.find(|other: char| other != '_' && !other.is_ascii_alphanumeric()))
@@ -133,7 +138,7 @@ mod tests {
     }
 
     /// Each grows with a number.
-    fn shapes() -> [fn(usize) -> String; 11] {
+    fn shapes() -> [fn(usize) -> String; 13] {
         [
             |depth| permit(&["true"].repeat(depth).join(" && ")),
             |depth| permit(&["context.time < datetime(\"2027-01-01\")"].repeat(depth).join(" || ")),
@@ -144,6 +149,8 @@ mod tests {
             |depth| permit(&format!("{}1{} == true", "{a:".repeat(depth), "}".repeat(depth))),
             |depth| permit(&format!("{}true", "if true then true else ".repeat(depth))),
             |depth| permit(&format!("principal{} == 1", ".a".repeat(depth))),
+            |depth| permit(&format!("principal{} == 1", "[\"a\"]".repeat(depth))),
+            |depth| permit(&format!("true //\r && {}true{}", "(".repeat(depth), ")".repeat(depth))),
             |depth| permit(&format!("{} == 1", ["1"].repeat(depth).join(" + "))),
             |depth| format!("permit (principal, action, resource) {};", "when { true }".repeat(depth)),
         ]

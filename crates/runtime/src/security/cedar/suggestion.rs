@@ -7,14 +7,19 @@ use mentat_manifest::{Capability, Host};
 
 use super::terms;
 
-/// The policy that would permit a capability to an agent.
-pub(super) fn permission(agent: &str, capability: &Capability) -> String {
+/// Who asks, and for what use, as a scope has them and a condition.
+fn scope(agent: &str, capability: &Capability) -> [String; 2] {
     let quoted = |action: &&str| format!("Action::\"{action}\"");
     let action = match terms::actions(capability) {
         [action] => format!("action == {}", quoted(action)),
         actions => format!("action in [{}]", actions.iter().map(quoted).collect::<Vec<_>>().join(", ")),
     };
-    let principal = format!("principal == Agent::{}", text(agent));
+    [format!("principal == Agent::{}", text(agent)), action]
+}
+
+/// The policy that would permit a capability to an agent.
+pub(super) fn permission(agent: &str, capability: &Capability) -> String {
+    let [principal, action] = scope(agent, capability);
     match resource(capability) {
         Resource::Named(named) => format!("permit ({principal}, {action}, resource {named});"),
         Resource::Such(conditions) if conditions.is_empty() => {
@@ -26,10 +31,11 @@ pub(super) fn permission(agent: &str, capability: &Capability) -> String {
     }
 }
 
-/// The clause that would take a capability out of a `forbid`, whatever else that one forbids.
-pub(in crate::security) fn exception(capability: &Capability) -> String {
+/// The clause that would take a capability of an agent out of a `forbid`, whatever else that one forbids.
+pub(super) fn exception(agent: &str, capability: &Capability) -> String {
     let (kind, _) = terms::resource_name(capability);
-    let mut conditions = vec![format!("resource is {kind}")];
+    let mut conditions = scope(agent, capability).to_vec();
+    conditions.push(format!("resource is {kind}"));
     match resource(capability) {
         Resource::Named(named) => conditions.push(format!("resource {named}")),
         Resource::Such(others) => conditions.extend(others),
@@ -178,34 +184,18 @@ mod tests {
     fn what_is_excepted_from_a_forbid_is_what_the_capability_covers_and_no_more() {
         for text in ALL {
             let asked: Capability = text.parse().unwrap();
-            let exception = exception(&asked);
+            let clause = exception("a.b", &asked);
             let policies = policies(&format!(
-                "permit (principal, action, resource);\nforbid (principal, action, resource) when {{ true }} {exception};"
+                "permit (principal, action, resource);\nforbid (principal, action, resource) when {{ true }} {clause};"
             ));
             for other in ALL.map(|text| text.parse::<Capability>().unwrap()) {
-                // An exception speaks of the resource alone: how it is used is for others to say.
-                let about = same_resource(&asked, &other);
-                assert_eq!(permits(&policies, &other), about, "{exception} for {other}");
+                assert_eq!(permits(&policies, &other), asked.covers(&other), "{clause} for {other}");
             }
-        }
-    }
-
-    /// Whether one covers the other, were it for the same use.
-    fn same_resource(one: &Capability, other: &Capability) -> bool {
-        let everything = |text: String| {
-            let text = text.replacen("filesystem:write:", "filesystem:readwrite:", 1);
-            let text = text.replacen("filesystem:read:", "filesystem:readwrite:", 1);
-            text.parse::<Capability>().unwrap()
-        };
-        match (one, other) {
-            (
-                Capability::Network { host, port, protocol },
-                Capability::Network { host: other_host, port: other_port, protocol: other_protocol },
-            ) => {
-                let number = port.number(*protocol);
-                host.covers(other_host) && (number.is_none() || number == other_port.number(*other_protocol))
-            }
-            _ => everything(one.to_string()).covers(&everything(other.to_string())),
+            let others = exception("a.c", &asked);
+            let policies = self::policies(&format!(
+                "permit (principal, action, resource);\nforbid (principal, action, resource) {others};"
+            ));
+            assert!(!permits(&policies, &asked), "for another agent: {others}");
         }
     }
 }

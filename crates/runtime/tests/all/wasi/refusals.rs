@@ -56,7 +56,8 @@ async fn a_refusal_by_wasi_is_told_in_the_log_once_with_what_would_give_it() {
     assert_eq!(
         told(&parted, "r private/key.txt").await,
         "capability `filesystem:read:/data/private/key.txt` is forbidden by the policy `private`; the operator excepts \
-         it there with `unless { resource is Path && resource in Path::\"/data/private/key.txt\" }`"
+         it there with `unless { principal == Agent::\"a.b\" && action == Action::\"filesystem:read\" && resource is \
+         Path && resource in Path::\"/data/private/key.txt\" }`"
     );
     let read_only = world(&["filesystem:read:/data"]);
     assert_eq!(

@@ -178,7 +178,11 @@ fn leave_that_nobody_signed_excuses_nothing() {
     let line = serde_json::to_string(&leave).unwrap() + "\n";
     std::fs::write(folder.path().join("pending"), line).unwrap();
     std::fs::remove_file(folder.path().join("tile/entries/000")).unwrap();
-    assert_eq!(verify(folder.path()).faults, [Fault::Missing { first: 0, last: 255 }]);
+    let missing = Fault::Missing { first: 0, last: 255 };
+    assert_eq!(verify(folder.path()).faults, [missing.clone(), Fault::Forged(600)]);
+    assert!(Recorder::open(&config(folder.path())).is_err());
+    wait(folder.path(), &[leave]);
+    assert_eq!(verify(folder.path()).faults, [missing]);
     // A server that takes it up signs it, and not what it allows.
     write(folder.path(), 1);
     let report = verify(folder.path());
@@ -195,8 +199,7 @@ fn leave_that_a_crash_took_back_does_not_take_back_leave_that_was_used() {
         RetentionPart { first_kept: 768, reason: RetentionReason::Size, limit: 1, archived: false };
     let mut leave = Record::of_retention(retention);
     leave.sequence = 801;
-    let line = serde_json::to_string(&leave).unwrap() + "\n";
-    std::fs::write(folder.path().join("pending"), line).unwrap();
+    wait(folder.path(), &[leave]);
     write(folder.path(), 1);
     let report = verify(folder.path());
     assert_eq!((report.faults, report.pruned.map(|pruned| pruned.last)), (vec![], Some(511)));
