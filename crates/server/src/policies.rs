@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// How the name of a file of policies ends.
 const EXTENSION: &str = "cedar";
 /// Bytes of all policies at most; the largest sets that people write by hand have some hundred kilobytes.
-const MAX_POLICY_BYTES: u64 = 4 << 20;
+const MAX_POLICY_BYTES: u64 = 1 << 20;
 
 /// Reads every `*.cedar` file of a folder in order of name; the default policies where the folder is not named.
 ///

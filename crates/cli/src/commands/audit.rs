@@ -209,11 +209,11 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
 }
 
 fn check_folder(folder: &Path) -> Result<(), Failure> {
-    if folder.join("key.pub").is_file() {
+    if ["key.pub", "checkpoint", "tile", "pending"].iter().any(|name| folder.join(name).exists()) {
         return Ok(());
     }
     Err(Failure::invalid(format!(
-        "`{}` is no audit log: it has no `key.pub`; a server's lies in `audit` in its data directory",
+        "`{}` is no audit log: it has neither `key.pub` nor anything else of one; a server's lies in `audit` in its data directory",
         folder.display()
     )))
 }

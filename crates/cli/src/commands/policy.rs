@@ -88,7 +88,7 @@ fn test(arguments: &PolicyTestArguments) -> Result<ExitCode, Failure> {
     let (mut passed, mut failed) = (0, Vec::new());
     let files = example_files(&arguments.folder)?;
     for path in &files {
-        let text = files::read(path, "file of examples", MAX_FILE)?;
+        let text = files::read_regular(path, "file of examples", MAX_FILE)?;
         for example in Example::read(&text).map_err(|error| Failure::invalid(error).in_file(path))? {
             match example.check(&policies, path) {
                 Ok(()) => passed += 1,

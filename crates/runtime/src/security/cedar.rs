@@ -5,6 +5,7 @@
 //! would be a permission.
 
 mod actions;
+mod constants;
 mod names;
 mod nesting;
 mod paths;

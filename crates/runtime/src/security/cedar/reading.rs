@@ -1,7 +1,7 @@
 //! From the text of a file to its policies, or to everything that is wrong with it, each with its place. A policy that
 //! could never decide anything is wrong as well: a `forbid` that is misspelt would be a permission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
 use cedar_policy::{
@@ -12,7 +12,7 @@ use mentat_manifest::escape_untrusted;
 use miette::Diagnostic;
 
 use super::nesting::{self, MAX_NESTING};
-use super::{MAX_PROBLEMS, MAX_TEXT_CHARS, PolicyProblem, PolicySource, names};
+use super::{MAX_PROBLEMS, MAX_TEXT_CHARS, PolicyProblem, PolicySource, constants, names};
 
 /// What a syntax error is told with, since the parser names the next token and not what is missing before it.
 const FORM: &str =
@@ -65,9 +65,9 @@ impl Reader {
         parsed: &PolicySet,
         policies: &[(Policy, String)],
     ) -> Vec<PolicyProblem> {
-        let name_of = |id: &PolicyId| {
-            policies.iter().find(|(policy, _)| policy.id() == id).map_or("", |(_, name)| name.as_str())
-        };
+        let names: HashMap<&PolicyId, &str> =
+            policies.iter().map(|(policy, name)| (policy.id(), name.as_str())).collect();
+        let name_of = |id: &PolicyId| names.get(id).copied().unwrap_or_default();
         let found = self.validator.validate(parsed, ValidationMode::Strict);
         // One mistake is an error for each kind of request that the policy applies to.
         let mut by_place: BTreeMap<(usize, String), Vec<&ValidationError>> = BTreeMap::new();
@@ -121,6 +121,7 @@ impl Reader {
             let message = format!("`{action}` is a group, and no request is one; write `action in {action}`");
             found.push((action.to_string(), message));
         }
+        found.extend(constants::mistakes(policy));
         found.sort();
         found.dedup();
         found
@@ -326,6 +327,51 @@ mod tests {
                 "never asked for with such",
             ),
             (
+                "forbid (principal, action == Action::\"network:https\", resource == Endpoint::\"a.com\");",
+                "1:67",
+                "HTTP always has a port; write `a.com:443`",
+            ),
+            (
+                "forbid (principal, action in Action::\"network\", resource == Endpoint::\"a.com\");",
+                "1:61",
+                "leaves all with a port",
+            ),
+            (
+                "forbid (principal, action, resource in Object::\"secret/\");",
+                "1:40",
+                "`resource.prefix like \"secret/*\"`",
+            ),
+            (
+                "forbid (principal, action in Action::\"network\", resource) when { resource.host == \"Bad.example\" };",
+                "1:83",
+                "write \"bad.example\"",
+            ),
+            (
+                "forbid (principal, action in Action::\"network\", resource) when { \"https://a.b\" == resource.host };",
+                "1:66",
+                "and no port",
+            ),
+            (
+                "forbid (principal, action, resource) when { principal.trust == \"Untrusted\" };",
+                "1:64",
+                "untrusted, signed",
+            ),
+            (
+                "forbid (principal, action in Action::\"filesystem\", resource) when { resource.path like \"data/*\" };",
+                "1:88",
+                "paths begin with `/`",
+            ),
+            (
+                "forbid (principal, action in Action::\"filesystem\", resource) unless { resource.path == \"/data/\" };",
+                "1:88",
+                "write \"/data\"",
+            ),
+            (
+                "forbid (principal, action in Action::\"network\", resource) when { resource.host like \"*.A.com\" };",
+                "",
+                "lower case",
+            ),
+            (
                 "permit (principal, action == Action::\"network:tcp\", resource == Domain::\"a.com\");",
                 "1:1",
                 "replacing `==` with `in`",
@@ -357,6 +403,9 @@ mod tests {
             "permit (principal in Tenant::\"Grün GmbH – отдел\", action, resource);",
             "forbid (principal, action in [Action::\"network\", Action::\"env:read\"], resource);",
             "permit (principal, action, resource) when { resource is Path && resource.path like \"/d/*\" };",
+            "permit (principal, action == Action::\"network:tcp\", resource == Endpoint::\"a.com\");",
+            "forbid (principal, action in Action::\"network\", resource) when { resource.host like \"*.a.com\" };",
+            "forbid (principal, action in Action::\"network\", resource) when { resource.host == \"[2001:db8::1]\" };",
         ] {
             assert_eq!(problems(text), Vec::<String>::new(), "{text}");
         }

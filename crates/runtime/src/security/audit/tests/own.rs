@@ -49,7 +49,7 @@ fn a_server_goes_on_with_no_log_that_is_not_its_own() {
     assert!(said.contains("`key.pub` is of another key"), "{said}");
 
     let (folder, _) = log();
-    replace(folder.path().join("tile/entries/002.p/88"), "caller-299", "caller-XXX");
+    replace(folder.path().join("tile/entries/002.p/88"), "caller-299", "caller-ABC");
     let said = refused(folder.path());
     assert!(said.contains("its last records are not those that were signed"), "{said}");
 
