@@ -155,7 +155,7 @@ impl Host {
     /// In plain words.
     pub(crate) fn explain(&self) -> String {
         match self {
-            Self::Any => "any host".into(),
+            Self::Any => "any host with a name".into(),
             Self::Name(name) => format!("`{name}`"),
             Self::Suffix(suffix) => format!("hosts below `{suffix}`"),
             Self::Network { address, prefix } if *prefix == bits(*address) => {
