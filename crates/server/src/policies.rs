@@ -101,6 +101,8 @@ pub(crate) async fn watch(
         let Ok((after, found)) = look.await else { return };
         looks = after;
         match found {
+            // As they were before: what was wrong in between is told again when it comes back.
+            Ok(None) if looks.seen.is_none() => last_error.clear(),
             Ok(None) => {}
             Ok(Some(policies)) => {
                 tracing::info!(policies = policies.len(), folder = %folder.display(), "policies reloaded");

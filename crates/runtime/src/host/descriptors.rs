@@ -345,7 +345,8 @@ impl Descriptors {
             Ok(Ok(Some(count))) if count <= limit => Ok(()),
             Ok(Ok(Some(_))) => Err(Refusal::TooLarge),
             // It is no longer where it was opened: nobody knows how much is in it.
-            _ => Err(self.keep_back(volume, &asked, FileAccess::Read, NOT_THERE)),
+            Ok(Ok(None)) => Err(self.keep_back(volume, &asked, FileAccess::Read, NOT_THERE)),
+            _ => Err(Refusal::Denied),
         }
     }
 

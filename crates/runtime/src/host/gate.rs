@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::capabilities::Violation;
 use super::stdio::LogSink;
 use crate::model::LogLevel;
-use crate::security::denial::Denial;
+use crate::security::denial::{Denial, DenialReason};
 use crate::security::policy::{Grant, OnViolation, Permission};
 
 /// Different refusals that an execution's log tells of; its own lines must find their place too.
@@ -52,7 +52,9 @@ impl Gate {
     }
 
     fn denied(&self, denial: &Denial) {
-        if self.grant.on_violation() == OnViolation::Terminate {
+        // That nothing can be recorded is nobody's violation.
+        let is_violation = denial.reason != DenialReason::Unrecorded;
+        if is_violation && self.grant.on_violation() == OnViolation::Terminate {
             self.violation.lock().get_or_insert_with(|| denial.to_string());
             self.terminated.cancel();
         }

@@ -87,7 +87,7 @@ pub(crate) fn resolve(directory: &Dir, path: &Path, last: LastLink) -> io::Resul
 /// Why a path leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Astray {
-    /// It leads out, or to where the host itself may not look.
+    /// It leads out.
     Outside,
     /// There are too many links on the way.
     Circles,
@@ -103,7 +103,8 @@ impl Astray {
         match Errno::from_io_error(error) {
             Some(Errno::LOOP) => Self::Circles,
             Some(Errno::NAMETOOLONG) => Self::TooLong,
-            _ if error.kind() == io::ErrorKind::PermissionDenied => Self::Outside,
+            // The host's own refusals have numbers.
+            None if error.kind() == io::ErrorKind::PermissionDenied => Self::Outside,
             _ => Self::Broken,
         }
     }

@@ -23,8 +23,9 @@ pub(super) struct Ledger {
     recorded: HashMap<Capability, Answers>,
     /// How many answers that are.
     records: usize,
-    /// Whether anything was refused for want of a place on record; the first of it has one.
-    overflowed: bool,
+    /// Whether anything found no place on record, or no log that can be written; the first of either has a record.
+    is_full: bool,
+    is_unwritten: bool,
     /// Kept where a receipt is to say so.
     given: Option<Given>,
 }
@@ -77,13 +78,14 @@ impl Ledger {
         let mut is_known = self.recorded.get_mut(capability).is_some_and(|answers| *answers.of(is_given));
         if !is_known {
             let refused = if self.records >= MAX_RECORDED {
-                Some(DenialReason::TooMany(MAX_RECORDED))
+                Some((DenialReason::TooMany(MAX_RECORDED), &mut self.is_full))
             } else {
-                (!is_recording).then_some(DenialReason::Unrecorded)
+                (!is_recording).then_some((DenialReason::Unrecorded, &mut self.is_unwritten))
             };
-            if let Some(reason) = refused {
-                decided = Err(reason);
-                is_known = std::mem::replace(&mut self.overflowed, true);
+            if let Some((reason, is_told)) = refused {
+                // What is refused in any case is told by its own reason.
+                decided = decided.and(Err(reason));
+                is_known = std::mem::replace(is_told, true);
             } else {
                 *self.recorded.entry(capability.clone()).or_default().of(is_given) = true;
                 self.records += 1;
@@ -128,19 +130,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_recorded_is_refused_and_the_first_of_it_is_on_record() {
-        let mut ledger = Ledger::default();
         let asked = |number: usize| format!("env:A{number}").parse::<Capability>().unwrap();
-        assert_eq!(ledger.note(&asked(0), refused(), false), (Err(DenialReason::Unrecorded), true));
-        assert_eq!(ledger.note(&asked(1), refused(), false), (Err(DenialReason::Unrecorded), false));
-        assert_eq!(ledger.note(&asked(0), refused(), true), (refused(), true), "it can be recorded again");
-
+        let given = |number: usize| Ok(Permission { capability: asked(number), policies: Vec::new() });
         let mut ledger = Ledger::default();
+        let unrecorded = || Err(DenialReason::Unrecorded);
+        assert_eq!(ledger.note(&asked(0), given(0), false), (unrecorded(), true));
+        assert_eq!(ledger.note(&asked(1), given(1), false), (unrecorded(), false));
+        assert_eq!(ledger.note(&asked(2), refused(), false), (refused(), false), "it has its own reason");
         for number in 0..MAX_RECORDED {
-            assert_eq!(ledger.note(&asked(number), refused(), true), (refused(), true));
+            assert_eq!(ledger.note(&asked(number), given(number), true), (given(number), true));
         }
         let too_many = || Err(DenialReason::TooMany(MAX_RECORDED));
-        assert_eq!(ledger.note(&asked(MAX_RECORDED), refused(), true), (too_many(), true));
-        assert_eq!(ledger.note(&asked(MAX_RECORDED + 1), refused(), true), (too_many(), false));
-        assert_eq!(ledger.note(&asked(0), refused(), true), (refused(), false));
+        let next = MAX_RECORDED;
+        assert_eq!(ledger.note(&asked(next), given(next), true), (too_many(), true));
+        assert_eq!(ledger.note(&asked(next), given(next), true), (too_many(), false));
+        assert_eq!(ledger.note(&asked(0), given(0), true), (given(0), false));
     }
 }

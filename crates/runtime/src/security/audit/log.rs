@@ -35,6 +35,8 @@ pub(super) const KEY: &str = "key";
 pub(super) const PUBLIC_KEY: &str = "key.pub";
 /// What is signed to see whether the two belong together.
 const PURPOSE_OF_CHECK: &[u8] = b"is this the other half of the pair?";
+/// The file that the process which writes has locked, and its folder with it. It stays, empty.
+const LOCK: &str = "lock";
 /// The folder of tiles.
 const TREE: &str = "tile";
 
@@ -75,8 +77,8 @@ pub(super) struct Log {
     sync: SyncMode,
     signer: StandardSigner,
     sealer: Sealer,
-    /// Keeps others from writing, until it is dropped.
-    _lock: File,
+    /// Keep others from writing, until they are dropped.
+    _locks: [File; 2],
     edge: Edge,
     /// Records of the last tile of records, as far as they are in the tree.
     entries: Vec<u8>,
@@ -101,7 +103,7 @@ impl Log {
             .mode(0o700)
             .create(folder)
             .map_err(|source| AuditError::File { path: folder.into(), source })?;
-        let lock = lock(folder)?;
+        let locks = lock(folder)?;
         let (signer, sealer) = key(folder, origin)?;
         let checkpoint = signed_checkpoint(folder, None)?
             .map_err(|fault| tampered(&at(CHECKPOINT), &fault.to_string()))?;
@@ -148,7 +150,10 @@ impl Log {
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let next = size + waiting.len() as u64;
             if !sealer.is_sealed(line) {
-                let why = format!("what stands there for record {next} was not written by this server");
+                let why = format!(
+                    "what stands there for record {next} was not written by this server; what a server without seals has \
+                     left, that one signs when it is started and stopped once more"
+                );
                 return Err(tampered(&at(PENDING), &why));
             }
             pending_bytes += line.len() as u64 + 1;
@@ -186,7 +191,7 @@ impl Log {
             sync,
             signer,
             sealer,
-            _lock: lock,
+            _locks: locks,
             edge,
             entries,
             pending,
@@ -285,7 +290,10 @@ impl Log {
         self.entries = entries;
         self.waiting.clear();
         self.pending_bytes = 0;
-        self.rewind()?;
+        // Another file in its place, so that whoever reads has the old one whole. A full disk may refuse that.
+        if self.renew_pending().is_err() {
+            self.rewind()?;
+        }
         self.forget_partial(&before);
         Ok(())
     }
@@ -338,6 +346,22 @@ impl Log {
         Ok(())
     }
 
+    /// Begins a new file of pending records.
+    fn renew_pending(&mut self) -> Result<(), AuditError> {
+        let path = self.folder.join(PENDING);
+        let failed = |source| AuditError::File { path: path.clone(), source };
+        let made = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o600))
+            .tempfile_in(&self.folder)
+            .map_err(failed)?;
+        self.pending = made.persist(&path).map_err(|error| failed(error.error))?;
+        if self.sync == SyncMode::Group {
+            // Its name too: what is waited for next is in this file.
+            sync_folder(&self.folder)?;
+        }
+        Ok(())
+    }
+
     /// Goes back to the end of the last whole record.
     fn rewind(&mut self) -> Result<(), AuditError> {
         let failed = |source| AuditError::File { path: self.folder.join(PENDING), source };
@@ -355,16 +379,23 @@ pub(super) fn without_leave(line: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&record).unwrap_or_else(|_| line.to_vec())
 }
 
-/// Takes the lock of the log, which the system gives back when this process ends, however it does. It is the folder that is
-/// locked: a file in it could be replaced, and both be locked.
-fn lock(folder: &Path) -> Result<File, AuditError> {
-    let failed = |source| AuditError::File { path: folder.into(), source };
-    let locked = File::open(folder).map_err(failed)?;
-    match flock(&locked, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(locked),
-        Err(Errno::WOULDBLOCK) => Err(AuditError::InUse { folder: folder.into() }),
-        Err(error) => Err(failed(error.into())),
-    }
+/// Takes the locks of the log, which the system gives back when this process ends, however it does: of the folder, since a
+/// file in it could be replaced and both be locked; and of a file, since not every file system shares locks of folders
+/// between machines.
+fn lock(folder: &Path) -> Result<[File; 2], AuditError> {
+    let path = folder.join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let opened = [(folder, File::open(folder)), (&path, file)];
+    let [one, other] = opened.map(|(path, opened)| {
+        let failed = |source| AuditError::File { path: path.into(), source };
+        let locked = opened.map_err(failed)?;
+        match flock(&locked, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(locked),
+            Err(Errno::WOULDBLOCK) => Err(AuditError::InUse { folder: folder.into() }),
+            Err(error) => Err(failed(error.into())),
+        }
+    });
+    Ok([one?, other?])
 }
 
 /// Waits until the disk has the names of a folder.

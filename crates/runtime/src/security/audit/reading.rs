@@ -279,7 +279,9 @@ fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, AuditError> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     ensure_readable(&file, path, limit)?;
-    let mut bytes = Vec::new();
+    // At once, as far as can be: a server may write it meanwhile.
+    let length = file.metadata().map_or(0, |found| found.len());
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
     file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }

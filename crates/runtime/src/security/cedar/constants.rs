@@ -19,7 +19,7 @@ pub(super) fn mistakes(policy: &Policy) -> Vec<(String, String)> {
 /// What is wrong with the resource of a scope.
 fn resource(policy: &Policy) -> Option<(String, String)> {
     match policy.resource_constraint() {
-        ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) if kind(&uid) == "Object" => {
+        ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) if is_prefix(policy, &uid) => {
             let name = uid.id().unescaped().escape_debug().to_string();
             let message =
                 format!("objects lie in nothing; write `resource.prefix like \"{name}*\"` in a `when`");
@@ -28,6 +28,13 @@ fn resource(policy: &Policy) -> Option<(String, String)> {
         ResourceConstraint::Eq(uid) => Some((uid.to_string(), portless(policy, &uid)?)),
         _ => None,
     }
+}
+
+/// Whether an object stands for those whose names begin so. One that is permitted may well be meant by itself.
+fn is_prefix(policy: &Policy, uid: &EntityUid) -> bool {
+    let name = uid.id().unescaped();
+    let is_open = name.is_empty() || name.ends_with('/') || policy.effect() == Effect::Forbid;
+    kind(uid) == "Object" && is_open
 }
 
 /// Why an endpoint without a port is none of those that are asked about.
@@ -117,7 +124,7 @@ fn like(operands: &Value) -> Option<(String, String)> {
     let why = match name.as_str() {
         "resource.path" if !first.is_empty() && !first.starts_with('/') => "paths begin with `/`",
         "resource.host" if literals.contains(|other: char| other.is_uppercase()) => "hosts are in lower case",
-        "resource.host" if literals.contains('/') => "hosts have no scheme and no path",
+        "resource.host" if literals.contains("://") => "hosts have no scheme",
         _ => return None,
     };
     // Patterns are written in more than one way; what is not found has no place.

@@ -406,6 +406,8 @@ mod tests {
             "permit (principal, action == Action::\"network:tcp\", resource == Endpoint::\"a.com\");",
             "forbid (principal, action in Action::\"network\", resource) when { resource.host like \"*.a.com\" };",
             "forbid (principal, action in Action::\"network\", resource) when { resource.host == \"[2001:db8::1]\" };",
+            "forbid (principal, action in Action::\"network\", resource) when { resource.host like \"10.*/*\" };",
+            "permit (principal, action, resource in Object::\"pictures/cat.png\");",
         ] {
             assert_eq!(problems(text), Vec::<String>::new(), "{text}");
         }
