@@ -1,32 +1,46 @@
 //! What an execution costs beyond what Wasmtime alone needs for the same module, and what recording it, a mounted
 //! directory and a grant add to that.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context, anyhow, ensure};
+use bytes::Bytes;
 use mentat_manifest::{FileAccess, Manifest, Metering};
-use mentat_runtime::model::{Caller, Invocation};
+use mentat_runtime::model::{Caller, ExecutionId, Invocation};
 use mentat_runtime::security::audit::{
     AuditConfig, Decisions, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
 };
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
-use mentat_runtime::security::policy::{OnViolation, Rules};
+use mentat_runtime::security::policy::{Grant, OnViolation, Rules};
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::{Compiler, EngineConfig, Module, Runtime, RuntimeConfig};
 use tokio::runtime::Handle;
 
 use crate::measure::{Plan, Row, Subject, rows};
+use crate::raw::Raw;
 
 /// What recording may add to an execution.
 const RECORDING_LIMIT: Duration = Duration::from_micros(5);
 /// Grants that one execution asks for, where their cost is measured.
 const REQUESTS: u32 = 1000;
 
-const NOTHING: &str =
-    r#"(module (memory (export "memory") 1) (func (export "process") (result i32) (i32.const 0)))"#;
+/// Reads its input, adds one to each byte, and writes that.
+const TINY: &str = r#"(module
+    (import "mentat" "read_input" (func $read (param i32 i32) (result i32)))
+    (import "mentat" "write_output" (func $write (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "process") (result i32)
+      (local $length i32) (local $at i32)
+      (local.set $length (call $read (i32.const 0) (i32.const 65536)))
+      (loop $again
+        (i32.store8 (local.get $at) (i32.add (i32.load8_u (local.get $at)) (i32.const 1)))
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (br_if $again (i32.lt_u (local.get $at) (local.get $length))))
+      (call $write (i32.const 0) (local.get $length))))"#;
 const COMMAND: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_prestat_get" (func (param i32 i32) (result i32)))
     (memory (export "memory") 1)
@@ -53,24 +67,53 @@ struct Place {
     manifest: Manifest,
     authority: Authority,
     threads: Handle,
+    input: Bytes,
 }
 
 impl Place {
+    fn grant(&self, caller: &Caller, execution: ExecutionId) -> anyhow::Result<Grant> {
+        Ok(self.authority.decide(&Applicant {
+            manifest: &self.manifest,
+            module: self.module.digest(),
+            trust: Trust::Untrusted,
+            signer: None,
+            caller,
+            execution,
+            narrowing: &[],
+        })?)
+    }
+
+    /// Whether it answers what Wasmtime alone does.
+    fn ensure_same(&self, (exit_code, output): &(i32, Vec<u8>)) -> anyhow::Result<()> {
+        let invocation = Invocation::new(self.input.clone());
+        let grant = self.grant(&Caller::local(), invocation.execution_id)?;
+        let outcome = self.threads.block_on(self.runtime.execute(&self.module, &grant, invocation));
+        let answer = outcome.result?;
+        ensure!((answer.exit_code, &*answer.output) == (*exit_code, &**output), "not the same: {answer:?}");
+        ensure!(!output.is_empty(), "there is no output");
+        Ok(())
+    }
+
+    /// Executes the agent so often by a grant that is there, as whoever embeds the library does.
+    fn execute_granted(&self, count: u32) -> anyhow::Result<()> {
+        let grant = self.grant(&Caller::local(), ExecutionId::new())?;
+        self.threads.block_on(async {
+            for _ in 0..count {
+                let invocation = Invocation::new(self.input.clone());
+                let answer = self.runtime.execute(&self.module, &grant, invocation).await.result?;
+                ensure!(answer.exit_code == 0, "the guest ended with {}", answer.exit_code);
+            }
+            Ok(())
+        })
+    }
+
     /// Executes the agent so often, each time as the service does.
     fn execute(&self, count: u32) -> anyhow::Result<()> {
         let caller = Caller::local();
         self.threads.block_on(async {
             for _ in 0..count {
-                let invocation = Invocation::new("");
-                let grant = self.authority.decide(&Applicant {
-                    manifest: &self.manifest,
-                    module: self.module.digest(),
-                    trust: Trust::Untrusted,
-                    signer: None,
-                    caller: &caller,
-                    execution: invocation.execution_id,
-                    narrowing: &[],
-                })?;
+                let invocation = Invocation::new(self.input.clone());
+                let grant = self.grant(&caller, invocation.execution_id)?;
                 let outcome = self.runtime.execute(&self.module, &grant, invocation).await;
                 let answer = outcome.result?;
                 ensure!(answer.exit_code == 0, "the guest ended with {}", answer.exit_code);
@@ -104,9 +147,14 @@ impl Workshop {
         Ok(Self { threads, runtime, folder: tempfile::tempdir()? })
     }
 
-    fn place(&self, module: &str, capabilities: &str, audit: Option<Recorder>) -> anyhow::Result<Place> {
-        let loaded =
-            self.threads.block_on(self.runtime.load(wat::parse_str(module)?.into(), Metering::Fuel))?;
+    fn place(
+        &self,
+        module: &[u8],
+        capabilities: &str,
+        audit: Option<Recorder>,
+        input: &Bytes,
+    ) -> anyhow::Result<Place> {
+        let loaded = self.threads.block_on(self.runtime.load(module.to_vec().into(), Metering::Fuel))?;
         let manifest = Manifest::parse(&format!(
             "id: bench.agent\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\n\
              wasm: {{ capabilities: [{capabilities}] }}\n"
@@ -121,12 +169,13 @@ impl Workshop {
             manifest,
             authority,
             threads: self.threads.handle().clone(),
+            input: input.clone(),
         })
     }
 
-    fn recorder(&self) -> anyhow::Result<Recorder> {
+    fn recorder(&self, name: &str) -> anyhow::Result<Recorder> {
         Ok(Recorder::open(&AuditConfig {
-            folder: self.folder.path().join("audit"),
+            folder: self.folder.path().join(name),
             origin: "bench.mentat".into(),
             sync: SyncMode::Checkpoint,
             on_failure: OnAuditFailure::Refuse,
@@ -137,31 +186,53 @@ impl Workshop {
     }
 }
 
-/// An execution of nothing at all, with and without its record.
+/// Executions of agents of several sizes: by Wasmtime alone, by the library, and as the service does, decided on and
+/// recorded.
 pub(crate) fn executions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let workshop = Workshop::open()?;
-    let recorder = workshop.recorder()?;
-    let unaudited = workshop.place(NOTHING, "", None)?;
-    let audited = workshop.place(NOTHING, "", Some(recorder.clone()))?;
-    let alone = Alone::new(NOTHING)?;
-    let threads = workshop.threads.handle();
-    let mut measured = plan.measure(vec![
-        Subject::new("wasmtime alone, the same module", |count| threads.block_on(alone.execute(count))),
-        Subject::new("an execution, not recorded", |count| unaudited.execute(count)),
-        Subject::new("an execution, recorded", |count| audited.execute(count)),
-    ])?;
-    recorder.close();
-    let [_, unaudited, audited] = measured.as_slice() else { anyhow::bail!("three were measured") };
-    let recording = audited.less(unaudited, "what recording adds", RECORDING_LIMIT);
-    measured.push(recording);
-    Ok(rows(&measured))
+    let tiny = wat::parse_str(TINY)?;
+    let mut all = Vec::new();
+    for (name, module, input) in [
+        ("tiny", tiny, Bytes::from(vec![7; 1024])),
+        ("Rust", agent("word-statistics")?, Bytes::from("a few words, and a few more\n".repeat(36))),
+        ("Go", agent("metrics")?, Bytes::from_static(b"{\"values\": [1, 2.5, 3, 99]}")),
+    ] {
+        let raw = Raw::new(&module, input.clone())?;
+        let recorder = workshop.recorder(name)?;
+        let bare = workshop.place(&module, "", None, &input)?;
+        let recorded = workshop.place(&module, "", Some(recorder.clone()), &input)?;
+        bare.ensure_same(
+            &workshop.threads.block_on(raw.execute_once()).map_err(|error| anyhow!("{error:#}"))?,
+        )?;
+        let mut measured = plan.measure(vec![
+            Subject::new(format!("{name}: wasmtime alone, set up the same"), |count| {
+                workshop.threads.block_on(raw.execute(count))
+            }),
+            Subject::new(format!("{name}: by the library"), |count| bare.execute_granted(count)),
+            Subject::new(format!("{name}: decided on"), |count| bare.execute(count)),
+            Subject::new(format!("{name}: decided on and recorded"), |count| recorded.execute(count)),
+        ])?;
+        recorder.close();
+        let [_, _, decided, recorded] = measured.as_slice() else { anyhow::bail!("four were measured") };
+        let recording = recorded.less(decided, &format!("{name}: what recording adds"), RECORDING_LIMIT);
+        measured.push(recording);
+        all.extend(rows(&measured));
+    }
+    Ok(all)
+}
+
+/// An example agent's module.
+fn agent(name: &str) -> anyhow::Result<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agents").join(name).join("agent.wasm");
+    std::fs::read(&path).with_context(|| format!("no `{}`; `cargo xtask agents` builds it", path.display()))
 }
 
 /// A WASI command with a directory and without.
 pub(crate) fn sandboxes(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let workshop = Workshop::open()?;
-    let bare = workshop.place(COMMAND, "", None)?;
-    let mounted = workshop.place(COMMAND, "\"filesystem:read:/data\"", None)?;
+    let (module, nothing) = (wat::parse_str(COMMAND)?, Bytes::new());
+    let bare = workshop.place(&module, "", None, &nothing)?;
+    let mounted = workshop.place(&module, "\"filesystem:read:/data\"", None, &nothing)?;
     let measured = plan.measure(vec![
         Subject::new("a WASI command without a directory", |count| bare.execute(count)),
         Subject::new("a WASI command with a directory", |count| mounted.execute(count)),
@@ -172,7 +243,7 @@ pub(crate) fn sandboxes(plan: &Plan) -> anyhow::Result<Vec<Row>> {
 /// Asking for a grant and giving it back, from inside a guest.
 pub(crate) fn requests(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let workshop = Workshop::open()?;
-    let asks = workshop.place(ASKS, "\"filesystem:read:/data\"", None)?;
+    let asks = workshop.place(&wat::parse_str(ASKS)?, "\"filesystem:read:/data\"", None, &Bytes::new())?;
     let measured = plan.measure(vec![
         Subject::new("request_capability and release_capability in a guest", |count| {
             asks.execute(count / REQUESTS)
@@ -180,44 +251,4 @@ pub(crate) fn requests(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         .in_steps_of(REQUESTS),
     ])?;
     Ok(rows(&measured))
-}
-
-/// The least that an execution can cost: an engine set up as ours is, and nothing around it.
-struct Alone {
-    engine: wasmtime::Engine,
-    module: wasmtime::InstancePre<()>,
-}
-
-impl Alone {
-    fn new(module: &str) -> anyhow::Result<Self> {
-        let module = wat::parse_str(module)?;
-        let mut config = wasmtime::Config::new();
-        let mut pool = wasmtime::PoolingAllocationConfig::new();
-        pool.total_core_instances(4).total_memories(4).total_tables(4).total_stacks(4);
-        config.consume_fuel(true).epoch_interruption(true);
-        config.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
-        let made = wasmtime::Engine::new(&config).and_then(|engine| {
-            let module = wasmtime::Module::new(&engine, &module)?;
-            let module = wasmtime::Linker::new(&engine).instantiate_pre(&module)?;
-            Ok(Self { engine, module })
-        });
-        made.map_err(|error| anyhow!("{error:#}"))
-    }
-
-    async fn execute(&self, count: u32) -> anyhow::Result<()> {
-        for _ in 0..count {
-            let answer = self.execute_once().await.map_err(|error| anyhow!("{error:#}"))?;
-            ensure!(answer == 0, "the guest ended with {answer}");
-        }
-        Ok(())
-    }
-
-    async fn execute_once(&self) -> wasmtime::Result<i32> {
-        let mut store = wasmtime::Store::new(&self.engine, ());
-        store.set_fuel(1_000_000)?;
-        store.set_epoch_deadline(1);
-        let instance = self.module.instantiate_async(&mut store).await?;
-        let process = instance.get_typed_func::<(), i32>(&mut store, "process")?;
-        process.call_async(&mut store, ()).await
-    }
 }

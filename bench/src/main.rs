@@ -7,6 +7,7 @@
 mod decisions;
 mod executions;
 mod measure;
+mod raw;
 
 use std::path::PathBuf;
 use std::time::Duration;
