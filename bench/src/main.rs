@@ -18,6 +18,10 @@ use serde::Serialize;
 
 use crate::measure::{Plan, Row};
 
+/// As `mentat` has it, for the floors as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "mentat-bench", about = "Measures what things cost")]
 struct Arguments {

@@ -79,7 +79,7 @@ mod tests {
             narrowing: &[],
         };
         let grant = authority.decide(&applicant).unwrap();
-        grant.record_end(&Ending::default());
+        grant.record_end(Ending::default());
         let request = grant.ask_for_receipt().unwrap();
         grant.decide(&"env:A".parse().unwrap()).unwrap();
         let (started, finished) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);

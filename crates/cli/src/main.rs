@@ -22,6 +22,10 @@ use clap::Parser;
 
 use crate::args::{Arguments, Verb};
 
+/// Executions make much that is small on one thread, and audit records of it are freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let verb = Arguments::parse().verb;
     let json = verb.wants_json();

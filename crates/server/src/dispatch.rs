@@ -377,14 +377,14 @@ impl Dispatcher {
         self.metrics.decided(&decisions);
         let ending = ending(&outcome, &decisions);
         let Some((request, input, started)) = wanted else {
-            grant.record_end(&ending);
+            grant.record_end(ending);
             return Ok((outcome, None));
         };
         let output = outcome.result.as_ref().ok().map(|answer| answer.output.clone());
         let manifest = agent.stored.manifest.clone();
         let receipt = record_for_receipt(request, ending.clone(), manifest, input, output, started).await;
         if receipt.is_none() {
-            grant.record_end(&ending);
+            grant.record_end(ending);
         }
         Ok((outcome, receipt))
     }

@@ -112,7 +112,7 @@ pub(crate) struct HostContext {
     /// Text of the last error, for `last_error`.
     pub(crate) last_error: Bytes,
     /// For core modules that import WASI, or its forerunner; made from the grant before the guest starts.
-    pub(crate) preview1: Option<Preview1>,
+    pub(crate) preview1: Option<Box<Preview1>>,
     /// For components; made from the grant before the guest starts.
     pub(crate) preview2: Option<Box<Preview2>>,
 }
@@ -175,10 +175,12 @@ impl HostContext {
     /// The WASI 0.1 state; an empty sandbox where none was made.
     pub(crate) fn preview1(&mut self) -> &mut Preview1 {
         let gate = &self.gate;
-        self.preview1.get_or_insert_with(|| Preview1 {
-            wasi: WasiCtxBuilder::new().build_p1(),
-            files: Descriptors::nothing(Arc::clone(gate)),
-            sleep: Sleep::new(Duration::ZERO),
+        self.preview1.get_or_insert_with(|| {
+            Box::new(Preview1 {
+                wasi: WasiCtxBuilder::new().build_p1(),
+                files: Descriptors::nothing(Arc::clone(gate)),
+                sleep: Sleep::new(Duration::ZERO),
+            })
         })
     }
 

@@ -107,6 +107,10 @@ impl CompileRequest {
     }
 }
 
+/// What is reserved and not used counts against the limit of the child's memory; the allocator of `mentat` reserves nothing
+/// ahead by this.
+const ALLOCATE_AS_NEEDED: [(&str, &str); 1] = [("MIMALLOC_ARENA_RESERVE", "0")];
+
 /// Compiles in a child process.
 ///
 /// # Errors
@@ -121,6 +125,7 @@ pub(crate) async fn compile_in_child(
     let mut child = Command::new(program)
         .args(request.to_args())
         .env_clear()
+        .envs(ALLOCATE_AS_NEEDED)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

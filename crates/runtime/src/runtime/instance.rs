@@ -4,11 +4,15 @@
 //! Invariant: whatever the guest does (compute, wait in a host call, recurse, allocate), the call
 //! ends at the grant's wall clock, and dropping the future ends it at once.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mentat_manifest::{Fuel, Metering};
+use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 
@@ -53,15 +57,13 @@ pub(crate) async fn run(
     let (result, open_lines) = match prepared {
         Err(error) => (Err(error), OpenLines::default()),
         Ok(open_lines) => {
-            let called = tokio::select! {
-                // Asked first: a guest that is to be ended runs no further, one that was denied something at its
-                // beginning not at all.
-                biased;
-                () = gate.terminated().cancelled() => Ended::Cancelled,
-                () = invocation.cancel.cancelled() => Ended::Cancelled,
-                called = call(&mut store, module, &mut clock) => Ended::Called(called),
-                () = budget.run_out(started) => Ended::TimedOut,
+            let ending = Ending {
+                terminated: gate.terminated(),
+                cancel: &invocation.cancel,
+                budget: &budget,
+                started,
             };
+            let called = ending.or(call(&mut store, module, &mut clock)).await;
             let limits = budget.limits();
             let result = match called {
                 _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
@@ -102,6 +104,44 @@ enum Ended {
     Called(wasmtime::Result<Answer>),
     TimedOut,
     Cancelled,
+}
+
+/// What ends a call before its own end.
+struct Ending<'a> {
+    terminated: &'a CancellationToken,
+    cancel: &'a CancellationToken,
+    budget: &'a Budget,
+    started: tokio::time::Instant,
+}
+
+impl Ending<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.terminated.is_cancelled() || self.cancel.is_cancelled()
+    }
+
+    async fn come(&self) -> Ended {
+        tokio::select! {
+            () = self.terminated.cancelled() => Ended::Cancelled,
+            () = self.cancel.cancelled() => Ended::Cancelled,
+            () = self.budget.run_out(self.started) => Ended::TimedOut,
+        }
+    }
+
+    /// Lets a call run until it ends, or this comes. A guest that is to be ended runs no further, one that was denied
+    /// something at its beginning not at all. Most calls end at once, and nobody is asked to wake whoever waits for them.
+    async fn or(self, call: impl Future<Output = wasmtime::Result<Answer>>) -> Ended {
+        let (mut call, mut come) = (pin!(call), pin!(self.come()));
+        poll_fn(|context| {
+            if self.is_cancelled() {
+                return Poll::Ready(Ended::Cancelled);
+            }
+            match call.as_mut().poll(context) {
+                Poll::Ready(called) => Poll::Ready(Ended::Called(called)),
+                Poll::Pending => come.as_mut().poll(context),
+            }
+        })
+        .await
+    }
 }
 
 /// When things happened; written from inside the call, read after it, even if it was cut off.
@@ -161,7 +201,7 @@ fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
         files.opened_root(descriptor, volume);
     }
     let sleep = Sleep::new(context.limits.sleep);
-    context.preview1 = Some(Preview1 { wasi: wasi.build_p1(), files, sleep });
+    context.preview1 = Some(Box::new(Preview1 { wasi: wasi.build_p1(), files, sleep }));
     open_lines
 }
 

@@ -342,13 +342,14 @@ impl Record {
         Self::new(Event::CapabilityDecision(activity(principal, circumstances, execution, security)))
     }
 
-    /// The record of an execution that has ended.
+    /// The record of an execution that has ended, at this time.
     #[must_use]
     pub fn of_execution(
         principal: &Principal,
         circumstances: &Circumstances,
         requested: &[Capability],
         ending: &Ending,
+        time: SystemTime,
     ) -> Self {
         let Decisions { granted, denied } = ending.decisions;
         let security = SecurityPart {
@@ -373,7 +374,7 @@ impl Record {
                 .map(|(kind, count)| (kind.as_str().to_owned(), count))
                 .collect(),
         };
-        Self::new(Event::Execution(activity(principal, circumstances, execution, security)))
+        Self::at(time, Event::Execution(activity(principal, circumstances, execution, security)))
     }
 
     /// The record that allows records to be taken out.
@@ -428,7 +429,11 @@ impl Record {
     }
 
     fn new(event: Event) -> Self {
-        Self { format: FORMAT, sequence: 0, timestamp: rfc3339_of(SystemTime::now()), event }
+        Self::at(SystemTime::now(), event)
+    }
+
+    fn at(time: SystemTime, event: Event) -> Self {
+        Self { format: FORMAT, sequence: 0, timestamp: rfc3339_of(time), event }
     }
 }
 

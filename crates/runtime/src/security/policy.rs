@@ -254,10 +254,10 @@ impl Grant {
     }
 
     /// Records the end of the execution.
-    pub fn record_end(&self, ending: &Ending) {
-        if let (Some(audit), Some(record)) = (&self.powers.audit, self.powers.record_of_end(ending)) {
-            audit.record(record);
-        }
+    pub fn record_end(&self, ending: Ending) {
+        let (Some(audit), Judge::Policies { .. }) = (&self.powers.audit, &self.powers.judge) else { return };
+        let (powers, now) = (Arc::clone(&self.powers), SystemTime::now());
+        audit.record_by(move || powers.record_of_end(&ending, now));
     }
 
     /// Why a capability would not be given, for someone who reads of it; nothing is asked for, counted or recorded.

@@ -70,11 +70,11 @@ impl Powers {
         !self.with_allowed(listed, reads).is_empty()
     }
 
-    /// The record of the execution's end. `None` for a user's own.
-    pub(super) fn record_of_end(&self, ending: &Ending) -> Option<Record> {
+    /// The record of the execution's end, at this time. `None` for a user's own.
+    pub(super) fn record_of_end(&self, ending: &Ending, time: SystemTime) -> Option<Record> {
         let Judge::Policies { principal, circumstances, .. } = &self.judge else { return None };
         let listed = self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
-        Some(Record::of_execution(principal, circumstances, listed, ending))
+        Some(Record::of_execution(principal, circumstances, listed, ending, time))
     }
 
     /// Counts a decision, and records it where it is the first of its kind in this execution.

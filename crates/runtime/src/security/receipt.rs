@@ -255,7 +255,7 @@ impl ReceiptRequest {
             grants,
             grants_left_out,
         };
-        let record = self.powers.record_of_end(&Ending { receipt: Some(part), ..ending });
+        let record = self.powers.record_of_end(&Ending { receipt: Some(part), ..ending }, SystemTime::now());
         let proof = match record {
             Some(record) => self.recorder.prove(record),
             // Not so: whoever has no policies was not promised a receipt.

@@ -45,7 +45,7 @@ fn circumstances(caller: &str) -> Circumstances {
 }
 
 pub(super) fn record(caller: &str) -> Record {
-    Record::of_execution(&principal(), &circumstances(caller), &[], &Ending::default())
+    Record::of_execution(&principal(), &circumstances(caller), &[], &Ending::default(), SystemTime::now())
 }
 
 /// Writes so many records, signed about every hundred.
@@ -161,7 +161,7 @@ fn host_calls_stand_in_the_record_of_an_execution() {
     for kind in [HostCallKind::Log, HostCallKind::WasiFiles, HostCallKind::Log] {
         ending.host_calls.count(kind);
     }
-    let record = Record::of_execution(&principal(), &circumstances("ci"), &[], &ending);
+    let record = Record::of_execution(&principal(), &circumstances("ci"), &[], &ending, SystemTime::now());
     let json = serde_json::to_value(&record).unwrap();
     assert_eq!(json["execution"]["host_calls"], serde_json::json!({ "log": 2, "wasi_files": 1 }));
 }

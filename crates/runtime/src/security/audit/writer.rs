@@ -115,6 +115,7 @@ impl Drop for Alive {
 
 enum Message {
     Record(Box<Record>),
+    Make(Box<dyn FnOnce() -> Option<Record> + Send>),
     /// A record whose proof somebody waits for.
     Prove(Box<Record>, Answer),
     End,
@@ -143,13 +144,22 @@ impl Recorder {
 
     /// Hands a record in. It is numbered when it is written.
     pub fn record(&self, record: Record) {
+        self.hand_in(|| Message::Record(Box::new(record)));
+    }
+
+    /// Hands in what a record is made of, if it is of one. It is made where nobody waits for it.
+    pub(crate) fn record_by(&self, make: impl FnOnce() -> Option<Record> + Send + 'static) {
+        self.hand_in(|| Message::Make(Box::new(make)));
+    }
+
+    fn hand_in(&self, message: impl FnOnce() -> Message) {
         if self.0.state.queued.fetch_add(1, Ordering::Relaxed) >= MAX_KEPT {
             self.0.state.queued.fetch_sub(1, Ordering::Relaxed);
             self.0.state.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         // The writer ends after everybody who could record.
-        let _ = self.0.queue.send(Message::Record(Box::new(record)));
+        let _ = self.0.queue.send(message());
     }
 
     /// Hands a record in, and answers its proof when it is in the tree. The answer does not come where the writer ends
@@ -255,7 +265,7 @@ impl Writer {
             let next = if self.wanted.is_empty() { due } else { due.min(prove_from) };
             let wait = self.retry_at.unwrap_or(next).saturating_duration_since(Instant::now());
             let first = records.recv_timeout(wait);
-            if matches!(first, Ok(Message::Record(_))) {
+            if matches!(first, Ok(Message::Record(_) | Message::Make(_))) {
                 // Whoever records meanwhile has nobody to wake, which would cost more than the record.
                 std::thread::sleep(GATHER_FOR);
             }
@@ -265,6 +275,10 @@ impl Writer {
             for message in group {
                 match message {
                     Message::Record(record) => self.number(*record),
+                    Message::Make(make) => match make() {
+                        Some(record) => self.number(record),
+                        None => drop(self.state.queued.fetch_sub(1, Ordering::Relaxed)),
+                    },
                     Message::Prove(record, answer) => self.number_wanted(*record, answer),
                     Message::End => is_last = true,
                 }
