@@ -57,13 +57,13 @@ pub(crate) async fn run(
     let (result, open_lines) = match prepared {
         Err(error) => (Err(error), OpenLines::default()),
         Ok(open_lines) => {
-            let ending = Ending {
+            let interruption = Interruption {
                 terminated: gate.terminated(),
                 cancel: &invocation.cancel,
                 budget: &budget,
                 started,
             };
-            let called = ending.or(call(&mut store, module, &mut clock)).await;
+            let called = interruption.or(call(&mut store, module, &mut clock)).await;
             let limits = budget.limits();
             let result = match called {
                 _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
@@ -107,14 +107,14 @@ enum Ended {
 }
 
 /// What ends a call before its own end.
-struct Ending<'a> {
+struct Interruption<'a> {
     terminated: &'a CancellationToken,
     cancel: &'a CancellationToken,
     budget: &'a Budget,
     started: tokio::time::Instant,
 }
 
-impl Ending<'_> {
+impl Interruption<'_> {
     fn is_cancelled(&self) -> bool {
         self.terminated.is_cancelled() || self.cancel.is_cancelled()
     }

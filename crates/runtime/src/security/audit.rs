@@ -11,8 +11,8 @@ mod proof;
 mod reading;
 mod redaction;
 mod retention;
-mod seal;
 mod shortening;
+mod tag;
 #[cfg(test)]
 mod tests;
 mod tree;

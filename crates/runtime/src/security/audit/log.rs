@@ -18,7 +18,7 @@ use tlog_tiles::{Checkpoint, Hash, record_hash};
 use super::reading::{
     Bundle, are_waiting, beyond, is_missing, read_bundle, read_file, read_open_pending, read_tile,
 };
-use super::seal::{self, Sealer};
+use super::tag::{self, Tagger};
 use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
 use super::verify::{public_key, signed_checkpoint};
 use super::writer::SyncMode;
@@ -76,7 +76,7 @@ pub(super) struct Log {
     origin: String,
     sync: SyncMode,
     signer: StandardSigner,
-    sealer: Sealer,
+    tagger: Tagger,
     /// Keep others from writing, until they are dropped.
     _locks: [File; 2],
     edge: Edge,
@@ -104,7 +104,7 @@ impl Log {
             .create(folder)
             .map_err(|source| AuditError::File { path: folder.into(), source })?;
         let locks = lock(folder)?;
-        let (signer, sealer) = key(folder, origin)?;
+        let (signer, tagger) = key(folder, origin)?;
         let checkpoint = signed_checkpoint(folder, None)?
             .map_err(|fault| tampered(&at(CHECKPOINT), &fault.to_string()))?;
         let size = checkpoint.as_ref().map_or(0, Checkpoint::size);
@@ -149,15 +149,15 @@ impl Log {
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let next = size + waiting.len() as u64;
-            if !sealer.is_sealed(line) {
+            if !tagger.is_tagged(line) {
                 let why = format!(
-                    "what stands there for record {next} was not written by this server; what a server without seals has \
+                    "what stands there for record {next} was not written by this server; what a server without tags has \
                      left, that one signs when it is started and stopped once more"
                 );
                 return Err(tampered(&at(PENDING), &why));
             }
             pending_bytes += line.len() as u64 + 1;
-            let line = seal::record(line);
+            let line = tag::record(line);
             let Ok(record) = serde_json::from_slice::<Record>(line) else {
                 return Err(broken(&at(PENDING), format!("what stands there for record {next} is none")));
             };
@@ -190,7 +190,7 @@ impl Log {
             origin,
             sync,
             signer,
-            sealer,
+            tagger,
             _locks: locks,
             edge,
             entries,
@@ -236,7 +236,7 @@ impl Log {
     pub(super) fn append(&mut self, records: &mut Vec<Vec<u8>>) -> Result<(), AuditError> {
         let mut text = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
         for record in records.iter() {
-            self.sealer.write(&mut text, record);
+            self.tagger.write(&mut text, record);
         }
         if let Err(source) = self.pending.write_all(&text) {
             // A disk that is full has taken a part.
@@ -370,8 +370,8 @@ impl Log {
     }
 }
 
-/// A record that waits, without what it lets go where it is leave to take records out: nobody has signed it yet, so that
-/// anybody can have written it, and none can have gone by it. The server asks anew.
+/// A record that waits, without what it lets go where it is leave to take records out: nobody has signed it yet, and
+/// nothing can have gone by it. The server asks anew.
 pub(super) fn without_leave(line: &[u8]) -> Vec<u8> {
     let Ok(mut record) = serde_json::from_slice::<Record>(line) else { return line.to_vec() };
     let Event::Retention { retention } = &mut record.event else { return line.to_vec() };
@@ -423,7 +423,7 @@ pub(super) fn broken(path: &Path, why: String) -> AuditError {
 }
 
 /// The key that signs checkpoints: made when the log begins, in the form of signed notes.
-fn key(folder: &Path, origin: &str) -> Result<(StandardSigner, Sealer), AuditError> {
+fn key(folder: &Path, origin: &str) -> Result<(StandardSigner, Tagger), AuditError> {
     let path = folder.join(KEY);
     let text = match read_file(&path) {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -458,7 +458,7 @@ fn key(folder: &Path, origin: &str) -> Result<(StandardSigner, Sealer), AuditErr
             format!("`{PUBLIC_KEY}` is of another key; put back the one that belongs to it"),
         ));
     }
-    Ok((signer, Sealer::new(&text)))
+    Ok((signer, Tagger::new(&text)))
 }
 
 /// Writes a file of a log that begins, whole or not at all, so that a crash leaves no half of a key.

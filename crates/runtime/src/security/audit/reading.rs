@@ -13,7 +13,7 @@ use tlog_tiles::{Checkpoint, EMPTY_HASH, HASH_SIZE, Hash, record_hash};
 use super::Record;
 use super::fault::Fault;
 use super::log::{AuditError, CHECKPOINT, KEY, PENDING, broken, without_leave};
-use super::seal::{self, Sealer};
+use super::tag::{self, Tagger};
 use super::tree::{TILE_WIDTH, entries_path, hash_path};
 use super::verify::{goes_on_otherwise, signed_checkpoint};
 
@@ -217,8 +217,18 @@ pub(super) fn are_waiting<'a>(
     })
 }
 
-/// The records that are not in the tree yet.
+/// The records that are not in the tree yet, whoever wrote them.
 pub(super) fn read_pending(folder: &Path) -> Result<Pending, AuditError> {
+    read_pending_checked(folder, None)
+}
+
+/// The same, and which the server has not written, as far as its private key can be read.
+pub(super) fn check_pending(folder: &Path) -> Result<Pending, AuditError> {
+    let key = read_file(&folder.join(KEY)).ok();
+    read_pending_checked(folder, key.map(|key| Tagger::new(&String::from_utf8_lossy(&key))))
+}
+
+fn read_pending_checked(folder: &Path, tagger: Option<Tagger>) -> Result<Pending, AuditError> {
     let text = match read_at_most(&folder.join(PENDING), MAX_PENDING_BYTES) {
         Err(error) if is_missing(&error) => return Ok(Pending::default()),
         text => text?,
@@ -226,12 +236,11 @@ pub(super) fn read_pending(folder: &Path) -> Result<Pending, AuditError> {
     let torn = !text.is_empty() && !text.ends_with(b"\n");
     let whole = text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let whole: Vec<&[u8]> = whole.collect();
-    let sealer = read_file(&folder.join(KEY)).ok().map(|key| Sealer::new(&String::from_utf8_lossy(&key)));
-    let number = |line: &[u8]| Some(serde_json::from_slice::<Record>(seal::record(line)).ok()?.sequence);
-    let is_forged = |sealer: &Sealer, line: &[u8]| if sealer.is_sealed(line) { None } else { number(line) };
+    let number = |line: &[u8]| Some(serde_json::from_slice::<Record>(tag::record(line)).ok()?.sequence);
+    let is_forged = |tagger: &Tagger, line: &[u8]| if tagger.is_tagged(line) { None } else { number(line) };
     Ok(Pending {
-        forged: sealer.and_then(|sealer| whole.iter().find_map(|line| is_forged(&sealer, line))),
-        lines: whole.into_iter().map(|line| seal::record(line).to_vec()).collect(),
+        forged: tagger.and_then(|tagger| whole.iter().find_map(|line| is_forged(&tagger, line))),
+        lines: whole.into_iter().map(|line| tag::record(line).to_vec()).collect(),
         torn,
     })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mentat_manifest::ModuleDigest;
 
-use super::seal::Sealer;
+use super::tag::Tagger;
 use super::*;
 use crate::model::{ExecutionId, HostCallKind};
 
@@ -84,10 +84,10 @@ pub(super) fn copy(from: &Path) -> tempfile::TempDir {
 
 /// Puts records among those that wait for the tree, as the server would have.
 pub(super) fn wait(folder: &Path, records: &[Record]) {
-    let sealer = Sealer::new(&std::fs::read_to_string(folder.join("key")).unwrap());
+    let tagger = Tagger::new(&std::fs::read_to_string(folder.join("key")).unwrap());
     let mut text = Vec::new();
     for record in records {
-        sealer.write(&mut text, &serde_json::to_vec(record).unwrap());
+        tagger.write(&mut text, &serde_json::to_vec(record).unwrap());
     }
     std::fs::write(folder.join("pending"), text).unwrap();
 }

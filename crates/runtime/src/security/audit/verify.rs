@@ -12,7 +12,8 @@ use self::walk::Walk;
 use super::fault::Fault;
 use super::log::{AuditError, CHECKPOINT, PUBLIC_KEY};
 use super::reading::{
-    Pending, are_waiting, beyond, is_missing, parse_checkpoint, read_checkpoint, read_file, read_pending,
+    Pending, are_waiting, beyond, check_pending, is_missing, parse_checkpoint, read_checkpoint, read_file,
+    read_pending,
 };
 use super::{Record, RetentionPart};
 
@@ -126,7 +127,7 @@ struct Stand {
 impl Stand {
     fn read(folder: &Path, key: Option<&[u8]>) -> Result<Self, AuditError> {
         // First, so that what is moved into the tree meanwhile is found in one place at least.
-        let (pending, broken) = match read_pending(folder) {
+        let (pending, broken) = match check_pending(folder) {
             Err(AuditError::Broken { .. }) => (Pending::default(), true),
             pending => (pending?, false),
         };

@@ -1,4 +1,4 @@
-//! Seals of records that wait for the tree. Nobody has signed them yet; by its seal the server knows again what it wrote
+//! Tags of records that wait for the tree. Nobody has signed them yet; by its tag the server knows again what it wrote
 //! itself, when it finds it after a crash.
 //!
 //! Invariant: only who has the log's private key can make one.
@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 
 /// What the key is made for, so that it is of use for nothing else.
 const PURPOSE: &[u8] = b"mentat audit log: records that wait for the tree\n";
-/// What stands between a record and its seal; no record has one, as JSON writes it otherwise.
-const BEFORE_SEAL: u8 = b'\t';
+/// What stands between a record and its tag; no record has one, as JSON writes it otherwise.
+const BEFORE_TAG: u8 = b'\t';
 
-/// Makes and checks seals.
-pub(super) struct Sealer(Key<Hmac<Sha256>>);
+/// Makes and checks tags.
+pub(super) struct Tagger(Key<Hmac<Sha256>>);
 
-impl Sealer {
+impl Tagger {
     /// By the text of the log's private key.
     pub(super) fn new(private_key: &str) -> Self {
         let mut key = Sha256::new();
@@ -28,24 +28,24 @@ impl Sealer {
         Self(block)
     }
 
-    fn seal(&self, record: &[u8]) -> Hmac<Sha256> {
+    fn tag(&self, record: &[u8]) -> Hmac<Sha256> {
         Hmac::<Sha256>::new(&self.0).chain_update(record)
     }
 
-    /// Writes a record with its seal, as a line.
+    /// Writes a record with its tag, as a line.
     pub(super) fn write(&self, text: &mut Vec<u8>, record: &[u8]) {
-        let seal = self.seal(record).finalize().into_bytes();
+        let tag = self.tag(record).finalize().into_bytes();
         text.extend_from_slice(record);
-        text.push(BEFORE_SEAL);
-        text.extend_from_slice(URL_SAFE_NO_PAD.encode(seal).as_bytes());
+        text.push(BEFORE_TAG);
+        text.extend_from_slice(URL_SAFE_NO_PAD.encode(tag).as_bytes());
         text.push(b'\n');
     }
 
-    /// Whether a line is one that this key has sealed.
-    pub(super) fn is_sealed(&self, line: &[u8]) -> bool {
-        let (record, seal) = split(line);
-        let seal = URL_SAFE_NO_PAD.decode(seal).unwrap_or_default();
-        self.seal(record).verify_slice(&seal).is_ok()
+    /// Whether a line is one that this key has tagged.
+    pub(super) fn is_tagged(&self, line: &[u8]) -> bool {
+        let (record, tag) = split(line);
+        let tag = URL_SAFE_NO_PAD.decode(tag).unwrap_or_default();
+        self.tag(record).verify_slice(&tag).is_ok()
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn record(line: &[u8]) -> &[u8] {
 }
 
 fn split(line: &[u8]) -> (&[u8], &[u8]) {
-    let at = line.iter().rposition(|byte| *byte == BEFORE_SEAL);
+    let at = line.iter().rposition(|byte| *byte == BEFORE_TAG);
     let (record, rest) = line.split_at(at.unwrap_or(line.len()));
     (record, rest.get(1..).unwrap_or_default())
 }
