@@ -310,15 +310,24 @@ pub(crate) struct CompileArguments {
     /// How executions will be metered
     #[arg(long, value_enum)]
     pub(crate) metering: MeteringArgument,
+    /// How much work goes into the code
+    #[arg(long, value_enum, default_value = "optimized")]
+    pub(crate) tier: TierArgument,
     /// Stack that the agent's calls may use, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub(crate) stack: u64,
+    /// Address space that each memory will reserve, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
+    pub(crate) memory_reservation: u64,
     /// CPU time that compiling may take
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(crate) cpu_seconds: u64,
     /// Address space that compiling may take, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
     pub(crate) memory: u64,
+    /// Give way to all other processes: nobody waits for this
+    #[arg(long)]
+    pub(crate) behind: bool,
 }
 
 /// Print a shell's completion script
@@ -398,6 +407,15 @@ pub(crate) enum MeteringArgument {
     Fuel,
     /// By time alone
     Epoch,
+}
+
+/// How much work goes into code.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TierArgument {
+    /// One pass: soon there, and slower
+    Baseline,
+    /// All that the compiler can
+    Optimized,
 }
 
 impl LimitArguments {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mentat_manifest::{ByteCount, Metering};
 use mentat_runtime::error::Error;
 use mentat_runtime::security::policy::Rules;
-use mentat_runtime::{Allocator, CompileConfig, Compiler, EngineConfig, Runtime, RuntimeConfig};
+use mentat_runtime::{Allocator, CompileConfig, Compiler, EngineConfig, Runtime, RuntimeConfig, Tiers};
 
 use crate::environment;
 use crate::output::{self, Failure};
@@ -72,6 +72,8 @@ fn config(memory: ByteCount) -> RuntimeConfig {
     let compile = CompileConfig {
         timeout_ms: COMPILE_TIMEOUT_MS,
         cpu_seconds: COMPILE_CPU_SECONDS,
+        // This process ends with the execution, and would leave nothing for the next one.
+        tiers: Tiers::Optimized,
         ..CompileConfig::default()
     };
     RuntimeConfig { engine, compile, ..RuntimeConfig::default() }

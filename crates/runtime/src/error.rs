@@ -94,6 +94,8 @@ pub enum Shortage {
     Memory(ByteCount),
     /// Elements of all tables together; the engine's limit.
     TableElements(usize),
+    /// The memory of all executions together, which others have; its limit in bytes.
+    AllMemory(ByteCount),
 }
 
 /// A clock that ends executions.
@@ -251,6 +253,9 @@ impl fmt::Display for Shortage {
             }
             Self::TableElements(limit) => {
                 write!(formatter, "table elements than the {limit} of `engine.table_elements`")
+            }
+            Self::AllMemory(limit) => {
+                write!(formatter, "memory than is left of the {limit} of `engine.memory_budget`")
             }
         }
     }
@@ -414,7 +419,7 @@ impl Error {
             Self::FuelExhausted { limit } => vec![("limit_fuel", limit.0.to_string())],
             Self::MemoryLimit { shortage, trap } => {
                 let mut details = vec![match shortage {
-                    Shortage::Memory(limit) => ("limit_bytes", limit.0.to_string()),
+                    Shortage::Memory(limit) | Shortage::AllMemory(limit) => ("limit_bytes", limit.0.to_string()),
                     Shortage::TableElements(limit) => ("limit_table_elements", limit.to_string()),
                 }];
                 details.extend(trap.iter().map(|trap| ("trap", trap.clone())));

@@ -10,9 +10,11 @@ pub mod model;
 mod runtime;
 pub mod security;
 
-pub use runtime::compile::{CompileConfig, CompileRequest, Compiler, compile_here};
+pub use runtime::code::{CodeConfig, Tier};
+pub use runtime::compile::{CompileConfig, CompileRequest, Compiler, Priority, Tiers, compile_here};
 pub use runtime::engine::{Allocator, EngineConfig};
 pub use runtime::inspect::{Export, Import, ImportKind, MemoryInfo, ModuleInfo, Shape, Signature};
+pub use runtime::loader::{CodeOrigin, Loaded, Preparation};
 pub use runtime::module::Module;
 pub use runtime::pool::{Pool, PoolConfig};
-pub use runtime::{CodeOrigin, Loaded, NetworkConfig, Runtime, RuntimeConfig, SandboxLimits};
+pub use runtime::{NetworkConfig, Runtime, RuntimeConfig, SandboxLimits};

@@ -63,7 +63,7 @@ impl App {
             Arc::new(Authority::new(config.rules(), on_violation, offers, parsed, Some(audit.clone())));
         let runtime_config =
             config.runtime_config().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
-        let runtime = Arc::new(Runtime::new(runtime_config, compiler)?);
+        let runtime = Arc::new(Runtime::audited(runtime_config, compiler, Some(audit.clone()))?);
         let metrics = Arc::new(Metrics::new());
         let max_in_memory = usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX);
         let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), max_in_memory);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, CapabilityKind, Manifest};
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, CapabilityKind, Manifest};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
@@ -307,6 +307,12 @@ impl Dispatcher {
     #[must_use]
     pub fn places(&self) -> (u32, u32) {
         (self.runtime.pool().active(), self.runtime.pool().size())
+    }
+
+    /// Bytes of linear memory that all executions have now, and may have together.
+    #[must_use]
+    pub fn memory(&self) -> (ByteCount, ByteCount) {
+        self.runtime.memory()
     }
 
     fn begin(

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use mentat_manifest::{AgentId, CapabilityKind};
+use mentat_manifest::{AgentId, ByteCount, CapabilityKind};
 use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::Outcome;
@@ -41,6 +42,8 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "agent_id, outcome",
     ),
     ("wasm_fuel_consumed", "Fuel consumed by all executions", ""),
+    ("wasm_memory_usage_bytes", "Linear memory that all executions have now (used), and may have (limit)", "kind"),
+    ("wasm_memory_peak_bytes", "Largest sum of linear memories of one execution", "agent_id"),
     ("wasm_compile_duration_seconds", "Compiling a module and linking it", ""),
     ("wasm_module_cache_hits", "Loads whose compiled code was in memory or on disk", ""),
     ("wasm_module_cache_misses", "Loads whose code had to be compiled", ""),
@@ -61,6 +64,8 @@ pub struct Metrics {
     instantiation: Histogram,
     execution: Family<ExecutionLabels, Histogram>,
     fuel: Counter,
+    memory: Family<MemoryLabels, Gauge>,
+    memory_peak: Family<AgentLabels, Gauge>,
     compile: Histogram,
     cache_hits: Counter,
     cache_misses: Counter,
@@ -79,11 +84,25 @@ pub struct Levels {
     pub places: u32,
     /// Bytes on their way.
     pub in_flight_bytes: u64,
+    /// Bytes of linear memory that all executions have.
+    pub memory_used: ByteCount,
+    /// Bytes that they may have.
+    pub memory_limit: ByteCount,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InstanceLabels {
     status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MemoryLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AgentLabels {
+    agent_id: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,6 +132,8 @@ impl Metrics {
             instantiation: Histogram::new(micro_buckets()),
             execution: Family::new_with_constructor(|| Histogram::new(micro_buckets())),
             fuel: Counter::default(),
+            memory: Family::default(),
+            memory_peak: Family::default(),
             compile: Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0]),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
@@ -136,6 +157,8 @@ impl Metrics {
             }
             "wasm_execution_duration_seconds" => registry.register(name, help, self.execution.clone()),
             "wasm_fuel_consumed" => registry.register(name, help, self.fuel.clone()),
+            "wasm_memory_usage_bytes" => registry.register(name, help, self.memory.clone()),
+            "wasm_memory_peak_bytes" => registry.register(name, help, self.memory_peak.clone()),
             "wasm_compile_duration_seconds" => registry.register(name, help, self.compile.clone()),
             "wasm_module_cache_hits" => registry.register(name, help, self.cache_hits.clone()),
             "wasm_module_cache_misses" => registry.register(name, help, self.cache_misses.clone()),
@@ -174,7 +197,11 @@ impl Metrics {
         let usage = &outcome.usage;
         self.instantiation.observe(usage.instantiation.as_secs_f64());
         self.fuel.inc_by(usage.fuel.map_or(0, |fuel| fuel.0));
-        let labels = ExecutionLabels { agent_id: self.agent_label(agent), outcome: outcome_label(outcome) };
+        let agent_id = self.agent_label(agent);
+        let peak = i64::try_from(usage.peak_memory.0).unwrap_or(i64::MAX);
+        let peaks = self.memory_peak.get_or_create_owned(&AgentLabels { agent_id: Arc::clone(&agent_id) });
+        peaks.inner().fetch_max(peak, Ordering::Relaxed);
+        let labels = ExecutionLabels { agent_id, outcome: outcome_label(outcome) };
         self.execution.get_or_create(&labels).observe(usage.execution.as_secs_f64());
     }
 
@@ -196,6 +223,10 @@ impl Metrics {
         let place = |status| self.instances.get_or_create_owned(&InstanceLabels { status });
         place("active").set(i64::from(levels.active));
         place("idle").set(i64::from(levels.places.saturating_sub(levels.active)));
+        let memory = |kind| self.memory.get_or_create_owned(&MemoryLabels { kind });
+        let bytes = |count: ByteCount| i64::try_from(count.0).unwrap_or(i64::MAX);
+        memory("used").set(bytes(levels.memory_used));
+        memory("limit").set(bytes(levels.memory_limit));
         self.in_flight.set(i64::try_from(levels.in_flight_bytes).unwrap_or(i64::MAX));
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
@@ -297,13 +328,21 @@ mod tests {
         metrics.decided(&BTreeMap::from([(CapabilityKind::Env, decisions)]));
         let overloaded = Error::Overloaded { message: String::new(), retry_after: Duration::ZERO };
         metrics.executed(&"a.b".parse().unwrap(), &Outcome { result: Err(overloaded), ..ran(0) });
-        let text = metrics.render(&Levels { active: 3, places: 10, in_flight_bytes: 5 }).unwrap();
+        let levels = Levels {
+            active: 3,
+            places: 10,
+            in_flight_bytes: 5,
+            memory_used: ByteCount(65_536),
+            memory_limit: ByteCount(1 << 30),
+        };
+        let text = metrics.render(&levels).unwrap();
         for (name, help, _) in METRICS {
             assert!(text.contains(&format!("# HELP {name} {help}")), "{name} is missing in\n{text}");
         }
         assert!(text.contains("wasm_instances_total{status=\"active\"} 3"));
         assert!(text.contains("wasm_module_cache_hits_total 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
+        assert!(text.contains("wasm_memory_usage_bytes{kind=\"used\"} 65536"));
         assert!(text.contains("capability_requests_total{kind=\"env\",result=\"denied\"} 1"));
     }
 
@@ -313,7 +352,14 @@ mod tests {
         for number in 0..MAX_AGENT_LABELS + 5 {
             metrics.executed(&format!("agent-{number}").parse().unwrap(), &ran(3));
         }
-        let text = metrics.render(&Levels { active: 0, places: 1, in_flight_bytes: 0 }).unwrap();
+        let levels = Levels {
+            active: 0,
+            places: 1,
+            in_flight_bytes: 0,
+            memory_used: ByteCount(0),
+            memory_limit: ByteCount(1),
+        };
+        let text = metrics.render(&levels).unwrap();
         assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));
         assert!(!text.contains(&format!("agent-{}\"", MAX_AGENT_LABELS + 1)));
     }

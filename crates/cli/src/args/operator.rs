@@ -238,6 +238,8 @@ pub(crate) enum AuditEvent {
     Execution,
     /// Old records may be taken out
     Retention,
+    /// Compiled code was refused that somebody changed
+    Artifact,
     /// Records were lost
     Loss,
 }

@@ -194,6 +194,7 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
         Event::CapabilityDecision(_) => AuditEvent::Decision,
         Event::Execution(_) => AuditEvent::Execution,
         Event::Retention { .. } => AuditEvent::Retention,
+        Event::Artifact { .. } => AuditEvent::Artifact,
         Event::Loss { .. } => AuditEvent::Loss,
     };
     let activity = record.activity();

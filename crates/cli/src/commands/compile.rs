@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use mentat_manifest::ByteCount;
 use mentat_runtime::error::{Error, Reason};
-use mentat_runtime::{CompileRequest, compile_here};
+use mentat_runtime::{CodeConfig, CompileRequest, Priority, Tier, compile_here};
 
-use crate::args::CompileArguments;
+use crate::args::{CompileArguments, TierArgument};
 use crate::output;
 
 pub(crate) fn run(arguments: &CompileArguments) -> ExitCode {
@@ -24,9 +24,17 @@ pub(crate) fn run(arguments: &CompileArguments) -> ExitCode {
 
 fn compile(arguments: &CompileArguments) -> Result<(), (Reason, String)> {
     let request = CompileRequest {
-        metering: arguments.metering.into(),
-        stack: ByteCount(arguments.stack),
+        code: CodeConfig {
+            tier: match arguments.tier {
+                TierArgument::Baseline => Tier::Baseline,
+                TierArgument::Optimized => Tier::Optimized,
+            },
+            metering: arguments.metering.into(),
+            stack: ByteCount(arguments.stack),
+            memory_reservation: ByteCount(arguments.memory_reservation),
+        },
         output: arguments.output.clone(),
+        priority: if arguments.behind { Priority::Behind } else { Priority::Awaited },
         cpu_seconds: arguments.cpu_seconds,
         memory: ByteCount(arguments.memory),
     };

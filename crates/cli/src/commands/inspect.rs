@@ -190,7 +190,7 @@ fn group_imports(imports: &[Import]) -> BTreeMap<String, Vec<String>> {
         } else {
             (import.module.as_str(), import.name.as_str())
         };
-        let name = match import.kind {
+        let name = match &import.kind {
             ImportKind::Function(_) | ImportKind::Interface => shown(name),
             ImportKind::Memory => format!("{} (memory)", shown(name)),
             ImportKind::Other(kind) => format!("{} ({kind})", shown(name)),
@@ -207,7 +207,7 @@ fn group_exports(exports: &[Export]) -> BTreeMap<String, Vec<String>> {
             Some(signature) => format!("{} {signature}", shown(&export.name)),
             None => shown(&export.name),
         };
-        groups.entry(export.kind.to_owned()).or_default().push(name);
+        groups.entry(export.kind.to_string()).or_default().push(name);
     }
     groups
 }

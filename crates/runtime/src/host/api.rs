@@ -13,8 +13,9 @@ use wasmtime_wasi::I32Exit;
 use super::abi::{self, AbiError};
 use super::calls::{self, CORE_WASI};
 use super::context::{HostConfig, HostContext};
-use super::{capabilities, component};
+use super::{capabilities, component, metering};
 use crate::model::{HostCallKind, LogLevel};
+use crate::runtime::code::Tier;
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
 
@@ -39,9 +40,12 @@ pub(crate) struct HostInterface {
 pub(crate) struct GuestAbort(pub(crate) String);
 
 impl HostInterface {
-    pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
-        let core = core_linker(engine)?;
+    pub(crate) fn new(engine: &Engine, tier: Tier) -> wasmtime::Result<Self> {
+        let mut core = core_linker(engine)?;
         let core_imports = list_imports(engine, &core);
+        if tier == Tier::Baseline {
+            metering::add_to_linker(&mut core)?;
+        }
         let component = component::linker(engine)?;
         Ok(Self { core, component, core_imports })
     }
@@ -303,7 +307,7 @@ mod tests {
     #[test]
     fn what_the_linkers_offer_is_what_the_table_of_functions_says() {
         let engine = Engine::new(EngineConfig::default()).unwrap();
-        let offered = &engine.metered(mentat_manifest::Metering::Fuel).unwrap().host.core_imports;
+        let offered = &engine.of(mentat_manifest::Metering::Fuel, Tier::Optimized).unwrap().host.core_imports;
         let offered: BTreeSet<String> = offered
             .iter()
             .map(|((module, name), signature)| format!("core {module} {name} {signature}"))

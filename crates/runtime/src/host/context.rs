@@ -29,6 +29,7 @@ use super::stdio::{LogSink, OutputSink};
 use super::volumes::Volumes;
 use crate::model::{Event, HostCallKind, HostCalls};
 use crate::runtime::limits::ExecutionLimiter;
+use crate::runtime::memory::{MemoryBudget, MemoryShare};
 use crate::security::policy::Grant;
 
 /// Live resources (streams, pollables, sockets, requests) of one component at most; each costs host memory.
@@ -47,6 +48,8 @@ pub(crate) struct HostConfig {
     pub(crate) network: Arc<Network>,
     /// What executions know of the directories that they share.
     pub(crate) storage: Storage,
+    /// The memory of all executions.
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 /// What the sandbox of one execution may take of the machine.
@@ -138,11 +141,12 @@ impl HostContext {
     ) -> Self {
         let limits = grant.limits();
         let logs = LogSink::new(limits, events);
+        let share = MemoryShare::of(Arc::clone(&host.memory));
         Self {
             input,
             output: OutputSink::new(limits.output_bytes),
             logs: logs.clone(),
-            limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements),
+            limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements, share),
             gate: Arc::new(Gate::new(grant.clone(), logs)),
             limits: host.sandbox.clone(),
             volumes: Volumes::new(host.scratch.clone(), host.sandbox.quota, host.storage.clone()),

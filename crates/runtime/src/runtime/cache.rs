@@ -1,21 +1,27 @@
-//! Compiled code on disk: artifacts by module digest, metering and engine, authenticated by a keyed
-//! digest (HMAC-SHA-256, RFC 2104), so that bytes which this installation did not write are never
-//! mapped as code.
+//! Compiled code on disk: an artifact for each module, the way its code is made, and engine, authenticated by a keyed
+//! digest (BLAKE3), so that bytes which this installation did not write are never mapped as code. Processes share the
+//! directory; what was used least recently goes when it grows beyond its budget.
 //!
-//! Invariant: an artifact is visible under its name only when it is whole and durable; a changed
-//! byte is a miss.
+//! An artifact is one file: Wasmtime's own, which is an ELF file, and behind it what the module says of itself, so that
+//! code comes back without the module's bytes being read; then the tag, the length of that text, and a mark with the
+//! version of this form.
+//!
+//! Invariant: an artifact is visible under its name only when it is whole and durable; a changed byte is a miss that is
+//! told, and never run.
 
-use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
-use hmac::{Hmac, KeyInit, Mac};
-use mentat_manifest::{Metering, ModuleDigest};
-use sha2::Sha256;
-use tempfile::{NamedTempFile, TempPath};
+use mentat_manifest::{ByteCount, Init, Metering, ModuleDigest};
+use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 
+use super::inspect::ModuleInfo;
+use super::loader::ModuleKey;
 use crate::error::Error;
 
 /// Compiled code of past compiles.
@@ -23,24 +29,63 @@ use crate::error::Error;
 pub(crate) struct ArtifactCache {
     directory: PathBuf,
     key: [u8; KEY_BYTES],
+    budget: ByteCount,
+    evictions: AtomicU64,
+}
+
+/// Code that this installation wrote.
+pub(crate) struct Artifact {
+    /// To be mapped.
+    pub(crate) file: File,
+    /// What the module says of itself.
+    pub(crate) info: ModuleInfo,
+}
+
+/// An artifact that is none of this installation's, or was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("`{file}`: {reason}")]
+pub(crate) struct Refused {
+    /// The name of its file.
+    pub(crate) file: String,
+    /// What is wrong with it.
+    pub(crate) reason: io::Error,
+}
+
+/// What stands behind the code.
+#[derive(Serialize, Deserialize)]
+struct Facts {
+    info: ModuleInfo,
+    /// Not told to users, and so not in the form of `info`.
+    core_instances: u32,
 }
 
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
+/// At the end of each artifact, with the version of its form.
+const MARK: &[u8; 8] = b"mentat\x00\x02";
+/// Bytes behind what the module says of itself: tag, length, mark.
+const FOOTER_BYTES: usize = TAG_BYTES + 8 + MARK.len();
+/// Bytes of what a module says of itself at most: names of all its imports and exports.
+const MAX_FACTS_BYTES: u64 = 64 << 20;
+const EXTENSION: &str = "cwasm";
 const SCRATCH_PREFIX: &str = ".compiling-";
 /// No compile takes as long as this, so an older scratch file belongs to a process that was killed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// How exactly it is known when an artifact was used last: noting it is a write to the disk.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
 
 impl ArtifactCache {
     /// Opens the cache in `directory`, making it and its key when new.
-    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(directory: &Path, budget: ByteCount) -> Result<Self, Error> {
         let failed = |error: io::Error| {
             Error::internal(format!("opening the artifact cache `{}`", directory.display()), error)
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let key = read_or_make_key(&directory.join("key")).map_err(failed)?;
         sweep(directory).map_err(failed)?;
-        Ok(Self { directory: directory.to_owned(), key })
+        let cache = Self { directory: directory.to_owned(), key, budget, evictions: AtomicU64::new(0) };
+        cache.evict(None).map_err(failed)?;
+        Ok(cache)
     }
 
     /// A path for a compiler to write to; the file goes away unless it is kept.
@@ -49,45 +94,47 @@ impl ArtifactCache {
         Ok(file.into_temp_path())
     }
 
-    /// The artifact, if there is one that this installation wrote.
-    pub(crate) fn get(
-        &self,
-        engine: &wasmtime::Engine,
-        digest: &ModuleDigest,
-        metering: Metering,
-    ) -> Option<File> {
-        let path = self.path(engine, digest, metering);
-        match self.open_authentic(&path) {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "compiled artifact refused; compiling again");
-                None
-            }
+    /// The artifact, if there is one. Reads all of it.
+    ///
+    /// # Errors
+    /// When it is not what this installation wrote.
+    pub(crate) fn get(&self, key: &ModuleKey, compatibility: u64) -> Result<Option<Artifact>, Refused> {
+        let name = name(key, compatibility);
+        match self.open_authentic(&name) {
+            Ok(artifact) => Ok(Some(artifact)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(reason) => Err(Refused { file: name, reason }),
         }
     }
 
     /// Keeps what a compiler wrote to a scratch path, durably, and opens it.
     pub(crate) fn keep(
         &self,
-        engine: &wasmtime::Engine,
-        digest: &ModuleDigest,
-        metering: Metering,
+        key: &ModuleKey,
+        compatibility: u64,
+        info: &ModuleInfo,
         scratch: TempPath,
     ) -> io::Result<File> {
-        let path = self.path(engine, digest, metering);
-        let mut file = File::open(&scratch)?;
-        let tag = self.tag(&path, &mut file)?.finalize().into_bytes();
+        let name = name(key, compatibility);
+        let mut file = OpenOptions::new().read(true).append(true).open(&scratch)?;
+        let facts = Facts { info: info.clone(), core_instances: info.core_instances };
+        let facts = serde_json::to_vec(&facts)?;
+        file.write_all(&facts)?;
+        let mut hasher = self.hasher(&name);
+        file.seek(SeekFrom::Start(0))?;
+        let content = file.metadata()?.len();
+        hash(&mut hasher, &mut file, content)?;
+        hasher.update(&(facts.len() as u64).to_le_bytes());
+        file.write_all(hasher.finalize().as_bytes())?;
+        file.write_all(&(facts.len() as u64).to_le_bytes())?;
+        file.write_all(MARK)?;
         file.sync_all()?;
-        let mut tag_file = NamedTempFile::new_in(&self.directory)?;
-        tag_file.write_all(&tag)?;
-        tag_file.as_file().sync_all()?;
-        // The tag first: an artifact without its tag is a miss, never the other way round.
-        tag_file.persist(tag_path(&path)).map_err(|error| error.error)?;
+        let path = self.directory.join(&name);
         scratch.persist(&path).map_err(|error| error.error)?;
         File::open(&self.directory)?.sync_all()?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file)
+        self.evict(Some(&path))?;
+        // Not the one that can be written.
+        File::open(&path)
     }
 
     /// Removes the artifacts of these modules; who has one open keeps it.
@@ -98,49 +145,114 @@ impl ArtifactCache {
             let digest =
                 name.to_str().and_then(|name| format!("sha256:{}", name.split_once('-')?.0).parse().ok());
             if digest.is_some_and(&these) {
-                // What stays takes room and does no harm; the next start removes it.
+                // What stays takes room and does no harm; it goes when there is too much.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
 
-    fn open_authentic(&self, path: &Path) -> io::Result<File> {
-        let mut file = File::open(path)?;
-        let mut expected = [0; TAG_BYTES];
-        File::open(tag_path(path))?.read_exact(&mut expected)?;
-        self.tag(path, &mut file)?
-            .verify_slice(&expected)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "its keyed digest does not match"))?;
+    /// Artifacts that went to make room for others.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Removes those that were used least recently, until the rest is within the budget; never `new`.
+    fn evict(&self, new: Option<&Path>) -> io::Result<()> {
+        let mut artifacts = Vec::new();
+        let mut bytes: u64 = 0;
+        for entry in std::fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != EXTENSION) {
+                continue;
+            }
+            // Another process may have been faster.
+            let Ok(metadata) = path.metadata() else { continue };
+            bytes = bytes.saturating_add(metadata.len());
+            let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            artifacts.push((used, metadata.len(), path));
+        }
+        artifacts.sort();
+        for (_, size, path) in artifacts {
+            if bytes <= self.budget.0 {
+                break;
+            }
+            if Some(path.as_path()) != new && std::fs::remove_file(&path).is_ok() {
+                bytes = bytes.saturating_sub(size);
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_authentic(&self, name: &str) -> io::Result<Artifact> {
+        let mut file = File::open(self.directory.join(name))?;
+        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let metadata = file.metadata()?;
+        let content = metadata.len().checked_sub(FOOTER_BYTES as u64).ok_or_else(|| wrong("it is too short"))?;
+        file.seek(SeekFrom::Start(content))?;
+        let (mut tag, mut length, mut mark) = ([0; TAG_BYTES], [0; 8], [0; MARK.len()]);
+        file.read_exact(&mut tag)?;
+        file.read_exact(&mut length)?;
+        file.read_exact(&mut mark)?;
+        if mark != *MARK {
+            return Err(wrong("it does not end as artifacts do"));
+        }
         file.seek(SeekFrom::Start(0))?;
-        Ok(file)
+        let mut hasher = self.hasher(name);
+        hash(&mut hasher, &mut file, content)?;
+        hasher.update(&length);
+        // Compared in constant time.
+        if hasher.finalize() != blake3::Hash::from_bytes(tag) {
+            return Err(wrong("its keyed digest does not match"));
+        }
+        let length = u64::from_le_bytes(length);
+        let begin = content.checked_sub(length).filter(|_| length <= MAX_FACTS_BYTES);
+        file.seek(SeekFrom::Start(begin.ok_or_else(|| wrong("its length is none"))?))?;
+        let mut facts = Vec::new();
+        (&mut file).take(length).read_to_end(&mut facts)?;
+        let Facts { info, core_instances } = serde_json::from_slice(&facts)?;
+        let info = ModuleInfo { core_instances, ..info };
+        if metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|since| since > NOTED_EVERY)) {
+            // Who may not note it has an artifact that looks old, and no other harm.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        file.seek(SeekFrom::Start(0))?;
+        Ok(Artifact { file, info })
     }
 
     /// Over the name and the content, so that one module's code cannot be put in another's place.
-    fn tag(&self, path: &Path, file: &mut File) -> io::Result<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key)
-            .map_err(|_| io::Error::other("the key has no usable length"))?;
-        mac.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        mac.update(&[0]);
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let read = file.read(&mut buffer)?;
-            let Some(chunk) = buffer.get(..read).filter(|chunk| !chunk.is_empty()) else {
-                return Ok(mac);
-            };
-            mac.update(chunk);
-        }
+    fn hasher(&self, name: &str) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        hasher
     }
+}
 
-    fn path(&self, engine: &wasmtime::Engine, digest: &ModuleDigest, metering: Metering) -> PathBuf {
-        // Wasmtime refuses code of another configuration; another name keeps both.
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let metering = match metering {
-            Metering::Fuel => "fuel",
-            Metering::Epoch => "epoch",
+/// Takes in so many bytes.
+fn hash(hasher: &mut blake3::Hasher, file: &mut File, bytes: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 128 << 10];
+    let mut content = file.take(bytes);
+    loop {
+        let read = content.read(&mut buffer)?;
+        match buffer.get(..read) {
+            Some(chunk) if !chunk.is_empty() => hasher.update(chunk),
+            _ => break,
         };
-        self.directory.join(format!("{}-{metering}-{:016x}.cwasm", digest.hex(), hasher.finish()))
     }
+    if content.limit() == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// The file's name: Wasmtime refuses code of another configuration, and another name keeps both.
+fn name(key: &ModuleKey, compatibility: u64) -> String {
+    let metering = match key.metering {
+        Metering::Fuel => "fuel",
+        Metering::Epoch => "epoch",
+    };
+    let init = match key.init {
+        None => "",
+        Some(Init::Snapshot) => "-snapshot",
+    };
+    format!("{}-{metering}{init}-{compatibility:016x}.{EXTENSION}", key.digest.hex())
 }
 
 /// Removes what killed processes left; the directory may be in use by others.
@@ -161,10 +273,6 @@ fn sweep(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn tag_path(artifact: &Path) -> PathBuf {
-    artifact.with_extension("hmac")
-}
-
 fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
     match File::open(path) {
@@ -178,7 +286,7 @@ fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .permissions(PermissionsExt::from_mode(0o600))
         .tempfile_in(directory)?;
     file.write_all(&key)?;
     file.as_file().sync_all()?;

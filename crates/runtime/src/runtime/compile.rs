@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::engine::code_config;
+use super::baseline;
+use super::code::{CodeConfig, Tier};
 use super::inspect::invalid;
 use crate::error::{Error, ModuleProblemKind};
 
@@ -38,6 +39,32 @@ pub struct CompileConfig {
     pub queue_timeout_ms: u64,
     /// Bytes of a module at most.
     pub max_module: ByteCount,
+    /// Which code a module gets that was not compiled before.
+    pub tiers: Tiers,
+    /// Bytes of artifacts that are kept on disk.
+    pub cache: ByteCount,
+}
+
+/// Which code modules get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tiers {
+    /// Baseline code at first, where there can be any, and optimised code as soon as that is made.
+    #[default]
+    Both,
+    /// Optimised code, which the first execution waits for.
+    Optimized,
+    /// Baseline code where there can be any, and no better: for comparing the two.
+    Baseline,
+}
+
+/// Who waits for a compile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody.
+    Awaited,
+    /// Nobody: it gives way to all else on this machine.
+    Behind,
 }
 
 /// Where compiles happen.
@@ -53,18 +80,20 @@ pub enum Compiler {
 /// One compile, as the child is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileRequest {
-    /// How the code will be metered.
-    pub metering: Metering,
-    /// Stack that guests will have, in bytes; part of the code's configuration.
-    pub stack: ByteCount,
+    /// What shapes the code.
+    pub code: CodeConfig,
     /// Where the artifact goes.
     pub output: PathBuf,
+    /// Who waits for it.
+    pub priority: Priority,
     /// CPU seconds that the process may take.
     pub cpu_seconds: u64,
     /// Address space that the process may take, in bytes.
     pub memory: ByteCount,
 }
 
+/// How far a compile that nobody waits for gives way to other processes (`nice(2)`).
+const NICE_BEHIND: i32 = 10;
 /// Bytes of the child's message at most.
 const MAX_MESSAGE_BYTES: u64 = 16 << 10;
 
@@ -78,6 +107,8 @@ impl Default for CompileConfig {
             queue_length: 100,
             queue_timeout_ms: 60_000,
             max_module: ByteCount(128 << 20),
+            tiers: Tiers::Both,
+            cache: ByteCount(10 << 30),
         }
     }
 }
@@ -86,24 +117,36 @@ impl CompileRequest {
     /// The command line that makes a child do this.
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
-        let metering = match self.metering {
+        let metering = match self.code.metering {
             Metering::Fuel => "fuel",
             Metering::Epoch => "epoch",
         };
-        vec![
+        let tier = match self.code.tier {
+            Tier::Baseline => "baseline",
+            Tier::Optimized => "optimized",
+        };
+        let mut arguments = vec![
             "compile".into(),
             "-".into(),
             "--output".into(),
             self.output.display().to_string(),
             "--metering".into(),
             metering.into(),
+            "--tier".into(),
+            tier.into(),
             "--stack".into(),
-            self.stack.0.to_string(),
+            self.code.stack.0.to_string(),
+            "--memory-reservation".into(),
+            self.code.memory_reservation.0.to_string(),
             "--cpu-seconds".into(),
             self.cpu_seconds.to_string(),
             "--memory".into(),
             self.memory.0.to_string(),
-        ]
+        ];
+        if self.priority == Priority::Behind {
+            arguments.push("--behind".into());
+        }
+        arguments
     }
 }
 
@@ -111,12 +154,33 @@ impl CompileRequest {
 /// ahead by this.
 const ALLOCATE_AS_NEEDED: [(&str, &str); 1] = [("MIMALLOC_ARENA_RESERVE", "0")];
 
-/// Compiles in a child process.
+/// Compiles where the compiler is.
 ///
 /// # Errors
 /// `INVALID_MODULE` when the module does not validate, or the compile goes over a limit; `INTERNAL`
 /// when the child cannot be run.
-pub(crate) async fn compile_in_child(
+pub(crate) async fn compile_at(
+    compiler: &Compiler,
+    request: CompileRequest,
+    module: Bytes,
+    timeout: Duration,
+) -> Result<(), Error> {
+    match compiler {
+        Compiler::Child(program) => compile_in_child(program, &request, module, timeout).await,
+        Compiler::InProcess => {
+            let work = move || {
+                let artifact = compile(&module, &request.code)?;
+                std::fs::write(&request.output, artifact)
+                    .map_err(|error| Error::internal("writing the compiled module", error))
+            };
+            tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|error| Error::internal("compiling the module", error))?
+        }
+    }
+}
+
+async fn compile_in_child(
     program: &Path,
     request: &CompileRequest,
     module: Bytes,
@@ -188,15 +252,20 @@ pub fn compile_here(request: &CompileRequest, input: &mut dyn Read) -> Result<()
     confine(request)?;
     let mut module = Vec::new();
     input.read_to_end(&mut module).map_err(|error| Error::internal("reading the module", error))?;
-    let artifact = compile(&module, request.metering, request.stack)?;
+    let artifact = compile(&module, &request.code)?;
     let written = std::fs::File::create(&request.output).and_then(|mut file| file.write_all(&artifact));
     written.map_err(|error| Error::internal(format!("writing `{}`", request.output.display()), error))
 }
 
 /// Compiles in this process.
-pub(crate) fn compile(module: &[u8], metering: Metering, stack: ByteCount) -> Result<Vec<u8>, Error> {
-    let engine = wasmtime::Engine::new(&code_config(metering, stack))
+pub(crate) fn compile(module: &[u8], code: &CodeConfig) -> Result<Vec<u8>, Error> {
+    let engine = wasmtime::Engine::new(&code.engine())
         .map_err(|error| Error::internal("making the compiling engine", error))?;
+    let metered = match code.tier {
+        Tier::Baseline => Some(baseline::meter(module)?),
+        Tier::Optimized => None,
+    };
+    let module = metered.as_deref().unwrap_or(module);
     let compiled = if wasmparser::Parser::is_component(module) {
         engine.precompile_component(module)
     } else {
@@ -218,6 +287,9 @@ fn confine(request: &CompileRequest) -> Result<(), Error> {
     // Memory holds the artifact before the disk does, so this bounds what it takes there.
     rustix::process::setrlimit(Resource::Fsize, both(request.memory.0))
         .map_err(|error| failed("file size", error))?;
+    if request.priority == Priority::Behind {
+        rustix::process::nice(NICE_BEHIND).map_err(|error| failed("its priority", error))?;
+    }
     // Not to outlive the service when that is killed.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| failed("its life", error))

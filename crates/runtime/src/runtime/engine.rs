@@ -1,10 +1,9 @@
 //! The Wasmtime engines: their configuration, the pools they allot instances from, and the ticker
 //! that makes running guests yield. Knows nothing of modules' contents or of policy.
 //!
-//! Invariant: the configuration that shapes compiled code comes from [`code_config`] alone, in the
-//! service and in the compiling child process alike, so that an artifact made by one is accepted by
-//! the other.
+//! Invariant: what shapes compiled code comes from [`CodeConfig`] alone.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,8 +11,10 @@ use std::time::Duration;
 use mentat_manifest::{ByteCount, Metering};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::code::{CodeConfig, Tier, WHOLE_MEMORY};
+use super::machine;
 use crate::error::Error;
 use crate::host::api::HostInterface;
 
@@ -43,8 +44,15 @@ pub struct EngineConfig {
     pub table_elements: u32,
     /// Bytes of stack that a guest's calls may use.
     pub stack: ByteCount,
-    /// Bytes of a memory slot that are zeroed and kept instead of returned to the kernel.
+    /// Bytes of a memory slot that are zeroed and kept instead of returned to the kernel. Where the kernel cannot tell
+    /// which pages were written (before Linux 6.7), 128 KiB at most, since all of them are zeroed then.
     pub keep_resident: ByteCount,
+    /// Bytes of address space that each linear memory reserves. With 4 GiB no access needs a check of its bounds; a
+    /// machine that is to hold some ten thousand executions has to do with less, and with slower code.
+    pub memory_reservation: ByteCount,
+    /// Bytes of linear memory that all executions may have together; 0 for four fifths of what this machine, or the
+    /// group of processes that this one belongs to, has.
+    pub memory_budget: ByteCount,
     /// How often a computing guest yields its thread, in milliseconds.
     pub epoch_tick_ms: u64,
 }
@@ -57,20 +65,38 @@ pub(crate) const MAX_TABLES: u32 = 16;
 pub(crate) const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 /// Pool slots for core instances and tables, per execution: components have several of each.
 pub(crate) const SLOTS_PER_EXECUTION: u32 = 4;
-/// Pool slots for linear memories, per execution: most have one; each slot takes 4 GiB of address space.
-pub(crate) const MEMORIES_PER_EXECUTION: u32 = 2;
-/// Room on the fibre's stack, beyond the guest's own, for host calls made from it.
-const HOST_STACK_BYTES: usize = 1 << 20;
+/// Pool slots for linear memories, per execution: most have one; each slot takes `memory_reservation` of address space.
+pub(crate) const MEMORIES_PER_EXECUTION: u32 = 1;
+/// Bytes of a slot that are kept where all of them have to be zeroed.
+const KEEP_RESIDENT_UNSCANNED: ByteCount = ByteCount(128 << 10);
+/// Bytes of a table that are zeroed and kept.
+const TABLE_KEEP_RESIDENT: usize = 128 << 10;
+/// Mappings that a live execution takes: memory, image, guard and the two of its stack.
+const MAPPINGS_PER_EXECUTION: u64 = 5;
+/// Mappings for all else in the process: code, threads, allocations.
+const OTHER_MAPPINGS: u64 = 8_000;
+/// Executions metered by epoch that there is always room for, where there is room for as many at all.
+const EPOCH_EXECUTIONS: u32 = 2_500;
+/// Which part of all executions can be metered by epoch beyond that: stacks take mappings before anything runs on them.
+const EPOCH_SHARE: u32 = 4;
+/// Which part of this machine's memory executions may have, where nothing else is said: four fifths.
+const MEMORY_SHARE: (u64, u64) = (4, 5);
 /// Bookkeeping of one instance at most (globals, function table of its imports and exports).
 const INSTANCE_METADATA_BYTES: usize = 4 << 20;
 
-/// The engines of a process, one for each way of metering, made when first needed.
+/// The engines of a process, one for each way of metering and each tier of code, made when first needed.
 #[derive(Debug)]
 pub(crate) struct Engine {
     config: EngineConfig,
+    optimized: PerMetering,
+    baseline: PerMetering,
+    ticker: Ticker,
+}
+
+#[derive(Debug, Default)]
+struct PerMetering {
     fuel: OnceLock<Arc<MeteredEngine>>,
     epoch: OnceLock<Arc<MeteredEngine>>,
-    ticker: Ticker,
 }
 
 /// One Wasmtime engine with the host functions that modules of it are linked to.
@@ -78,19 +104,75 @@ pub(crate) struct MeteredEngine {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) host: HostInterface,
     pub(crate) metering: Metering,
+    pub(crate) tier: Tier,
+    /// Places that one execution of the usual size takes.
+    pub(crate) places: u32,
+    /// Tells engines apart whose code is not the same.
+    pub(crate) compatibility: u64,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             allocator: Allocator::Pooling,
-            max_executions: 1000,
+            max_executions: 10_000,
             max_memory: ByteCount(1 << 30),
             table_elements: 100_000,
             stack: ByteCount(1 << 20),
-            keep_resident: ByteCount(128 << 10),
+            keep_resident: ByteCount(2 << 20),
+            memory_reservation: WHOLE_MEMORY,
+            memory_budget: ByteCount(0),
             epoch_tick_ms: 10,
         }
+    }
+}
+
+impl EngineConfig {
+    /// What shapes the code of its engines.
+    pub(crate) fn code(&self, metering: Metering) -> CodeConfig {
+        let (stack, memory_reservation) = (self.stack, self.memory_reservation);
+        CodeConfig { tier: Tier::Optimized, metering, stack, memory_reservation }
+    }
+
+    /// Executions metered like this that there are slots for.
+    fn executions(&self, metering: Metering) -> u32 {
+        match metering {
+            Metering::Fuel => self.max_executions,
+            Metering::Epoch => (self.max_executions / EPOCH_SHARE).max(EPOCH_EXECUTIONS).min(self.max_executions),
+        }
+    }
+
+    /// Places that one execution metered like this takes, so that there are never more of them than slots.
+    pub(crate) fn places(&self, metering: Metering) -> u32 {
+        self.max_executions.div_ceil(self.executions(metering).max(1))
+    }
+
+    /// Bytes of linear memory that all executions may have together.
+    pub(crate) fn memory_budget(&self) -> ByteCount {
+        let (share, of) = MEMORY_SHARE;
+        match self.memory_budget {
+            ByteCount(0) => machine::memory().map_or(ByteCount(u64::MAX), |all| ByteCount(all.0 / of * share)),
+            said => said,
+        }
+    }
+
+    /// Checks that this process may have as many mappings as its executions take. Later, where the limit is met, an
+    /// execution would be refused that was promised a place.
+    fn check_mappings(&self, allowed: u64) -> Result<(), Error> {
+        let needed = u64::from(self.max_executions)
+            .saturating_mul(MAPPINGS_PER_EXECUTION)
+            .saturating_add(OTHER_MAPPINGS);
+        if needed <= allowed {
+            return Ok(());
+        }
+        let possible = allowed.saturating_sub(OTHER_MAPPINGS) / MAPPINGS_PER_EXECUTION;
+        Err(Error::InvalidRequest {
+            message: format!(
+                "`engine.max_executions` of {} takes up to {needed} memory mappings, and the system allows a process \
+                 {allowed}; raise that with `sysctl -w vm.max_map_count={needed}`, or lower the executions to {possible}",
+                self.max_executions
+            ),
+        })
     }
 }
 
@@ -102,21 +184,38 @@ impl Engine {
     /// `INVALID_REQUEST` when the pool does not fit into this process's address space, or a size is
     /// out of range.
     pub(crate) fn new(config: EngineConfig) -> Result<Self, Error> {
+        if let Some(allowed) = machine::max_mappings() {
+            config.check_mappings(allowed)?;
+        }
+        if config.memory_reservation < config.max_memory {
+            return Err(Error::InvalidRequest {
+                message: format!(
+                    "`engine.memory_reservation` is {}, and `engine.max_memory` is {}: each memory must fit into what is \
+                     reserved for it",
+                    config.memory_reservation, config.max_memory
+                ),
+            });
+        }
         let ticker = Ticker::start(Duration::from_millis(config.epoch_tick_ms.max(1)))?;
-        let engine = Self { config, fuel: OnceLock::new(), epoch: OnceLock::new(), ticker };
-        engine.metered(Metering::Fuel)?;
+        let (optimized, baseline) = (PerMetering::default(), PerMetering::default());
+        let engine = Self { config, optimized, baseline, ticker };
+        engine.of(Metering::Fuel, Tier::Optimized)?;
         Ok(engine)
     }
 
-    pub(crate) fn metered(&self, metering: Metering) -> Result<&Arc<MeteredEngine>, Error> {
+    pub(crate) fn of(&self, metering: Metering, tier: Tier) -> Result<&Arc<MeteredEngine>, Error> {
+        let engines = match tier {
+            Tier::Baseline => &self.baseline,
+            Tier::Optimized => &self.optimized,
+        };
         let cell = match metering {
-            Metering::Fuel => &self.fuel,
-            Metering::Epoch => &self.epoch,
+            Metering::Fuel => &engines.fuel,
+            Metering::Epoch => &engines.epoch,
         };
         if let Some(engine) = cell.get() {
             return Ok(engine);
         }
-        let made = Arc::new(MeteredEngine::new(&self.config, metering)?);
+        let made = Arc::new(MeteredEngine::new(&self.config, CodeConfig { tier, ..self.config.code(metering) })?);
         let engine = cell.get_or_init(|| made);
         self.ticker.tick(engine);
         Ok(engine)
@@ -124,63 +223,57 @@ impl Engine {
 }
 
 impl MeteredEngine {
-    fn new(config: &EngineConfig, metering: Metering) -> Result<Self, Error> {
-        let mut wasmtime_config = code_config(metering, config.stack);
-        if config.allocator == Allocator::Pooling {
-            wasmtime_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config)?));
+    fn new(config: &EngineConfig, code: CodeConfig) -> Result<Self, Error> {
+        let metering = code.metering;
+        let mut wasmtime_config = code.engine();
+        // Modules are on baseline code for seconds: not worth the mappings of another pool.
+        if config.allocator == Allocator::Pooling && code.tier == Tier::Optimized {
+            wasmtime_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config, metering)?));
         }
         let wasmtime = wasmtime::Engine::new(&wasmtime_config).map_err(|error| Error::InvalidRequest {
             message: format!(
-                "the engine cannot be made with {} executions of up to {} each: {error:#}; lower \
-                 `engine.max_executions` or set `engine.allocator = \"on_demand\"`",
-                config.max_executions, config.max_memory
+                "the engine cannot be made with {} executions that reserve {} each: {error:#}; lower \
+                 `engine.max_executions` or `engine.memory_reservation`, or set `engine.allocator = \"on_demand\"`",
+                config.executions(metering),
+                config.memory_reservation
             ),
         })?;
-        let host = HostInterface::new(&wasmtime)
+        let host = HostInterface::new(&wasmtime, code.tier)
             .map_err(|error| Error::internal("linking the host functions", error))?;
-        Ok(Self { wasmtime, host, metering })
+        let mut hasher = DefaultHasher::new();
+        wasmtime.precompile_compatibility_hash().hash(&mut hasher);
+        let (places, compatibility) = (config.places(metering), hasher.finish());
+        Ok(Self { wasmtime, host, metering, tier: code.tier, places, compatibility })
     }
 }
 
 impl std::fmt::Debug for MeteredEngine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("MeteredEngine").field("metering", &self.metering).finish_non_exhaustive()
+        let mut engine = formatter.debug_struct("MeteredEngine");
+        engine.field("metering", &self.metering).field("tier", &self.tier).finish_non_exhaustive()
     }
 }
 
-/// Every setting that shapes compiled code.
-pub(crate) fn code_config(metering: Metering, stack: ByteCount) -> Config {
-    let stack_bytes = usize::try_from(stack.0).unwrap_or(usize::MAX / 2);
-    let mut config = Config::new();
-    config
-        .cranelift_opt_level(OptLevel::Speed)
-        .parallel_compilation(true)
-        .memory_init_cow(true)
-        .epoch_interruption(true)
-        .consume_fuel(matches!(metering, Metering::Fuel))
-        .max_wasm_stack(stack_bytes)
-        .async_stack_size(stack_bytes.saturating_add(HOST_STACK_BYTES))
-        // The ABI's pointers are 32 bits wide.
-        .wasm_memory64(false);
-    config
-}
-
-fn pool_config(config: &EngineConfig) -> Result<PoolingAllocationConfig, Error> {
+fn pool_config(config: &EngineConfig, metering: Metering) -> Result<PoolingAllocationConfig, Error> {
     let too_big = |key: &str| Error::InvalidRequest {
         message: format!("`engine.{key}` is larger than this machine can address"),
     };
     // Even the smallest pool must hold one of the largest components.
-    let slots =
-        config.max_executions.saturating_mul(SLOTS_PER_EXECUTION).max(MAX_CORE_INSTANCES_PER_COMPONENT);
-    let memories = config.max_executions.saturating_mul(MEMORIES_PER_EXECUTION).max(MAX_MEMORIES);
-    let keep_resident = usize::try_from(config.keep_resident.0).map_err(|_| too_big("keep_resident"))?;
+    let executions = config.executions(metering);
+    let slots = executions.saturating_mul(SLOTS_PER_EXECUTION).max(MAX_CORE_INSTANCES_PER_COMPONENT);
+    let memories = executions.saturating_mul(MEMORIES_PER_EXECUTION).max(MAX_MEMORIES);
+    let kept = match PoolingAllocationConfig::is_pagemap_scan_available() {
+        true => config.keep_resident,
+        false => config.keep_resident.min(KEEP_RESIDENT_UNSCANNED),
+    };
+    let keep_resident = usize::try_from(kept.0).map_err(|_| too_big("keep_resident"))?;
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_stacks(config.max_executions)
-        .total_component_instances(config.max_executions)
+    pool.total_stacks(executions)
+        .total_component_instances(executions)
         .total_core_instances(slots)
         .total_tables(slots)
         .total_memories(memories)
-        .total_gc_heaps(config.max_executions)
+        .total_gc_heaps(executions)
         .max_memories_per_module(MAX_MEMORIES)
         .max_memories_per_component(MAX_MEMORIES)
         .max_tables_per_module(MAX_TABLES)
@@ -191,7 +284,7 @@ fn pool_config(config: &EngineConfig) -> Result<PoolingAllocationConfig, Error> 
         .table_elements(usize::try_from(config.table_elements).map_err(|_| too_big("table_elements"))?)
         .max_memory_size(usize::try_from(config.max_memory.0).map_err(|_| too_big("max_memory"))?)
         .linear_memory_keep_resident(keep_resident)
-        .table_keep_resident(keep_resident)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     Ok(pool)
 }
@@ -251,6 +344,31 @@ impl Drop for Ticker {
         if let Some(thread) = self.thread.take() {
             // The thread only sleeps and counts; a panic in it would have been reported already.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executions_that_the_system_has_no_mappings_for_are_refused_with_what_to_do() {
+        let config = EngineConfig::default();
+        config.check_mappings(65_530).unwrap();
+        let many = EngineConfig { max_executions: 100_000, ..config };
+        let refused = many.check_mappings(65_530).unwrap_err().to_string();
+        assert!(refused.contains("vm.max_map_count=508000") && refused.contains("to 11506"), "{refused}");
+        many.check_mappings(508_000).unwrap();
+    }
+
+    #[test]
+    fn there_are_never_more_executions_by_epoch_than_slots_for_them() {
+        for (max_executions, slots, places) in [(1, 1, 1), (300, 300, 1), (10_000, 2_500, 4), (100_000, 25_000, 4)] {
+            let config = EngineConfig { max_executions, ..EngineConfig::default() };
+            assert_eq!(config.executions(Metering::Epoch), slots);
+            assert_eq!(config.places(Metering::Epoch), places);
+            assert_eq!(config.places(Metering::Fuel), 1);
         }
     }
 }

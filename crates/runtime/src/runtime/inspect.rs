@@ -3,11 +3,12 @@
 
 mod reading;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::error::{Error, ModuleProblem, ModuleProblemKind};
 use mentat_manifest::{ByteCount, ModuleDigest, escape_untrusted};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Characters of a name from a module that are ever shown.
 const MAX_NAME_CHARS: usize = 256;
@@ -17,7 +18,7 @@ const LARGE_MODULE: u64 = 1 << 20;
 const MANY_IMPORTS: usize = 100;
 
 /// What kind of agent a module is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// A core module on the mentat ABI: exports `process: () -> i32`.
@@ -31,12 +32,12 @@ pub enum Shape {
 }
 
 /// The parameters and results of a core function, in WebAssembly's text notation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Signature(String);
 
 /// One import of a module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
     /// Module name for core modules; empty for components.
     pub module: String,
@@ -47,7 +48,7 @@ pub struct Import {
 }
 
 /// What is imported.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImportKind {
     /// A core function.
@@ -55,24 +56,24 @@ pub enum ImportKind {
     /// A linear memory.
     Memory,
     /// A table, global, or exception tag.
-    Other(&'static str),
+    Other(Cow<'static, str>),
     /// An interface of a component.
     Interface,
 }
 
 /// One export of a module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     /// Its name.
     pub name: String,
     /// `function`, `memory`, `table`, `global`, `interface` and so on.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// The signature of a core function.
     pub signature: Option<Signature>,
 }
 
 /// One linear memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryInfo {
     /// Bytes it starts with.
     pub minimum: ByteCount,
@@ -85,7 +86,7 @@ pub struct MemoryInfo {
 }
 
 /// What a module says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleInfo {
     /// SHA-256 of its bytes.
     pub digest: ModuleDigest,

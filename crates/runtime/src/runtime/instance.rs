@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 
-use super::module::{CoreCall, Entry, Module};
+use super::module::{CoreCall, Entry, Linked, Module};
 use super::pool::Permit;
 use super::trap::{self, Fault};
 use crate::error::{Error, TimeLimit};
@@ -45,15 +45,16 @@ pub(crate) async fn run(
     invocation: Invocation,
     permit: Permit,
 ) -> Outcome {
+    let code = module.code();
     let context = HostContext::new(invocation.input, grant, host, invocation.events);
     let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
     let started = tokio::time::Instant::now();
     let logs = context.logs.clone();
     let output = context.output.clone();
-    let mut store = Store::new(&module.engine.wasmtime, context);
+    let mut store = Store::new(&code.engine.wasmtime, context);
     let mut clock = Clock { started: Instant::now(), called: None };
 
-    let prepared = prepare(&mut store, module, grant);
+    let prepared = prepare(&mut store, &code, grant);
     let (result, open_lines) = match prepared {
         Err(error) => (Err(error), OpenLines::default()),
         Ok(open_lines) => {
@@ -63,7 +64,7 @@ pub(crate) async fn run(
                 budget: &budget,
                 started,
             };
-            let called = interruption.or(call(&mut store, module, &mut clock)).await;
+            let called = interruption.or(call(&mut store, &code.entry, &mut clock)).await;
             let limits = budget.limits();
             let result = match called {
                 _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
@@ -150,12 +151,12 @@ struct Clock {
     called: Option<Instant>,
 }
 
-fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Result<OpenLines, Error> {
+fn prepare(store: &mut Store<HostContext>, code: &Linked, grant: &Grant) -> Result<OpenLines, Error> {
     let limits = grant.limits();
     store.limiter(|context| &mut context.limiter);
     store.epoch_deadline_async_yield_and_update(1);
     store.set_epoch_deadline(1);
-    if module.metering() == Metering::Fuel {
+    if code.engine.metering == Metering::Fuel {
         let failed = |error| Error::internal("setting the fuel", error);
         store.set_fuel(limits.fuel.0).map_err(failed)?;
         store.fuel_async_yield_interval(Some(FUEL_SLICE)).map_err(failed)?;
@@ -164,7 +165,7 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
     // so that output over its limit is told as that.
     let transfer = limits.memory_bytes.0.max(store.data().input.len() as u64);
     let transfer = usize::try_from(transfer).unwrap_or(usize::MAX / 2);
-    match &module.entry {
+    match &code.entry {
         Entry::Core { call, wasi, .. } => {
             store.set_hostcall_fuel(HOST_CALL_BYTES);
             let stdio = match call {
@@ -175,7 +176,7 @@ fn prepare(store: &mut Store<HostContext>, module: &Module, grant: &Grant) -> Re
         }
         Entry::Agent(_) | Entry::Command(_) => {
             store.set_hostcall_fuel(transfer.saturating_add(HOST_CALL_BYTES));
-            let stdio = match module.entry {
+            let stdio = match code.entry {
                 Entry::Command(_) => Stdio::Command,
                 _ => Stdio::Logged,
             };
@@ -207,10 +208,10 @@ fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
 
 async fn call(
     store: &mut Store<HostContext>,
-    module: &Module,
+    entry: &Entry,
     clock: &mut Clock,
 ) -> wasmtime::Result<Answer> {
-    match &module.entry {
+    match entry {
         Entry::Core { pre, call, initialize, .. } => {
             let instance = pre.instantiate_async(&mut *store).await?;
             if *initialize {

@@ -5,6 +5,7 @@
 use mentat_manifest::ByteCount;
 use wasmtime::ResourceLimiter;
 
+use super::memory::MemoryShare;
 use crate::error::Shortage;
 
 /// Instances in one store at most; a component is several.
@@ -16,19 +17,20 @@ pub(crate) struct ExecutionLimiter {
     memory_limit: usize,
     memory: usize,
     memory_peak: usize,
-    growing: usize,
+    /// What it has of the memory of all executions.
+    share: MemoryShare,
     table_limit: usize,
     table_elements: usize,
     refused: Option<Shortage>,
 }
 
 impl ExecutionLimiter {
-    pub(crate) fn new(memory_limit: ByteCount, table_elements: u32) -> Self {
+    pub(crate) fn new(memory_limit: ByteCount, table_elements: u32, share: MemoryShare) -> Self {
         Self {
+            share,
             memory_limit: usize::try_from(memory_limit.0).unwrap_or(usize::MAX),
             memory: 0,
             memory_peak: 0,
-            growing: 0,
             table_limit: usize::try_from(table_elements).unwrap_or(usize::MAX),
             table_elements: 0,
             refused: None,
@@ -59,8 +61,8 @@ impl ResourceLimiter for ExecutionLimiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.growing = desired.saturating_sub(current);
-        let total = self.memory.saturating_add(self.growing);
+        let growing = desired.saturating_sub(current);
+        let total = self.memory.saturating_add(growing);
         if total > self.memory_limit {
             self.refused = Some(Shortage::Memory(ByteCount(self.memory_limit as u64)));
             return Ok(false);
@@ -69,13 +71,18 @@ impl ResourceLimiter for ExecutionLimiter {
             // The module's own maximum: the guest knew, so this is no refusal of ours.
             return Ok(false);
         }
+        if !self.share.take(growing as u64) {
+            self.refused = Some(Shortage::AllMemory(self.share.budget().limit()));
+            return Ok(false);
+        }
         self.memory = total;
         self.memory_peak = self.memory_peak.max(total);
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory = self.memory.saturating_sub(self.growing);
+        // Told as well of growth beyond what 32 bits can address, which `memory_growing` is never asked for: what was
+        // counted stays counted, or a guest could have it given back as often as it likes.
         Ok(())
     }
 
@@ -104,11 +111,31 @@ impl ResourceLimiter for ExecutionLimiter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::runtime::memory::MemoryBudget;
+
+    fn limiter() -> ExecutionLimiter {
+        let budget = Arc::new(MemoryBudget::new(ByteCount(150)));
+        ExecutionLimiter::new(ByteCount(100), 10, MemoryShare::of(budget))
+    }
+
+    #[test]
+    fn grows_no_further_than_the_memory_of_all_executions() {
+        let budget = Arc::new(MemoryBudget::new(ByteCount(150)));
+        let new = || ExecutionLimiter::new(ByteCount(100), 10, MemoryShare::of(Arc::clone(&budget)));
+        let (mut one, mut other) = (new(), new());
+        assert!(one.memory_growing(0, 100, None).unwrap());
+        assert!(!other.memory_growing(0, 51, None).unwrap());
+        assert_eq!(other.refused(), Some(Shortage::AllMemory(ByteCount(150))));
+        drop(one);
+        assert!(other.memory_growing(0, 51, None).unwrap());
+    }
 
     #[test]
     fn counts_all_memories_together_and_remembers_a_refusal() {
-        let mut limiter = ExecutionLimiter::new(ByteCount(100), 10);
+        let mut limiter = limiter();
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert_eq!(limiter.refused(), None);
@@ -119,22 +146,22 @@ mod tests {
 
     #[test]
     fn growth_beyond_the_modules_own_maximum_is_not_our_refusal() {
-        let mut limiter = ExecutionLimiter::new(ByteCount(100), 10);
+        let mut limiter = limiter();
         assert!(!limiter.memory_growing(0, 60, Some(50)).unwrap());
         assert_eq!(limiter.refused(), None);
     }
 
     #[test]
-    fn gives_back_what_could_not_be_mapped() {
-        let mut limiter = ExecutionLimiter::new(ByteCount(100), 10);
+    fn growth_that_fails_gives_nothing_back() {
+        let mut limiter = limiter();
         assert!(limiter.memory_growing(0, 60, None).unwrap());
-        limiter.memory_grow_failed(wasmtime::Error::msg("mmap")).unwrap();
-        assert!(limiter.memory_growing(0, 100, None).unwrap());
+        limiter.memory_grow_failed(wasmtime::Error::msg("beyond 4 GiB")).unwrap();
+        assert!(!limiter.memory_growing(60, 120, None).unwrap());
     }
 
     #[test]
     fn refuses_table_elements_over_the_limit() {
-        let mut limiter = ExecutionLimiter::new(ByteCount(100), 10);
+        let mut limiter = limiter();
         assert!(limiter.table_growing(0, 10, None).unwrap());
         assert!(!limiter.table_growing(10, 11, None).unwrap());
         assert_eq!(limiter.refused(), Some(Shortage::TableElements(10)));

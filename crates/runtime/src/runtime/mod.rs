@@ -1,35 +1,36 @@
 //! The executor: engines, compiled modules, permits, and one call after another, each in a sandbox
 //! of its own. [`Runtime`] is the whole of it for embedders and for the service alike.
 
+pub(crate) mod baseline;
 pub(crate) mod cache;
+pub(crate) mod code;
 pub(crate) mod compile;
 pub(crate) mod engine;
 pub(crate) mod inspect;
 pub(crate) mod instance;
 pub(crate) mod limits;
+pub(crate) mod loader;
+mod machine;
+pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pool;
 pub(crate) mod trap;
 
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use mentat_manifest::{Metering, ModuleDigest, escape_untrusted};
-use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use mentat_manifest::{ByteCount, ModuleDigest};
 
-use self::cache::ArtifactCache;
-use self::compile::{CompileConfig, CompileRequest, Compiler};
-use self::engine::{Engine, EngineConfig, MeteredEngine};
-use self::inspect::{ModuleInfo, invalid};
-use self::module::{Code, Module};
+use self::compile::{CompileConfig, Compiler};
+use self::engine::EngineConfig;
+use self::inspect::ModuleInfo;
+use self::loader::{Loaded, Loader, Preparation};
+use self::memory::MemoryBudget;
+use self::module::Module;
 use self::pool::{Pool, PoolConfig};
-use crate::error::{Error, ModuleProblemKind};
+use crate::error::Error;
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
 use crate::host::network::Network;
@@ -37,6 +38,7 @@ pub use crate::host::network::NetworkConfig;
 use crate::host::quota::Storage;
 use crate::host::scratch;
 use crate::model::{Invocation, Outcome};
+use crate::security::audit::Recorder;
 use crate::security::policy::Grant;
 
 /// What a runtime is made of.
@@ -63,43 +65,8 @@ pub struct RuntimeConfig {
 pub struct Runtime {
     config: RuntimeConfig,
     host: HostConfig,
-    compiler: Compiler,
-    engine: Engine,
     pool: Pool,
-    artifacts: ArtifactCache,
-    /// Keeps the private artifact directory alive.
-    _private: Option<tempfile::TempDir>,
-    compiling: Pool,
-    modules: Mutex<HashMap<ModuleKey, Slot>>,
-}
-
-/// A module that is ready, and where its code came from.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The module.
-    pub module: Arc<Module>,
-    /// Where its code came from.
-    pub origin: CodeOrigin,
-}
-
-/// Where compiled code came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodeOrigin {
-    /// It was in memory.
-    Memory,
-    /// It was on disk.
-    Disk,
-    /// It was compiled just now, in this time.
-    Compiled(Duration),
-}
-
-type ModuleKey = (ModuleDigest, Metering);
-
-/// A module in memory or on its way there.
-#[derive(Debug, Clone)]
-enum Slot {
-    Ready(Weak<Module>),
-    Loading(Arc<OnceCell<Result<Loaded, Error>>>),
+    loader: Arc<Loader>,
 }
 
 impl Runtime {
@@ -109,49 +76,48 @@ impl Runtime {
     /// `INVALID_REQUEST` when the configuration does not fit this machine; `INTERNAL` when the
     /// artifact directory cannot be used.
     pub fn new(config: RuntimeConfig, compiler: Compiler) -> Result<Self, Error> {
-        let engine = Engine::new(config.engine.clone())?;
-        let (directory, private) = match &config.artifacts {
-            Some(directory) => (directory.clone(), None),
-            None => {
-                let private = tempfile::Builder::new()
-                    .prefix("mentat-artifacts-")
-                    .tempdir()
-                    .map_err(|error| Error::internal("making a directory for artifacts", error))?;
-                (private.path().to_owned(), Some(private))
-            }
-        };
+        Self::audited(config, compiler, None)
+    }
+
+    /// The same, which records compiled code that was changed by others.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn audited(config: RuntimeConfig, compiler: Compiler, audit: Option<Recorder>) -> Result<Self, Error> {
+        let (engine, compile, artifacts) = (&config.engine, &config.compile, &config.artifacts);
+        let loader = Loader::new(engine.clone(), compile.clone(), compiler, artifacts.clone(), audit)?;
         if let Some(scratch) = &config.scratch {
             prepare_scratch(scratch)
                 .map_err(|error| Error::internal("making a place for scratch files", error))?;
         }
-        let compile_queue = PoolConfig {
-            queue_length: config.compile.queue_length,
-            queue_timeout_ms: config.compile.queue_timeout_ms,
-        };
         let host = HostConfig {
             table_elements: config.engine.table_elements,
             scratch: config.scratch.clone(),
             sandbox: config.sandbox.clone(),
             network: Arc::new(Network::new(config.network.clone())?),
             storage: Storage::default(),
+            memory: Arc::new(MemoryBudget::new(config.engine.memory_budget())),
         };
-        Ok(Self {
-            host,
-            pool: Pool::new("executions", config.engine.max_executions, config.pool.clone()),
-            compiling: Pool::new("compiles", config.compile.concurrency.max(1), compile_queue),
-            artifacts: ArtifactCache::open(&directory)?,
-            modules: Mutex::default(),
-            _private: private,
-            engine,
-            compiler,
-            config,
-        })
+        let pool = Pool::new("executions", config.engine.max_executions, config.pool.clone());
+        Ok(Self { config, host, pool, loader: Arc::new(loader) })
     }
 
     /// Who runs now.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Bytes of linear memory that all executions have now, and may have together.
+    #[must_use]
+    pub fn memory(&self) -> (ByteCount, ByteCount) {
+        (self.host.memory.used(), self.host.memory.limit())
+    }
+
+    /// Artifacts on disk that went to make room for others.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.loader.evictions()
     }
 
     /// What this runtime is made of.
@@ -164,18 +130,8 @@ impl Runtime {
     ///
     /// # Errors
     /// `INVALID_MODULE` with everything that is wrong.
-    pub fn check(&self, bytes: &[u8], metering: Metering) -> Result<ModuleInfo, Error> {
-        let limit = self.config.compile.max_module;
-        if bytes.len() as u64 > limit.0 {
-            return Err(invalid(
-                ModuleProblemKind::Malformed,
-                "size",
-                format!("the module has {} bytes, the limit is {limit}", bytes.len()),
-            ));
-        }
-        let info = ModuleInfo::read(bytes)?;
-        module::check(&info, self.engine.metered(metering)?, &self.config.engine)?;
-        Ok(info)
+    pub fn check(&self, bytes: &[u8], how: impl Into<Preparation>) -> Result<ModuleInfo, Error> {
+        self.loader.check(bytes, how.into())
     }
 
     /// Makes a module ready: from memory, from disk, or by compiling it. Callers that ask for the
@@ -184,27 +140,20 @@ impl Runtime {
     ///
     /// # Errors
     /// `INVALID_MODULE` when it cannot run here or cannot be compiled within the limits.
-    pub async fn load(self: &Arc<Self>, bytes: Bytes, metering: Metering) -> Result<Loaded, Error> {
-        let this = Arc::clone(self);
-        let module = bytes.clone();
-        let info = tokio::task::spawn_blocking(move || this.check(&module, metering))
-            .await
-            .map_err(|error| Error::internal("checking the module", error))??;
-        let key = (info.digest, metering);
-        let cell = match self.slot(&key) {
-            Ok(module) => return Ok(Loaded { module, origin: CodeOrigin::Memory }),
-            Err(cell) => cell,
-        };
-        let loaded = cell.get_or_init(|| self.load_code(info, bytes, metering)).await.clone();
-        let mut modules = self.modules.lock();
-        // Only the first to come back settles the slot; a later load may already own a new one.
-        if matches!(modules.get(&key), Some(Slot::Loading(current)) if Arc::ptr_eq(current, &cell)) {
-            match &loaded {
-                Ok(loaded) => modules.insert(key, Slot::Ready(Arc::downgrade(&loaded.module))),
-                Err(_) => modules.remove(&key),
-            };
-        }
-        loaded
+    pub async fn load(&self, bytes: Bytes, how: impl Into<Preparation>) -> Result<Loaded, Error> {
+        self.loader.load(bytes, how.into()).await
+    }
+
+    /// Makes a module ready whose code is in memory or on disk; `None` where neither has it, and its bytes are needed.
+    ///
+    /// # Errors
+    /// `INVALID_MODULE` when it cannot run here any more, as under a smaller limit than before.
+    pub async fn load_kept(
+        &self,
+        digest: ModuleDigest,
+        how: impl Into<Preparation>,
+    ) -> Result<Option<Loaded>, Error> {
+        self.loader.load_kept(digest, how.into()).await
     }
 
     /// Executes a module once, waiting for a place when all are taken. Cancelling the invocation, or dropping this
@@ -224,93 +173,12 @@ impl Runtime {
 
     /// Forgets a module's compiled code on disk; executions that use it are not disturbed.
     pub fn forget(&self, digest: &ModuleDigest) {
-        self.artifacts.remove(|name| name == *digest);
+        self.loader.forget(digest);
     }
 
     /// Forgets the compiled code on disk of all modules but these.
     pub fn forget_all_but(&self, kept: &HashSet<ModuleDigest>) {
-        self.artifacts.remove(|digest| !kept.contains(&digest));
-    }
-
-    /// The module where it is in memory, else the cell in which it is loaded.
-    fn slot(&self, key: &ModuleKey) -> Result<Arc<Module>, Arc<OnceCell<Result<Loaded, Error>>>> {
-        let mut modules = self.modules.lock();
-        match modules.get(key) {
-            Some(Slot::Ready(module)) => {
-                if let Some(module) = module.upgrade() {
-                    return Ok(module);
-                }
-            }
-            Some(Slot::Loading(cell)) => return Err(Arc::clone(cell)),
-            None => {}
-        }
-        modules.retain(|_, slot| !matches!(slot, Slot::Ready(module) if module.strong_count() == 0));
-        let cell = Arc::new(OnceCell::new());
-        modules.insert(*key, Slot::Loading(Arc::clone(&cell)));
-        Err(cell)
-    }
-
-    async fn load_code(&self, info: ModuleInfo, bytes: Bytes, metering: Metering) -> Result<Loaded, Error> {
-        let engine = self.engine.metered(metering)?;
-        if let Some(file) = self.artifacts.get(&engine.wasmtime, &info.digest, metering) {
-            match map_code(engine, file, info.component) {
-                Ok(code) => {
-                    let module = Arc::new(Module::link(engine, info, &code)?);
-                    return Ok(Loaded { module, origin: CodeOrigin::Disk });
-                }
-                Err(error) => tracing::warn!(%error, "compiled artifact does not fit; compiling again"),
-            }
-        }
-        let _turn = self.compiling.admit(1).await?;
-        let started = Instant::now();
-        let file = self.compile(engine, &info, bytes, metering).await?;
-        let code = map_code(engine, file, info.component).map_err(|error| {
-            invalid(
-                ModuleProblemKind::MemoryFault,
-                "module",
-                format!(
-                    "the module does not fit the engine: {}",
-                    escape_untrusted(&format!("{error:#}"), 512)
-                ),
-            )
-        })?;
-        let module = Arc::new(Module::link(engine, info, &code)?);
-        Ok(Loaded { module, origin: CodeOrigin::Compiled(started.elapsed()) })
-    }
-
-    async fn compile(
-        &self,
-        engine: &MeteredEngine,
-        info: &ModuleInfo,
-        bytes: Bytes,
-        metering: Metering,
-    ) -> Result<File, Error> {
-        let limits = &self.config.compile;
-        let failed = |error| Error::internal("keeping the compiled module", error);
-        let scratch = self.artifacts.scratch().map_err(failed)?;
-        let request = CompileRequest {
-            metering,
-            stack: self.config.engine.stack,
-            output: scratch.to_path_buf(),
-            cpu_seconds: limits.cpu_seconds,
-            memory: limits.memory,
-        };
-        match &self.compiler {
-            Compiler::Child(program) => {
-                let timeout = Duration::from_millis(limits.timeout_ms);
-                compile::compile_in_child(program, &request, bytes, timeout).await?;
-            }
-            Compiler::InProcess => {
-                let work = move || {
-                    let artifact = compile::compile(&bytes, request.metering, request.stack)?;
-                    std::fs::write(&request.output, artifact).map_err(failed)
-                };
-                tokio::task::spawn_blocking(work)
-                    .await
-                    .map_err(|error| Error::internal("compiling the module", error))??;
-            }
-        }
-        self.artifacts.keep(&engine.wasmtime, &info.digest, metering, scratch).map_err(failed)
+        self.loader.forget_all_but(kept);
     }
 }
 
@@ -326,21 +194,4 @@ fn prepare_scratch(place: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[allow(unsafe_code, reason = "mapping compiled code is unsafe by Wasmtime's design")]
-fn map_code(engine: &MeteredEngine, file: File, component: bool) -> wasmtime::Result<Code> {
-    // SAFETY: the file is an artifact that this installation's own compiler wrote: it comes from
-    // `ArtifactCache` alone, which gives out only files whose keyed digest it has just verified, or
-    // which it has just been handed by the compiler, in a directory private to the service.
-    unsafe {
-        if component {
-            // There is no call for an open file here; its descriptor's path is the same file, whatever
-            // happens to its name.
-            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-            wasmtime::component::Component::deserialize_file(&engine.wasmtime, path).map(Code::Component)
-        } else {
-            wasmtime::Module::deserialize_open_file(&engine.wasmtime, file).map(Code::Core)
-        }
-    }
 }

@@ -2,12 +2,14 @@
 //! comes before compiling, so that a module which cannot run costs no compile.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mentat_manifest::{ByteCount, Metering, ModuleDigest, escape_untrusted};
+use parking_lot::Mutex;
 use wasmtime::InstancePre;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use super::code::Tier;
 use super::engine::{
     EngineConfig, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_EXECUTION, MeteredEngine, SLOTS_PER_EXECUTION,
 };
@@ -24,9 +26,18 @@ const MAX_PROBLEMS: usize = 50;
 /// A module ready to run; shared by all its executions.
 pub struct Module {
     info: ModuleInfo,
+    metering: Metering,
+    /// Until there is better.
+    baseline: Mutex<Option<Arc<Linked>>>,
+    optimized: OnceLock<Arc<Linked>>,
+}
+
+/// Code of a module with all imports resolved, for an engine.
+pub(crate) struct Linked {
     pub(super) engine: Arc<MeteredEngine>,
     pub(super) entry: Entry,
-    places: u32,
+    pub(super) places: u32,
+    bytes: ByteCount,
 }
 
 /// What is called, with all imports resolved.
@@ -73,14 +84,61 @@ impl Module {
     /// How its executions are metered.
     #[must_use]
     pub fn metering(&self) -> Metering {
-        self.engine.metering
+        self.metering
     }
 
     /// Places of the pool that one execution takes: one, or as many as its slots would serve, for a module of many
     /// memories, tables or instances.
     #[must_use]
     pub fn places(&self) -> u32 {
-        self.places
+        self.code().places
+    }
+
+    /// The code that the next execution runs on.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.code().engine.tier
+    }
+
+    /// Bytes of its code, and of the images of its memories, that are mapped from files.
+    #[must_use]
+    pub fn mapped(&self) -> ByteCount {
+        self.code().bytes
+    }
+
+    /// A module with its first code.
+    pub(crate) fn new(info: ModuleInfo, code: Linked) -> Self {
+        let module = Self {
+            info,
+            metering: code.engine.metering,
+            baseline: Mutex::default(),
+            optimized: OnceLock::new(),
+        };
+        match code.engine.tier {
+            Tier::Baseline => *module.baseline.lock() = Some(Arc::new(code)),
+            Tier::Optimized => module.improve(code),
+        }
+        module
+    }
+
+    /// Lets all executions from now on run on optimised code. Those that run keep what they began on.
+    pub(crate) fn improve(&self, code: Linked) {
+        // The first counts; there is no second.
+        let _ = self.optimized.set(Arc::new(code));
+        self.baseline.lock().take();
+    }
+
+    /// The best code that there is.
+    pub(super) fn code(&self) -> Arc<Linked> {
+        loop {
+            if let Some(optimized) = self.optimized.get() {
+                return Arc::clone(optimized);
+            }
+            // Taken away only after there is better.
+            if let Some(baseline) = &*self.baseline.lock() {
+                return Arc::clone(baseline);
+            }
+        }
     }
 
     /// Checks the module's memories against an agent's own budget.
@@ -91,12 +149,14 @@ impl Module {
         let problems = memory_problems(&self.info, memory);
         if problems.is_empty() { Ok(()) } else { Err(Error::InvalidModule { problems }) }
     }
+}
 
+impl Linked {
     /// Resolves the imports of compiled code.
     ///
     /// # Errors
     /// `INVALID_MODULE` when an import has another type than the host's.
-    pub(crate) fn link(engine: &Arc<MeteredEngine>, info: ModuleInfo, code: &Code) -> Result<Self, Error> {
+    pub(crate) fn new(engine: &Arc<MeteredEngine>, info: &ModuleInfo, code: &Code) -> Result<Self, Error> {
         let mismatch = |error: wasmtime::Error| {
             invalid(
                 ModuleProblemKind::UnsupportedImport,
@@ -131,8 +191,13 @@ impl Module {
                 }
             }
         };
-        let places = places(&info, code);
-        Ok(Self { info, engine: Arc::clone(engine), entry, places })
+        let places = places(info, code).saturating_mul(engine.places);
+        let image = match code {
+            Code::Core(module) => module.image_range(),
+            Code::Component(component) => component.image_range(),
+        };
+        let bytes = ByteCount((image.end as usize).saturating_sub(image.start as usize) as u64);
+        Ok(Self { engine: Arc::clone(engine), entry, places, bytes })
     }
 }
 

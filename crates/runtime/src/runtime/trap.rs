@@ -1,7 +1,10 @@
 //! How an execution ended, read from the error that came out of the guest: which row of the error
 //! table, with a symbolised backtrace where the guest trapped.
 
+use std::time::Duration;
+
 use mentat_manifest::{Limits, escape_untrusted};
+use rustix::io::Errno;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -15,6 +18,8 @@ use crate::host::stdio::OutputOverflow;
 const MAX_FRAMES: usize = 32;
 /// Characters of a name or message that came from the guest.
 const MAX_TEXT_CHARS: usize = 512;
+/// When to try again what the machine had no room for.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How a guest ended that did not return.
 pub(crate) enum Fault {
@@ -42,17 +47,35 @@ pub(crate) fn classify(error: &wasmtime::Error, limits: &Limits, refused: Option
         return Fault::Failed(Error::Overloaded {
             message: "the pool has no free slot for this agent's memories and instances; try again later"
                 .into(),
-            retry_after: std::time::Duration::from_secs(1),
+            retry_after: RETRY,
+        });
+    }
+    if is_unmapped(error) {
+        return Fault::Failed(Error::Overloaded {
+            message: "the system maps no more memory for this process; `vm.max_map_count` bounds how many executions fit"
+                .into(),
+            retry_after: RETRY,
         });
     }
     let trap = error.downcast_ref::<Trap>();
     let failed = match (trap, refused) {
         (Some(Trap::OutOfFuel), _) => Error::FuelExhausted { limit: limits.fuel },
         (Some(Trap::StackOverflow), _) => Error::StackOverflow { backtrace: backtrace(error) },
+        (_, Some(shortage @ Shortage::AllMemory(_))) => {
+            let message = format!("the agent needed more {shortage}; try again later");
+            Error::Overloaded { message, retry_after: RETRY }
+        }
         (_, Some(shortage)) => Error::MemoryLimit { shortage, trap: Some(message(error)) },
         (_, None) => Error::Trap { message: message(error), backtrace: backtrace(error) },
     };
     Fault::Failed(failed)
+}
+
+/// Whether the system refused to map memory.
+fn is_unmapped(error: &wasmtime::Error) -> bool {
+    let by_wasmtime = error.downcast_ref::<Errno>() == Some(&Errno::NOMEM);
+    let by_std = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    by_wasmtime || by_std == Some(Errno::NOMEM.raw_os_error())
 }
 
 fn message(error: &wasmtime::Error) -> String {

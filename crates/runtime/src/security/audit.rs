@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::Capability;
+use mentat_manifest::{Capability, ModuleDigest};
 use serde::{Deserialize, Serialize};
 
 use super::denial::DenialReason;
@@ -75,6 +75,11 @@ pub enum Event {
         /// Which, and why.
         retention: RetentionPart,
     },
+    /// Compiled code was found that this installation did not write, or not like that. It was not run.
+    Artifact {
+        /// Which, and what is wrong with it.
+        artifact: ArtifactPart,
+    },
     /// Records were lost while the log could not be written, which the operator prefers to refusing executions.
     Loss {
         /// What was lost.
@@ -108,6 +113,17 @@ pub struct RetentionPart {
     pub limit: u64,
     /// Whether they are kept in an archive.
     pub archived: bool,
+}
+
+/// Compiled code that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactPart {
+    /// `sha256:` and the digest of the module that it should have been made from.
+    pub module: String,
+    /// The name of its file.
+    pub file: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Records that are in no log.
@@ -383,6 +399,14 @@ impl Record {
         Self::new(Event::Retention { retention })
     }
 
+    /// The record of compiled code that was refused.
+    #[must_use]
+    pub(crate) fn of_artifact(module: &ModuleDigest, file: &str, reason: &str) -> Self {
+        let artifact =
+            ArtifactPart { module: module.to_string(), file: file.to_owned(), reason: reason.to_owned() };
+        Self::new(Event::Artifact { artifact })
+    }
+
     /// The record of records that were lost.
     #[must_use]
     pub(super) fn of_loss(records: u64) -> Self {
@@ -394,7 +418,7 @@ impl Record {
     pub fn activity(&self) -> Option<&Activity> {
         match &self.event {
             Event::CapabilityDecision(activity) | Event::Execution(activity) => Some(activity),
-            Event::Retention { .. } | Event::Loss { .. } => None,
+            Event::Retention { .. } | Event::Artifact { .. } | Event::Loss { .. } => None,
         }
     }
 

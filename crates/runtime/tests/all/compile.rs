@@ -5,13 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mentat_manifest::Metering;
-use mentat_runtime::{CodeOrigin, Compiler, EngineConfig, Runtime, RuntimeConfig};
+use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Metering};
+use mentat_runtime::model::Invocation;
+use mentat_runtime::security::policy::{Rules, UserPowers};
+use mentat_runtime::{
+    CodeOrigin, CompileConfig, Compiler, EngineConfig, Module, Runtime, RuntimeConfig, Tier, Tiers,
+};
 
 fn runtime(artifacts: &Path) -> Arc<Runtime> {
+    runtime_with(artifacts, CompileConfig { tiers: Tiers::Optimized, ..CompileConfig::default() })
+}
+
+fn runtime_with(artifacts: &Path, compile: CompileConfig) -> Arc<Runtime> {
     let config = RuntimeConfig {
         engine: EngineConfig { max_executions: 4, ..EngineConfig::default() },
         artifacts: Some(artifacts.to_owned()),
+        compile,
         ..RuntimeConfig::default()
     };
     Arc::new(Runtime::new(config, Compiler::InProcess).unwrap())
@@ -48,7 +57,7 @@ async fn a_module_is_compiled_once_for_many_who_ask_at_the_same_time() {
         modules.push(load.await.unwrap());
     }
     assert!(modules.iter().all(|module| Arc::ptr_eq(module, &modules[0])));
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "one artifact, its tag and the key");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "one artifact and the key");
 }
 
 #[tokio::test]
@@ -69,7 +78,9 @@ async fn a_changed_byte_in_an_artifact_is_a_miss_and_never_run() {
     origin(&runtime(directory.path()), module(1)).await;
     let path = artifact(directory.path());
     let pristine = fs::read(&path).unwrap();
-    for place in [0, pristine.len() / 2, pristine.len() - 1] {
+    // In the code, in what is said of it, in its tag, in the length behind that, in the mark at the end.
+    let end = pristine.len();
+    for place in [0, end / 2, end - 100, end - 30, end - 16, end - 1] {
         let mut changed = pristine.clone();
         changed[place] ^= 1;
         fs::write(&path, changed).unwrap();
@@ -90,7 +101,6 @@ async fn one_modules_code_cannot_stand_in_for_anothers() {
     origin(&runtime(other.path()), module(2)).await;
     let second = artifact(other.path());
     fs::copy(&first, &second).unwrap();
-    fs::copy(first.with_extension("hmac"), second.with_extension("hmac")).unwrap();
     assert!(matches!(origin(&runtime(other.path()), module(2)).await, CodeOrigin::Compiled(_)));
 }
 
@@ -105,4 +115,104 @@ async fn when_the_one_who_compiles_goes_away_another_takes_over() {
     tokio::task::yield_now().await;
     first.abort();
     runtime.load(module(1), Metering::Fuel).await.unwrap();
+}
+
+async fn executed(runtime: &Runtime, module: &Module) -> (i32, Option<Fuel>) {
+    let grant =
+        Rules::default().decide_for_user(None, &LimitsRequest::default(), UserPowers::default()).unwrap();
+    let outcome = runtime.execute(module, &grant, Invocation::new("")).await;
+    (outcome.result.unwrap().exit_code, outcome.usage.fuel)
+}
+
+/// Fills and copies, which baseline code is charged for by the host.
+const FILLS: &str = r#"(module (memory (export "memory") 2)
+    (func (export "process") (result i32)
+      (memory.fill (i32.const 0) (i32.const 7) (i32.const 70000))
+      (memory.copy (i32.const 70000) (i32.const 10) (i32.const 100))
+      (memory.fill (i32.const 0) (i32.const 7) (i32.const 0))
+      (i32.load8_u (i32.const 70099))))"#;
+
+#[tokio::test]
+async fn a_new_module_runs_on_baseline_code_until_there_is_better_and_costs_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let both = runtime_with(directory.path(), CompileConfig::default());
+    let bytes = Bytes::from(wat::parse_str(FILLS).unwrap());
+    let loaded = both.load(bytes.clone(), Metering::Fuel).await.unwrap();
+    let first = executed(&both, &loaded.module).await;
+    assert_eq!(first.0, 7);
+    assert!(first.1.unwrap() > Fuel(70_100));
+    for _ in 0..1000 {
+        if loaded.module.tier() == Tier::Optimized {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(loaded.module.tier(), Tier::Optimized);
+    assert_eq!(executed(&both, &loaded.module).await, first);
+    // That is what is kept.
+    let again = runtime(directory.path()).load(bytes, Metering::Fuel).await.unwrap();
+    assert_eq!((again.origin, again.module.tier()), (CodeOrigin::Disk, Tier::Optimized));
+}
+
+#[tokio::test]
+async fn where_there_can_be_no_baseline_code_optimised_code_is_made_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let both = runtime_with(directory.path(), CompileConfig::default());
+    let tail_call = r#"(module (memory (export "memory") 1) (func $one (result i32) (i32.const 1))
+        (func (export "process") (result i32) (return_call $one)))"#;
+    let bytes = Bytes::from(wat::parse_str(tail_call).unwrap());
+    let loaded = both.load(bytes, Metering::Fuel).await.unwrap();
+    assert_eq!(loaded.module.tier(), Tier::Optimized);
+    assert_eq!(executed(&both, &loaded.module).await.0, 1);
+}
+
+#[tokio::test]
+async fn no_module_can_import_what_baseline_code_is_charged_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let baseline = CompileConfig { tiers: Tiers::Baseline, ..CompileConfig::default() };
+    let baseline = runtime_with(directory.path(), baseline);
+    let charges = r#"(module (import "mentat:baseline" "charge" (func (param i32) (result i32)))
+        (memory (export "memory") 1) (func (export "process") (result i32) (i32.const 1)))"#;
+    let refused = baseline.load(wat::parse_str(charges).unwrap().into(), Metering::Fuel).await.unwrap_err();
+    assert!(refused.to_string().contains("import `mentat:baseline.charge` is unknown"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_module_whose_code_is_kept_needs_no_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = module(5);
+    let digest = mentat_manifest::ModuleDigest::of(&bytes);
+    let first = runtime(directory.path());
+    assert!(first.load_kept(digest, Metering::Fuel).await.unwrap().is_none());
+    let loaded = first.load(bytes, Metering::Fuel).await.unwrap();
+    let found = first.load_kept(digest, Metering::Fuel).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&found.module, &loaded.module) && found.origin == CodeOrigin::Memory);
+    let second = runtime(directory.path());
+    let found = second.load_kept(digest, Metering::Fuel).await.unwrap().unwrap();
+    assert_eq!((found.origin, found.module.info()), (CodeOrigin::Disk, loaded.module.info()));
+    assert_eq!(executed(&second, &found.module).await.0, 5);
+    assert!(second.load_kept(digest, Metering::Epoch).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_was_used_least_recently_leaves_the_disk_when_there_is_too_much() {
+    let directory = tempfile::tempdir().unwrap();
+    origin(&runtime(directory.path()), module(1)).await;
+    let first = artifact(directory.path());
+    let size = fs::metadata(&first).unwrap().len();
+    let cache = ByteCount(size * 5 / 2);
+    let small = CompileConfig { tiers: Tiers::Optimized, cache, ..CompileConfig::default() };
+    let small = runtime_with(directory.path(), small);
+    origin(&small, module(2)).await;
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let second = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    for path in second.filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")) {
+        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    // The first is used again, and so the second goes.
+    assert_eq!(origin(&small, module(1)).await, CodeOrigin::Disk);
+    origin(&small, module(3)).await;
+    assert_eq!(small.evictions(), 1);
+    assert_eq!(origin(&small, module(1)).await, CodeOrigin::Disk);
+    assert!(matches!(origin(&small, module(2)).await, CodeOrigin::Compiled(_)));
 }

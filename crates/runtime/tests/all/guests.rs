@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::harness::Test;
+use crate::harness::{Test, baseline_runtime, runtime};
 use crate::headers::Headers;
 
 fn folder() -> PathBuf {
@@ -30,13 +30,23 @@ async fn run_family(family: &str) {
             }
         };
         let test = Test::module(module).input(headers.input.clone()).limits(headers.limits.clone());
-        // Twice: what an execution leaves behind must not be there for the next one.
-        for round in ["first", "second"] {
+        // On both tiers of code: the same comes of it. Twice on one: what an execution leaves behind must not be there for
+        // the next one.
+        let mut fuel = Vec::new();
+        for (round, runtime) in
+            [("baseline", baseline_runtime()), ("first", runtime()), ("second", runtime())]
+        {
             let started = Instant::now();
-            let outcome = test.run().await;
+            let outcome = test.run_in(runtime).await;
             if let Some(complaint) = headers.complaint(&outcome, started.elapsed()) {
                 complaints.push(format!("{name} ({round} run): {complaint}"));
             }
+            // One that is cut off has counted to where it last looked.
+            fuel.extend(outcome.result.is_ok().then_some(outcome.usage.fuel));
+        }
+        fuel.dedup();
+        if fuel.len() > 1 {
+            complaints.push(format!("{name}: it costs {fuel:?}"));
         }
     }
     assert!(complaints.is_empty(), "{} of {family}:\n{}", complaints.len(), complaints.join("\n"));

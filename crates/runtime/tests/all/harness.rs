@@ -12,7 +12,7 @@ use mentat_runtime::model::{Answer, Caller, ExecutionId, Invocation, LogLine, Ou
 use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::principal::Trust;
-use mentat_runtime::{Compiler, EngineConfig, Loaded, NetworkConfig, Runtime, RuntimeConfig};
+use mentat_runtime::{CompileConfig, Compiler, EngineConfig, Loaded, NetworkConfig, Runtime, RuntimeConfig, Tiers};
 
 /// One execution of one guest.
 pub struct Test {
@@ -28,12 +28,28 @@ pub fn runtime() -> &'static Arc<Runtime> {
     RUNTIME.get_or_init(|| Arc::new(runtime_with(NetworkConfig::default())))
 }
 
+/// One whose modules run on baseline code, where they can.
+pub fn baseline_runtime() -> &'static Arc<Runtime> {
+    static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
+    RUNTIME.get_or_init(|| Arc::new(runtime_of(NetworkConfig::default(), Tiers::Baseline)))
+}
+
 /// A runtime with a network of its own.
 pub fn runtime_with(network: NetworkConfig) -> Runtime {
+    runtime_of(network, Tiers::Optimized)
+}
+
+fn runtime_of(network: NetworkConfig, tiers: Tiers) -> Runtime {
     let engine = EngineConfig { max_executions: 250, ..EngineConfig::default() };
     // A static is never dropped, so a private directory would stay behind.
-    let artifacts = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
-    let config = RuntimeConfig { engine, artifacts, network, ..RuntimeConfig::default() };
+    let folder = match tiers {
+        // Where there is optimised code on disk, no other is made.
+        Tiers::Baseline => "artifacts-beside-baseline",
+        Tiers::Both | Tiers::Optimized => "artifacts",
+    };
+    let artifacts = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder));
+    let compile = CompileConfig { tiers, ..CompileConfig::default() };
+    let config = RuntimeConfig { engine, compile, artifacts, network, ..RuntimeConfig::default() };
     Runtime::new(config, Compiler::InProcess).unwrap()
 }
 
@@ -92,13 +108,17 @@ impl Test {
 
     /// Loads and executes, as `mentat run` does.
     pub async fn run(&self) -> Outcome {
+        self.run_in(runtime()).await
+    }
+
+    pub async fn run_in(&self, runtime: &Arc<Runtime>) -> Outcome {
         let failed = |error| Outcome {
             result: Err(error),
             usage: mentat_runtime::model::Usage::default(),
             logs: Vec::new(),
             logs_dropped: 0,
         };
-        let loaded = match self.load().await {
+        let loaded = match self.load_in(runtime).await {
             Ok(loaded) => loaded,
             Err(error) => return failed(error),
         };
@@ -107,7 +127,7 @@ impl Test {
         if let Err(error) = loaded.module.fits(grant.limits().memory_bytes) {
             return failed(error);
         }
-        runtime().execute(&loaded.module, &grant, Invocation::new(self.input.clone())).await
+        runtime.execute(&loaded.module, &grant, Invocation::new(self.input.clone())).await
     }
 
     pub async fn answer(&self) -> Answer {

@@ -36,7 +36,7 @@ async fn a_module_of_the_usual_size_takes_one_place() {
 async fn a_module_of_many_memories_tables_or_instances_takes_more() {
     let memories = r#"(module (memory (export "memory") 1) (memory 1) (memory 1)
       (func (export "process") (result i32) (i32.const 0)))"#;
-    assert_eq!(places(memories).await, 2);
+    assert_eq!(places(memories).await, 3);
     let tables = format!(
         r#"(module (memory (export "memory") 1) {} (func (export "process") (result i32) (i32.const 0)))"#,
         "(table 1 funcref)".repeat(9)

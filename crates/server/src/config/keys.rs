@@ -203,14 +203,22 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "engine.max_executions",
-        "Live executions at most; sizes the pool, which takes 8 GB of address space for each (not of memory).",
+        "Live executions at most; sizes the pool, which takes `engine.memory_reservation` of address space for each, and up to 5 mappings (`vm.max_map_count`).",
     ),
     key("engine.max_memory", "Bytes of the largest linear memory that the pool has room for."),
     key("engine.table_elements", "Elements of one table at most; big programs have some ten thousand."),
     key("engine.stack", "Bytes of stack that a guest's calls may use."),
     key(
         "engine.keep_resident",
-        "Bytes of a slot that are zeroed and kept when an execution ends, instead of being given back to the kernel.",
+        "Bytes of a slot that are zeroed and kept when an execution ends, instead of being given back to the kernel; 128 KB at most before Linux 6.7.",
+    ),
+    key(
+        "engine.memory_reservation",
+        "Address space of each linear memory, in bytes. Less than 4 GB makes room for more executions, and slower code.",
+    ),
+    key(
+        "engine.memory_budget",
+        "Bytes of linear memory that all executions may have together; 0 for four fifths of the machine's, or of its control group's.",
     ),
     key("engine.epoch_tick_ms", "Milliseconds after which a computing guest yields its thread to others."),
     key("pool.queue_length", "Callers that may wait for a place; one more is refused as overloaded."),
@@ -225,6 +233,11 @@ pub const KEYS: &[Key] = &[
     key("compile.queue_length", "Loads that may wait for a compile; one more is refused as overloaded."),
     key("compile.queue_timeout_ms", "Milliseconds that a load waits for its compile to begin, at most."),
     key("compile.max_module", "Bytes of a module at most."),
+    key(
+        "compile.tiers",
+        "`both`: new modules answer first on baseline code (by Winch), while optimised code is made. `optimized`: the first execution waits for that. `baseline`: no better code is made.",
+    ),
+    key("compile.cache", "Bytes of compiled code that are kept on disk; what was used least recently goes."),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
         "log.level",

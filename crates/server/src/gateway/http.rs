@@ -262,7 +262,9 @@ async fn healthz() -> &'static str {
 /// Names agents, so it asks for a credential as they do.
 async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Response, Reply> {
     let (active, places) = state.dispatcher.places();
-    let levels = Levels { active, places, in_flight_bytes: state.traffic.bytes() };
+    let (memory_used, memory_limit) = state.dispatcher.memory();
+    let in_flight_bytes = state.traffic.bytes();
+    let levels = Levels { active, places, in_flight_bytes, memory_used, memory_limit };
     let text =
         state.metrics.render(&levels).map_err(|error| Error::internal("writing the metrics", error))?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())

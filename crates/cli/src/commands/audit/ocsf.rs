@@ -1,9 +1,9 @@
 //! Audit records as events of OCSF, the Open Cybersecurity Schema Framework (<https://schema.ocsf.io/1.3.0>), for tools
 //! that collect them from many sources. A decision is an "API Activity", the end of an execution an "Application
-//! Lifecycle", retention and loss an "Event Log Activity". The record itself is in `unmapped`.
+//! Lifecycle", retention and loss an "Event Log Activity", compiled code that was changed a "Detection Finding". The record itself is in `unmapped`.
 
 use chrono::{DateTime, Utc};
-use mentat_runtime::security::audit::{Activity, DecisionPart, Event, LossPart, Record, RetentionPart};
+use mentat_runtime::security::audit::{Activity, ArtifactPart, DecisionPart, Event, LossPart, Record, RetentionPart};
 use serde_json::{Value, json};
 
 /// The version of the schema. The first that knows all three classes.
@@ -32,6 +32,7 @@ enum Severity {
 
 const APPLICATION: (u64, &str) = (6, "Application Activity");
 const SYSTEM: (u64, &str) = (1, "System Activity");
+const FINDINGS: (u64, &str) = (2, "Findings");
 
 /// The event of a record.
 pub(super) fn event(record: &Record) -> Value {
@@ -42,6 +43,7 @@ pub(super) fn event(record: &Record) -> Value {
         },
         Event::Execution(activity) => ended(record, activity),
         Event::Retention { retention } => retained(retention),
+        Event::Artifact { artifact } => refused(artifact),
         Event::Loss { loss } => lost(*loss),
     };
     let mut event = json!({
@@ -141,6 +143,22 @@ fn retained(retention: &RetentionPart) -> (Class, Value) {
         "actor": { "app_name": PROVIDER },
     });
     outcome(&mut own, true, Severity::Informational);
+    (class, own)
+}
+
+/// Compiled code was refused.
+fn refused(artifact: &ArtifactPart) -> (Class, Value) {
+    let class = Class { uid: 2004, name: "Detection Finding", category: FINDINGS, activity: (1, "Create") };
+    let mut own = json!({
+        "message": format!("compiled code of {} was refused: {}", artifact.module, artifact.reason),
+        "finding_info": {
+            "title": "compiled code was changed by others",
+            "uid": artifact.file,
+            "desc": artifact.reason,
+        },
+        "resources": [{ "type": "file", "name": artifact.file, "uid": artifact.module }],
+    });
+    outcome(&mut own, false, Severity::High);
     (class, own)
 }
 

@@ -125,12 +125,12 @@ impl ModuleInfo {
                     let import = import?;
                     let kind = match import.ty {
                         ComponentTypeRef::Instance(_) => ImportKind::Interface,
-                        ComponentTypeRef::Func(_) => ImportKind::Other("function"),
-                        ComponentTypeRef::Module(_) => ImportKind::Other("module"),
-                        ComponentTypeRef::Component(_) => ImportKind::Other("component"),
+                        ComponentTypeRef::Func(_) => ImportKind::Other("function".into()),
+                        ComponentTypeRef::Module(_) => ImportKind::Other("module".into()),
+                        ComponentTypeRef::Component(_) => ImportKind::Other("component".into()),
                         // Types are equalities with what the interfaces define; nothing to provide.
                         ComponentTypeRef::Type(_) => continue,
-                        ComponentTypeRef::Value(_) => ImportKind::Other("value"),
+                        ComponentTypeRef::Value(_) => ImportKind::Other("value".into()),
                     };
                     let name = import.name.name.to_owned();
                     push_bounded(
@@ -155,7 +155,7 @@ impl ModuleInfo {
                     let name = export.name.name.to_owned();
                     push_bounded(
                         &mut self.exports,
-                        Export { name, kind, signature: None },
+                        Export { name, kind: kind.into(), signature: None },
                         MAX_EXPORTS,
                         "exports",
                     )?;
@@ -184,9 +184,9 @@ impl ModuleInfo {
                 }
                 ImportKind::Memory
             }
-            TypeRef::Table(_) => ImportKind::Other("table"),
-            TypeRef::Global(_) => ImportKind::Other("global"),
-            TypeRef::Tag(_) => ImportKind::Other("tag"),
+            TypeRef::Table(_) => ImportKind::Other("table".into()),
+            TypeRef::Global(_) => ImportKind::Other("global".into()),
+            TypeRef::Tag(_) => ImportKind::Other("tag".into()),
         };
         if self.component {
             // What the modules inside a component import is the component's own business.
@@ -208,7 +208,7 @@ impl ModuleInfo {
             ExternalKind::Global => ("global", None),
             ExternalKind::Tag => ("tag", None),
         };
-        let export = Export { name: export.name.to_owned(), kind, signature };
+        let export = Export { name: export.name.to_owned(), kind: kind.into(), signature };
         push_bounded(&mut self.exports, export, MAX_EXPORTS, "exports")
     }
 

@@ -9,15 +9,17 @@ mod races;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use mentat_manifest::{FileAccess, Metering};
+use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Outcome, Usage};
 use mentat_runtime::security::policy::OnViolation;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::runtime;
+use crate::harness::{baseline_runtime, runtime};
 use crate::headers::Headers;
 use crate::world::{EVERYTHING, World};
 
@@ -140,7 +142,13 @@ impl Setting {
     }
 }
 
-async fn run(world: &World, headers: &Headers, module: Vec<u8>, input: Vec<u8>) -> Outcome {
+async fn run(
+    runtime: &Arc<Runtime>,
+    world: &World,
+    headers: &Headers,
+    module: Vec<u8>,
+    input: Vec<u8>,
+) -> Outcome {
     let failed = |error: Error| Outcome {
         result: Err(error),
         usage: Usage::default(),
@@ -148,14 +156,14 @@ async fn run(world: &World, headers: &Headers, module: Vec<u8>, input: Vec<u8>) 
         logs_dropped: 0,
     };
     let metering = headers.limits.metering.unwrap_or(Metering::Fuel);
-    let loaded = match runtime().load(module.into(), metering).await {
+    let loaded = match runtime.load(module.into(), metering).await {
         Ok(loaded) => loaded,
         Err(error) => return failed(error),
     };
     if let Err(error) = loaded.module.fits(world.rules.defaults.memory_bytes) {
         return failed(error);
     }
-    world.run(runtime(), &loaded, input).await
+    world.run(runtime, &loaded, input).await
 }
 
 async fn run_case(file: &Path) -> Vec<String> {
@@ -166,8 +174,8 @@ async fn run_case(file: &Path) -> Vec<String> {
         Err(complaint) => return vec![complaint],
     };
     let mut complaints = Vec::new();
-    // Twice: what an execution leaves behind must not be there for the next one.
-    for round in ["first", "second"] {
+    // On both tiers of code.
+    for (round, runtime) in [("baseline", baseline_runtime()), ("optimised", runtime())] {
         let setting = Setting::of(&headers);
         let script = String::from_utf8_lossy(&input).into_owned();
         let input = if file.extension().is_some_and(|extension| extension == "probe") {
@@ -176,7 +184,7 @@ async fn run_case(file: &Path) -> Vec<String> {
             input.clone()
         };
         let started = Instant::now();
-        let outcome = run(&setting.world, &headers, module.clone(), input).await;
+        let outcome = run(runtime, &setting.world, &headers, module.clone(), input).await;
         let ended = headers.complaint(&outcome, started.elapsed());
         if let Some(complaint) = ended.or_else(|| setting.complaint(&outcome)) {
             complaints.push(format!("{round} run: {complaint}"));
