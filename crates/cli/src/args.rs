@@ -325,6 +325,9 @@ pub(crate) struct CompileArguments {
     /// Address space that compiling may take, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
     pub(crate) memory: u64,
+    /// Initialise the module, and compile it as it is afterwards (`init: snapshot`)
+    #[arg(long)]
+    pub(crate) snapshot: bool,
     /// Give way to all other processes: nobody waits for this
     #[arg(long)]
     pub(crate) behind: bool,

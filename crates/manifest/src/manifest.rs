@@ -366,6 +366,12 @@ impl Manifest {
         constants
     }
 
+    /// Whether executions start from the memory of a module that was initialised once.
+    #[must_use]
+    pub fn init(&self) -> Option<Init> {
+        self.wasm.as_ref()?.init
+    }
+
     /// Executions of this agent at the same time, where the manifest bounds them.
     #[must_use]
     pub fn max_concurrent(&self) -> Option<u32> {

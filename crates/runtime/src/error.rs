@@ -85,6 +85,8 @@ pub enum ModuleProblemKind {
     Precompiled,
     /// Compiling took more time or memory than allowed.
     CompileLimit,
+    /// What `init: snapshot` asks for cannot be done with it.
+    Initialization,
 }
 
 /// What a guest ran out of.
@@ -419,7 +421,9 @@ impl Error {
             Self::FuelExhausted { limit } => vec![("limit_fuel", limit.0.to_string())],
             Self::MemoryLimit { shortage, trap } => {
                 let mut details = vec![match shortage {
-                    Shortage::Memory(limit) | Shortage::AllMemory(limit) => ("limit_bytes", limit.0.to_string()),
+                    Shortage::Memory(limit) | Shortage::AllMemory(limit) => {
+                        ("limit_bytes", limit.0.to_string())
+                    }
                     Shortage::TableElements(limit) => ("limit_table_elements", limit.to_string()),
                 }];
                 details.extend(trap.iter().map(|trap| ("trap", trap.clone())));

@@ -17,7 +17,7 @@ use crate::auth::Authenticator;
 use crate::config::ServerConfig;
 use crate::dispatch::{Dispatcher, GuestThreads};
 use crate::door::DoorState;
-use crate::registry::Registry;
+use crate::registry::{MemoryRoom, Registry};
 use crate::store::AgentStore;
 use crate::telemetry::Metrics;
 use crate::transport::{Listener, Protocol, Traffic, TransportLimits, acceptor};
@@ -65,8 +65,11 @@ impl App {
             config.runtime_config().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
         let runtime = Arc::new(Runtime::audited(runtime_config, compiler, Some(audit.clone()))?);
         let metrics = Arc::new(Metrics::new());
-        let max_in_memory = usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX);
-        let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), max_in_memory);
+        let room = MemoryRoom {
+            agents: usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX),
+            code: config.registry.code_in_memory,
+        };
+        let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), room);
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let tasks = TaskTracker::new();
         let (guests, handle) = GuestRuntime::start(config.server.guest_threads)?;

@@ -315,6 +315,12 @@ impl Dispatcher {
         self.runtime.memory()
     }
 
+    /// Agents that left memory, and artifacts that left the disk, for others.
+    #[must_use]
+    pub fn evictions(&self) -> (u64, u64) {
+        (self.registry.evictions(), self.runtime.evictions())
+    }
+
     fn begin(
         &self,
         caller: &Caller,

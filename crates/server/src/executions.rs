@@ -2,6 +2,7 @@
 //! Bounded; a record belongs to its tenant and is invisible to others.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,12 +15,21 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes of the receipts that are kept, over all tenants; the oldest go first.
 const MAX_RECEIPTS_BYTES: usize = 64 << 20;
+/// Parts of the table, each with a lock of its own, so that executions which begin and end do not wait for each other.
+const PARTS: usize = 64;
+/// Executions that a part remembers at least, so that a short memory is not cut into pieces.
+const REMEMBERED_BY_PART: usize = 100;
 
 /// Running and lately finished executions.
 #[derive(Debug)]
 pub struct Executions {
-    table: Mutex<Table>,
+    /// The parts; there is always one.
+    first: Mutex<Table>,
+    others: Vec<Mutex<Table>>,
+    hasher: RandomState,
+    /// By each part.
     remembered: usize,
+    receipts_bytes: usize,
 }
 
 /// One execution, running or finished.
@@ -101,7 +111,20 @@ impl Executions {
     /// A table that remembers this many finished executions.
     #[must_use]
     pub fn new(remembered: usize) -> Self {
-        Self { table: Mutex::default(), remembered }
+        let parts = (remembered / REMEMBERED_BY_PART).clamp(1, PARTS);
+        Self {
+            first: Mutex::default(),
+            others: (1..parts).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            remembered: remembered.div_ceil(parts),
+            receipts_bytes: MAX_RECEIPTS_BYTES / parts,
+        }
+    }
+
+    fn part(&self, key: &Key) -> &Mutex<Table> {
+        let parts = self.others.len() + 1;
+        let index = self.hasher.hash_one(key) % parts as u64;
+        usize::try_from(index).ok().and_then(|index| self.others.get(index)).unwrap_or(&self.first)
     }
 
     /// Enters an execution.
@@ -111,7 +134,7 @@ impl Executions {
     pub fn begin(self: &Arc<Self>, record: ExecutionRecord) -> Result<Running, Error> {
         let cancel = CancellationToken::new();
         let key = (Arc::clone(&record.caller.tenant), record.execution_id);
-        let mut table = self.table.lock();
+        let mut table = self.part(&key).lock();
         if table.records.contains_key(&key) {
             return Err(Error::InvalidRequest {
                 message: format!(
@@ -131,8 +154,9 @@ impl Executions {
     /// # Errors
     /// `EXECUTION_NOT_FOUND`.
     pub fn get(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
-        let table = self.table.lock();
-        let entry = table.records.get(&(Arc::clone(&caller.tenant), execution_id));
+        let key = (Arc::clone(&caller.tenant), execution_id);
+        let table = self.part(&key).lock();
+        let entry = table.records.get(&key);
         let found = entry.map(|entry| entry.record.clone());
         found.ok_or_else(|| Error::ExecutionNotFound { execution_id: execution_id.to_string() })
     }
@@ -143,7 +167,8 @@ impl Executions {
     /// `EXECUTION_NOT_FOUND`.
     pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let record = self.get(caller, execution_id)?;
-        if let Some(entry) = self.table.lock().records.get(&(Arc::clone(&caller.tenant), execution_id)) {
+        let key = (Arc::clone(&caller.tenant), execution_id);
+        if let Some(entry) = self.part(&key).lock().records.get(&key) {
             entry.cancel.cancel();
         }
         Ok(record)
@@ -152,13 +177,13 @@ impl Executions {
     /// Keeps the receipt of an execution that has ended, for as long as there is room and its record is kept.
     pub fn keep_receipt(&self, caller: &Caller, execution_id: ExecutionId, receipt: Bytes) {
         let key = (Arc::clone(&caller.tenant), execution_id);
-        let mut table = self.table.lock();
+        let mut table = self.part(&key).lock();
         let Some(entry) = table.records.get_mut(&key) else { return };
         let bytes = receipt.len();
         entry.record.receipt = Some(receipt);
         table.receipts.push_back((key, bytes));
         table.receipts_bytes += bytes;
-        while table.receipts_bytes > MAX_RECEIPTS_BYTES
+        while table.receipts_bytes > self.receipts_bytes
             && let Some((oldest, bytes)) = table.receipts.pop_front()
         {
             table.receipts_bytes -= bytes;
@@ -169,7 +194,7 @@ impl Executions {
     }
 
     fn end(&self, key: &Key, status: ExecutionStatus) {
-        let mut table = self.table.lock();
+        let mut table = self.part(key).lock();
         if let Some(entry) = table.records.get_mut(key) {
             entry.record.status = status;
             table.finished.push_back(key.clone());

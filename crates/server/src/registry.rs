@@ -8,11 +8,11 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, Manifest, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest, ModuleDigest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 use mentat_runtime::security::policy::Rules;
-use mentat_runtime::{CodeOrigin, Module, Pool, PoolConfig, Runtime};
+use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, Runtime};
 use parking_lot::{Mutex, RwLock};
 
 use crate::store::{AgentStore, StoredAgent};
@@ -25,13 +25,24 @@ pub struct Registry {
     store: Arc<AgentStore>,
     runtime: Arc<Runtime>,
     rules: Rules,
-    /// Agents that are kept in memory.
-    max_in_memory: usize,
+    /// What is kept in memory.
+    room: MemoryRoom,
+    /// Agents that left memory for others.
+    evictions: AtomicU64,
     /// Counts what is asked for, so that the least recently used is known.
     clock: AtomicU64,
     loaded: RwLock<HashMap<AgentKey, Arc<LoadedAgent>>>,
     /// Whose turn it is to bring an agent into memory.
     opening: Mutex<HashMap<AgentKey, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// How many agents are kept in memory, besides those that execute.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryRoom {
+    /// Agents at most.
+    pub agents: usize,
+    /// Bytes of their code that is mapped, at most; a module that several have counts once.
+    pub code: ByteCount,
 }
 
 /// An agent ready to execute.
@@ -54,15 +65,16 @@ pub struct LoadedAgent {
 type AgentKey = (Arc<str>, AgentId, AgentVersion);
 
 impl Registry {
-    /// A registry over a store, with at most `max_in_memory` agents in memory besides those that execute.
+    /// A registry over a store, which keeps so many agents in memory besides those that execute.
     #[must_use]
-    pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules, max_in_memory: usize) -> Self {
+    pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules, room: MemoryRoom) -> Self {
         runtime.forget_all_but(&store.modules());
         Self {
             store,
             runtime,
             rules,
-            max_in_memory,
+            room,
+            evictions: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             loaded: RwLock::default(),
             opening: Mutex::default(),
@@ -107,7 +119,9 @@ impl Registry {
         };
         // Told before the work of compiling; what counts is the same check when it is stored.
         self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
-        let ready = self.make_ready(stored.clone(), manifest, module_bytes.clone()).await;
+        let how = self.preparation(&manifest)?;
+        let loaded = self.runtime.load(module_bytes.clone(), how).await;
+        let ready = loaded.and_then(|loaded| self.make_ready(stored.clone(), manifest, loaded));
         let this = Arc::clone(self);
         let store = move || {
             let replaced = this.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
@@ -151,14 +165,21 @@ impl Registry {
                 return Ok(agent);
             }
             let stored = self.describe(caller, id, Some(&key.2))?;
-            let store = Arc::clone(&self.store);
-            let digest = stored.module;
-            let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
-                .await
-                .map_err(|error| Error::internal("reading the module", error))??;
             let manifest = Manifest::parse(&stored.manifest)
                 .map_err(|error| Error::internal("reading a stored manifest", error))?;
-            let agent = Arc::new(self.make_ready(stored, manifest, bytes).await?);
+            let how = self.preparation(&manifest)?;
+            // Where compiled code is kept, the module itself is not read.
+            let loaded = match self.runtime.load_kept(stored.module, how).await? {
+                Some(loaded) => loaded,
+                None => {
+                    let (store, digest) = (Arc::clone(&self.store), stored.module);
+                    let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
+                        .await
+                        .map_err(|error| Error::internal("reading the module", error))??;
+                    self.runtime.load(bytes, how).await?
+                }
+            };
+            let agent = Arc::new(self.make_ready(stored, manifest, loaded)?);
             if self.keep(&agent)? {
                 return Ok(agent);
             }
@@ -276,14 +297,21 @@ impl Registry {
             loaded.insert(key(ours), Arc::clone(agent));
             self.touch(agent);
         }
-        while loaded.len() > self.max_in_memory {
-            // One that executes stays: its own places are counted in it.
+        while loaded.len() > self.room.agents || mapped(&loaded) > self.room.code {
+            // One that executes stays: its own places are counted in it. So does the newest, which the caller holds.
             let idle = loaded.iter().filter(|(_, agent)| Arc::strong_count(agent) == 1);
             let oldest = idle.min_by_key(|(_, agent)| agent.used.load(Ordering::Relaxed));
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { break };
             loaded.remove(&oldest);
+            self.evictions.fetch_add(1, Ordering::Relaxed);
         }
         Ok(same)
+    }
+
+    /// Agents that left memory to make room for others.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
     }
 
     /// The agent if it is in memory, marked as used just now.
@@ -316,14 +344,19 @@ impl Registry {
         }
     }
 
-    async fn make_ready(
+    /// How the code of an agent's module is made.
+    fn preparation(&self, manifest: &Manifest) -> Result<Preparation, Error> {
+        let metering = self.rules.budget(Some(manifest))?.metering;
+        Ok(Preparation { metering, init: manifest.init() })
+    }
+
+    fn make_ready(
         &self,
         stored: StoredAgent,
         manifest: Manifest,
-        module_bytes: Bytes,
+        loaded: Loaded,
     ) -> Result<LoadedAgent, Error> {
         let budget = self.rules.budget(Some(&manifest))?;
-        let loaded = self.runtime.load(module_bytes, budget.metering).await?;
         loaded.module.fits(budget.memory_bytes)?;
         let places = manifest
             .max_concurrent()
@@ -331,6 +364,13 @@ impl Registry {
         let used = AtomicU64::new(0);
         Ok(LoadedAgent { stored, manifest, module: loaded.module, origin: loaded.origin, places, used })
     }
+}
+
+/// Bytes of code that are mapped for agents.
+fn mapped(loaded: &HashMap<AgentKey, Arc<LoadedAgent>>) -> ByteCount {
+    let modules: HashMap<*const Module, ByteCount> =
+        loaded.values().map(|agent| (Arc::as_ptr(&agent.module), agent.module.mapped())).collect();
+    ByteCount(modules.values().fold(0, |sum, bytes| sum.saturating_add(bytes.0)))
 }
 
 fn key(agent: &StoredAgent) -> AgentKey {
@@ -344,7 +384,7 @@ fn not_found(id: &AgentId, version: Option<&AgentVersion>) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use mentat_runtime::{Compiler, EngineConfig, RuntimeConfig};
+    use mentat_runtime::{CompileConfig, Compiler, EngineConfig, RuntimeConfig, Tiers};
 
     use super::*;
     use crate::store::Quota;
@@ -352,16 +392,22 @@ mod tests {
     const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\n";
 
     fn registry(directory: &std::path::Path) -> Arc<Registry> {
+        registry_with(directory, MemoryRoom { agents: 2, code: ByteCount(1 << 30) })
+    }
+
+    fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry> {
         let quota = Quota { agents: 10, bytes: 1 << 20 };
         let store = Arc::new(AgentStore::open(directory, quota).unwrap());
         let engine = EngineConfig { max_executions: 10, ..EngineConfig::default() };
+        let compile = CompileConfig { tiers: Tiers::Optimized, ..CompileConfig::default() };
         let config = RuntimeConfig {
             engine,
+            compile,
             artifacts: Some(directory.join("artifacts")),
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::new(config, Compiler::InProcess).unwrap();
-        Arc::new(Registry::new(store, Arc::new(runtime), Rules::default(), 2))
+        Arc::new(Registry::new(store, Arc::new(runtime), Rules::default(), room))
     }
 
     /// An agent that exits with a code.
@@ -433,6 +479,28 @@ mod tests {
         registry.get(&caller, &"c".parse().unwrap(), None).await.unwrap();
         registry.get(&caller, &"b".parse().unwrap(), None).await.unwrap();
         assert_eq!(held(&registry), ["b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn code_has_so_many_bytes_and_a_module_of_several_agents_counts_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = registry_with(directory.path(), MemoryRoom { agents: 10, code: ByteCount(1 << 30) });
+        let caller = Caller::local();
+        let load = async |registry: &Arc<Registry>, id: &str, code: u8| {
+            let manifest = MANIFEST.replace("a.b", id);
+            registry.load(&caller, manifest, module(code), OnConflict::Refuse).await.unwrap()
+        };
+        let size = load(&registry, "a", 1).await.module.mapped();
+        drop(registry);
+        let directory = tempfile::tempdir().unwrap();
+        let room = MemoryRoom { agents: 10, code: ByteCount(size.0 * 3 / 2) };
+        let registry = registry_with(directory.path(), room);
+        for id in ["a", "b", "c"] {
+            load(&registry, id, 1).await;
+        }
+        assert_eq!((registry.loaded.read().len(), registry.evictions()), (3, 0));
+        load(&registry, "d", 2).await;
+        assert_eq!((registry.loaded.read().len(), registry.evictions()), (1, 3));
     }
 
     #[tokio::test]

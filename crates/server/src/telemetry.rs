@@ -42,11 +42,20 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "agent_id, outcome",
     ),
     ("wasm_fuel_consumed", "Fuel consumed by all executions", ""),
-    ("wasm_memory_usage_bytes", "Linear memory that all executions have now (used), and may have (limit)", "kind"),
+    (
+        "wasm_memory_usage_bytes",
+        "Linear memory that all executions have now (used), and may have (limit)",
+        "kind",
+    ),
     ("wasm_memory_peak_bytes", "Largest sum of linear memories of one execution", "agent_id"),
     ("wasm_compile_duration_seconds", "Compiling a module and linking it", ""),
     ("wasm_module_cache_hits", "Loads whose compiled code was in memory or on disk", ""),
     ("wasm_module_cache_misses", "Loads whose code had to be compiled", ""),
+    (
+        "wasm_module_cache_evictions",
+        "Agents that left memory, and artifacts that left the disk, for others",
+        "place",
+    ),
     ("capability_requests", "Decisions on capabilities that executions asked for", "kind, result"),
     ("admission_rejected", "Executions and compiles refused for want of a place", "reason"),
     (
@@ -69,6 +78,7 @@ pub struct Metrics {
     compile: Histogram,
     cache_hits: Counter,
     cache_misses: Counter,
+    evictions: Family<PlaceLabels, Counter>,
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
     in_flight: Gauge,
@@ -88,6 +98,10 @@ pub struct Levels {
     pub memory_used: ByteCount,
     /// Bytes that they may have.
     pub memory_limit: ByteCount,
+    /// Agents that left memory for others, so far.
+    pub memory_evictions: u64,
+    /// Artifacts that left the disk for others, so far.
+    pub disk_evictions: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,6 +112,11 @@ struct InstanceLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MemoryLabels {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaceLabels {
+    place: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -137,6 +156,7 @@ impl Metrics {
             compile: Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0]),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
+            evictions: Family::default(),
             capabilities: Family::default(),
             rejected: Family::default(),
             in_flight: Gauge::default(),
@@ -162,6 +182,7 @@ impl Metrics {
             "wasm_compile_duration_seconds" => registry.register(name, help, self.compile.clone()),
             "wasm_module_cache_hits" => registry.register(name, help, self.cache_hits.clone()),
             "wasm_module_cache_misses" => registry.register(name, help, self.cache_misses.clone()),
+            "wasm_module_cache_evictions" => registry.register(name, help, self.evictions.clone()),
             "server_in_flight_bytes" => registry.register(name, help, self.in_flight.clone()),
             "capability_requests" => registry.register(name, help, self.capabilities.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
@@ -227,6 +248,9 @@ impl Metrics {
         let bytes = |count: ByteCount| i64::try_from(count.0).unwrap_or(i64::MAX);
         memory("used").set(bytes(levels.memory_used));
         memory("limit").set(bytes(levels.memory_limit));
+        let evictions = |place| self.evictions.get_or_create_owned(&PlaceLabels { place });
+        evictions("memory").inner().store(levels.memory_evictions, Ordering::Relaxed);
+        evictions("disk").inner().store(levels.disk_evictions, Ordering::Relaxed);
         self.in_flight.set(i64::try_from(levels.in_flight_bytes).unwrap_or(i64::MAX));
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
@@ -334,6 +358,8 @@ mod tests {
             in_flight_bytes: 5,
             memory_used: ByteCount(65_536),
             memory_limit: ByteCount(1 << 30),
+            memory_evictions: 2,
+            disk_evictions: 0,
         };
         let text = metrics.render(&levels).unwrap();
         for (name, help, _) in METRICS {
@@ -343,6 +369,7 @@ mod tests {
         assert!(text.contains("wasm_module_cache_hits_total 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
         assert!(text.contains("wasm_memory_usage_bytes{kind=\"used\"} 65536"));
+        assert!(text.contains("wasm_module_cache_evictions_total{place=\"memory\"} 2"));
         assert!(text.contains("capability_requests_total{kind=\"env\",result=\"denied\"} 1"));
     }
 
@@ -358,6 +385,8 @@ mod tests {
             in_flight_bytes: 0,
             memory_used: ByteCount(0),
             memory_limit: ByteCount(1),
+            memory_evictions: 0,
+            disk_evictions: 0,
         };
         let text = metrics.render(&levels).unwrap();
         assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));

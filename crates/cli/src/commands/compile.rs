@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::process::ExitCode;
 
-use mentat_manifest::ByteCount;
+use mentat_manifest::{ByteCount, Init};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::{CodeConfig, CompileRequest, Priority, Tier, compile_here};
 
@@ -33,6 +33,7 @@ fn compile(arguments: &CompileArguments) -> Result<(), (Reason, String)> {
             stack: ByteCount(arguments.stack),
             memory_reservation: ByteCount(arguments.memory_reservation),
         },
+        init: arguments.snapshot.then_some(Init::Snapshot),
         output: arguments.output.clone(),
         priority: if arguments.behind { Priority::Behind } else { Priority::Awaited },
         cpu_seconds: arguments.cpu_seconds,

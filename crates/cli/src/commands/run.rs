@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mentat_manifest::Capability;
+use mentat_manifest::{Capability, Manifest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Event, ExecutionId, Invocation, Outcome, Usage};
 use mentat_runtime::security::offers::Mount;
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::secret::Secret;
-use mentat_runtime::{CodeOrigin, ModuleInfo, Runtime, Shape};
+use mentat_runtime::{CodeOrigin, ModuleInfo, Preparation, Runtime, Shape};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -73,7 +73,9 @@ async fn execute(
     input: Bytes,
     json: bool,
 ) -> (Outcome, Option<CodeOrigin>) {
-    let load = runtime.load(agent.module.clone(), grant.limits().metering);
+    let init = agent.manifest().and_then(Manifest::init);
+    let how = Preparation { metering: grant.limits().metering, init };
+    let load = runtime.load(agent.module.clone(), how);
     let loaded = match progress::spoken_of("compiling the module", load).await {
         Ok(loaded) => loaded,
         Err(error) => return (failed(error), None),

@@ -218,7 +218,9 @@ mod tests {
         for payload in Parser::new(0).parse_all(&module) {
             if let Payload::CodeSectionEntry(body) = payload.unwrap() {
                 let operators = body.get_operators_reader().unwrap().into_iter().map(Result::unwrap);
-                calls += operators.filter(|operator| matches!(operator, Operator::Call { function_index: 1 })).count();
+                calls += operators
+                    .filter(|operator| matches!(operator, Operator::Call { function_index: 1 }))
+                    .count();
             }
         }
         assert_eq!(calls, 7);

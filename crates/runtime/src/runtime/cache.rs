@@ -188,7 +188,8 @@ impl ArtifactCache {
         let mut file = File::open(self.directory.join(name))?;
         let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let metadata = file.metadata()?;
-        let content = metadata.len().checked_sub(FOOTER_BYTES as u64).ok_or_else(|| wrong("it is too short"))?;
+        let content =
+            metadata.len().checked_sub(FOOTER_BYTES as u64).ok_or_else(|| wrong("it is too short"))?;
         file.seek(SeekFrom::Start(content))?;
         let (mut tag, mut length, mut mark) = ([0; TAG_BYTES], [0; 8], [0; MARK.len()]);
         file.read_exact(&mut tag)?;
@@ -285,9 +286,8 @@ fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     }
     getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .permissions(PermissionsExt::from_mode(0o600))
-        .tempfile_in(directory)?;
+    let mut file =
+        tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o600)).tempfile_in(directory)?;
     file.write_all(&key)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {

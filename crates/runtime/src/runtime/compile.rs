@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mentat_manifest::{ByteCount, Metering, escape_untrusted};
+use mentat_manifest::{ByteCount, Init, Metering, escape_untrusted};
 use rustix::process::{Resource, Rlimit, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,7 @@ use tokio::process::Command;
 use super::baseline;
 use super::code::{CodeConfig, Tier};
 use super::inspect::invalid;
+use super::snapshot;
 use crate::error::{Error, ModuleProblemKind};
 
 /// What one compile may take.
@@ -82,6 +83,8 @@ pub enum Compiler {
 pub struct CompileRequest {
     /// What shapes the code.
     pub code: CodeConfig,
+    /// Whether it is the code of the module as it is after its initialisation.
+    pub init: Option<Init>,
     /// Where the artifact goes.
     pub output: PathBuf,
     /// Who waits for it.
@@ -143,6 +146,9 @@ impl CompileRequest {
             "--memory".into(),
             self.memory.0.to_string(),
         ];
+        if self.init == Some(Init::Snapshot) {
+            arguments.push("--snapshot".into());
+        }
         if self.priority == Priority::Behind {
             arguments.push("--behind".into());
         }
@@ -169,7 +175,7 @@ pub(crate) async fn compile_at(
         Compiler::Child(program) => compile_in_child(program, &request, module, timeout).await,
         Compiler::InProcess => {
             let work = move || {
-                let artifact = compile(&module, &request.code)?;
+                let artifact = compile(&module, &request.code, request.init)?;
                 std::fs::write(&request.output, artifact)
                     .map_err(|error| Error::internal("writing the compiled module", error))
             };
@@ -252,14 +258,24 @@ pub fn compile_here(request: &CompileRequest, input: &mut dyn Read) -> Result<()
     confine(request)?;
     let mut module = Vec::new();
     input.read_to_end(&mut module).map_err(|error| Error::internal("reading the module", error))?;
-    let artifact = compile(&module, &request.code)?;
+    let artifact = compile(&module, &request.code, request.init)?;
     let written = std::fs::File::create(&request.output).and_then(|mut file| file.write_all(&artifact));
     written.map_err(|error| Error::internal(format!("writing `{}`", request.output.display()), error))
 }
 
 /// Compiles in this process.
-pub(crate) fn compile(module: &[u8], code: &CodeConfig) -> Result<Vec<u8>, Error> {
-    let engine = wasmtime::Engine::new(&code.engine())
+pub(crate) fn compile(module: &[u8], code: &CodeConfig, init: Option<Init>) -> Result<Vec<u8>, Error> {
+    let initialised = match init {
+        Some(Init::Snapshot) => Some(snapshot::initialised(module, code)?),
+        None => None,
+    };
+    let module = initialised.as_deref().unwrap_or(module);
+    let mut config = code.engine();
+    if initialised.is_some() {
+        // What is sparse as well is to be mapped, not written, each time.
+        config.memory_guaranteed_dense_image_size(snapshot::MAX_INIT_MEMORY.0);
+    }
+    let engine = wasmtime::Engine::new(&config)
         .map_err(|error| Error::internal("making the compiling engine", error))?;
     let metered = match code.tier {
         Tier::Baseline => Some(baseline::meter(module)?),

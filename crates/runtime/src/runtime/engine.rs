@@ -138,7 +138,9 @@ impl EngineConfig {
     fn executions(&self, metering: Metering) -> u32 {
         match metering {
             Metering::Fuel => self.max_executions,
-            Metering::Epoch => (self.max_executions / EPOCH_SHARE).max(EPOCH_EXECUTIONS).min(self.max_executions),
+            Metering::Epoch => {
+                (self.max_executions / EPOCH_SHARE).max(EPOCH_EXECUTIONS).min(self.max_executions)
+            }
         }
     }
 
@@ -151,7 +153,9 @@ impl EngineConfig {
     pub(crate) fn memory_budget(&self) -> ByteCount {
         let (share, of) = MEMORY_SHARE;
         match self.memory_budget {
-            ByteCount(0) => machine::memory().map_or(ByteCount(u64::MAX), |all| ByteCount(all.0 / of * share)),
+            ByteCount(0) => {
+                machine::memory().map_or(ByteCount(u64::MAX), |all| ByteCount(all.0 / of * share))
+            }
             said => said,
         }
     }
@@ -215,7 +219,8 @@ impl Engine {
         if let Some(engine) = cell.get() {
             return Ok(engine);
         }
-        let made = Arc::new(MeteredEngine::new(&self.config, CodeConfig { tier, ..self.config.code(metering) })?);
+        let made =
+            Arc::new(MeteredEngine::new(&self.config, CodeConfig { tier, ..self.config.code(metering) })?);
         let engine = cell.get_or_init(|| made);
         self.ticker.tick(engine);
         Ok(engine)
@@ -228,7 +233,8 @@ impl MeteredEngine {
         let mut wasmtime_config = code.engine();
         // Modules are on baseline code for seconds: not worth the mappings of another pool.
         if config.allocator == Allocator::Pooling && code.tier == Tier::Optimized {
-            wasmtime_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config, metering)?));
+            wasmtime_config
+                .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config, metering)?));
         }
         let wasmtime = wasmtime::Engine::new(&wasmtime_config).map_err(|error| Error::InvalidRequest {
             message: format!(
@@ -364,7 +370,9 @@ mod tests {
 
     #[test]
     fn there_are_never_more_executions_by_epoch_than_slots_for_them() {
-        for (max_executions, slots, places) in [(1, 1, 1), (300, 300, 1), (10_000, 2_500, 4), (100_000, 25_000, 4)] {
+        for (max_executions, slots, places) in
+            [(1, 1, 1), (300, 300, 1), (10_000, 2_500, 4), (100_000, 25_000, 4)]
+        {
             let config = EngineConfig { max_executions, ..EngineConfig::default() };
             assert_eq!(config.executions(Metering::Epoch), slots);
             assert_eq!(config.places(Metering::Epoch), places);

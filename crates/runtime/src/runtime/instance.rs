@@ -206,11 +206,7 @@ fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
     open_lines
 }
 
-async fn call(
-    store: &mut Store<HostContext>,
-    entry: &Entry,
-    clock: &mut Clock,
-) -> wasmtime::Result<Answer> {
+async fn call(store: &mut Store<HostContext>, entry: &Entry, clock: &mut Clock) -> wasmtime::Result<Answer> {
     match entry {
         Entry::Core { pre, call, initialize, .. } => {
             let instance = pre.instantiate_async(&mut *store).await?;

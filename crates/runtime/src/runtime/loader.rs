@@ -404,6 +404,7 @@ impl Loader {
         let code = CodeConfig { tier, ..self.engine_config.code(key.metering) };
         CompileRequest {
             code,
+            init: key.init,
             output,
             priority,
             cpu_seconds: self.config.cpu_seconds,

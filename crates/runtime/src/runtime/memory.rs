@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn what_one_has_another_gets_when_it_is_gone() {
         let budget = Arc::new(MemoryBudget::new(ByteCount(100)));
-        let (mut one, mut other) = (MemoryShare::of(Arc::clone(&budget)), MemoryShare::of(Arc::clone(&budget)));
+        let (mut one, mut other) =
+            (MemoryShare::of(Arc::clone(&budget)), MemoryShare::of(Arc::clone(&budget)));
         assert!(one.take(60) && other.take(40) && !other.take(1));
         drop(one);
         assert!(!other.take(61) && other.take(60));

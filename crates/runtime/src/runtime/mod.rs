@@ -14,6 +14,7 @@ mod machine;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pool;
+mod snapshot;
 pub(crate) mod trap;
 
 use std::collections::HashSet;
@@ -83,7 +84,11 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::new`].
-    pub fn audited(config: RuntimeConfig, compiler: Compiler, audit: Option<Recorder>) -> Result<Self, Error> {
+    pub fn audited(
+        config: RuntimeConfig,
+        compiler: Compiler,
+        audit: Option<Recorder>,
+    ) -> Result<Self, Error> {
         let (engine, compile, artifacts) = (&config.engine, &config.compile, &config.artifacts);
         let loader = Loader::new(engine.clone(), compile.clone(), compiler, artifacts.clone(), audit)?;
         if let Some(scratch) = &config.scratch {

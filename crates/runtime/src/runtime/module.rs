@@ -172,7 +172,8 @@ impl Linked {
                 } else {
                     CoreCall::Process
                 },
-                initialize: info.exported_function("_initialize").is_some(),
+                // A snapshot has been initialised.
+                initialize: module.get_export("_initialize").is_some(),
                 wasi: info.imports.iter().any(|import| CORE_WASI.contains(&import.module.as_str())),
             },
             Code::Component(component) => {

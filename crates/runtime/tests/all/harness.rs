@@ -12,7 +12,9 @@ use mentat_runtime::model::{Answer, Caller, ExecutionId, Invocation, LogLine, Ou
 use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::principal::Trust;
-use mentat_runtime::{CompileConfig, Compiler, EngineConfig, Loaded, NetworkConfig, Runtime, RuntimeConfig, Tiers};
+use mentat_runtime::{
+    CompileConfig, Compiler, EngineConfig, Loaded, NetworkConfig, Runtime, RuntimeConfig, Tiers,
+};
 
 /// One execution of one guest.
 pub struct Test {

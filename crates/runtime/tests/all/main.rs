@@ -25,6 +25,7 @@ mod hostile;
 mod lessons;
 mod network;
 mod places;
+mod snapshot;
 mod walk;
 mod wasi;
 mod world;

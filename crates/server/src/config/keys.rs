@@ -79,6 +79,10 @@ pub const KEYS: &[Key] = &[
         "Agents, of all tenants, whose code is kept in memory; the least recently used leaves first, and comes back from disk.",
     ),
     key(
+        "registry.code_in_memory",
+        "Bytes of the code of those agents; the least recently used leaves first here as well.",
+    ),
+    key(
         "limits.defaults.memory",
         "Bytes of linear memory of an agent whose manifest says nothing: a language runtime and some documents.",
     ),

@@ -112,6 +112,8 @@ pub struct RegistryConfig {
     pub bytes_per_tenant: ByteCount,
     /// Agents of all tenants whose code is kept in memory.
     pub in_memory: u32,
+    /// Bytes of that code.
+    pub code_in_memory: ByteCount,
 }
 
 /// Budgets of agents.
@@ -338,7 +340,12 @@ impl Default for ListenConfig {
 
 impl Default for RegistryConfig {
     fn default() -> Self {
-        Self { agents_per_tenant: 1_000, bytes_per_tenant: ByteCount(16 << 30), in_memory: 2_000 }
+        Self {
+            agents_per_tenant: 1_000,
+            bytes_per_tenant: ByteCount(16 << 30),
+            in_memory: 2_000,
+            code_in_memory: ByteCount(4 << 30),
+        }
     }
 }
 

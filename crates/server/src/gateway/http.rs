@@ -264,7 +264,16 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
     let (active, places) = state.dispatcher.places();
     let (memory_used, memory_limit) = state.dispatcher.memory();
     let in_flight_bytes = state.traffic.bytes();
-    let levels = Levels { active, places, in_flight_bytes, memory_used, memory_limit };
+    let (memory_evictions, disk_evictions) = state.dispatcher.evictions();
+    let levels = Levels {
+        active,
+        places,
+        in_flight_bytes,
+        memory_used,
+        memory_limit,
+        memory_evictions,
+        disk_evictions,
+    };
     let text =
         state.metrics.render(&levels).map_err(|error| Error::internal("writing the metrics", error))?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())

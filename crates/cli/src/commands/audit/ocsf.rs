@@ -3,7 +3,9 @@
 //! Lifecycle", retention and loss an "Event Log Activity", compiled code that was changed a "Detection Finding". The record itself is in `unmapped`.
 
 use chrono::{DateTime, Utc};
-use mentat_runtime::security::audit::{Activity, ArtifactPart, DecisionPart, Event, LossPart, Record, RetentionPart};
+use mentat_runtime::security::audit::{
+    Activity, ArtifactPart, DecisionPart, Event, LossPart, Record, RetentionPart,
+};
 use serde_json::{Value, json};
 
 /// The version of the schema. The first that knows all three classes.
