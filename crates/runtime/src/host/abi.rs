@@ -83,7 +83,11 @@ pub(crate) fn memory(caller: &mut Caller<'_, HostContext>) -> wasmtime::Result<M
     if let Some(memory) = caller.data().memory {
         return Ok(memory);
     }
-    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+    let found = match caller.data().memory_export {
+        Some(export) => caller.get_module_export(&export),
+        None => caller.get_export("memory"),
+    };
+    let Some(Extern::Memory(memory)) = found else {
         // Every core module was checked for this export when it was loaded.
         return Err(wasmtime::Error::msg("the module exports no memory"));
     };

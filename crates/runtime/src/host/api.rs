@@ -5,6 +5,7 @@
 //! execution's [`HostContext`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmtime::{AsContextMut, Caller, Engine, ExternType, Linker, Store};
@@ -290,7 +291,7 @@ fn assemblyscript_string(caller: &mut Caller<'_, HostContext>, pointer: i32) -> 
 impl HostContext {
     /// A context without input and output, for asking the linker what it offers.
     fn nobody() -> Self {
-        Self::new(Bytes::new(), &Grant::nothing(), &HostConfig::default(), None)
+        Self::new(Bytes::new(), &Grant::nothing(), &Arc::new(HostConfig::default()), None)
     }
 }
 

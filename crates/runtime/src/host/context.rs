@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mentat_manifest::ByteCount;
 use tokio::sync::mpsc;
-use wasmtime::Memory;
 use wasmtime::component::ResourceTable;
+use wasmtime::{Memory, ModuleExport};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -99,19 +99,19 @@ pub(crate) struct HostContext {
     pub(crate) capabilities: CapabilitySet,
     /// HTTP exchanges by a grant that are not over.
     pub(crate) exchanges: Exchanges,
-    /// The network, and its way onto it, made when it is first asked for.
-    network: Arc<Network>,
+    /// What all executions share.
+    pub(crate) host: Arc<HostConfig>,
+    /// Its way onto the network, made when it is first asked for.
     outbound: Option<Arc<Outbound>>,
     /// How often it called the host.
     pub(crate) calls: HostCalls,
     /// Result of the last call that makes one, for `result_read`.
     pub(crate) result: Option<Bytes>,
-    /// What it may take of the machine.
-    pub(crate) limits: SandboxLimits,
     /// Directories that were opened.
     pub(crate) volumes: Volumes,
-    /// The core module's exported memory, once found.
+    /// The core module's exported memory, once found, and where it is.
     pub(crate) memory: Option<Memory>,
+    pub(crate) memory_export: Option<ModuleExport>,
     /// Text of the last error, for `last_error`.
     pub(crate) last_error: Bytes,
     /// For core modules that import WASI, or its forerunner; made from the grant before the guest starts.
@@ -136,7 +136,7 @@ impl HostContext {
     pub(crate) fn new(
         input: Bytes,
         grant: &Grant,
-        host: &HostConfig,
+        host: &Arc<HostConfig>,
         events: Option<mpsc::Sender<Event>>,
     ) -> Self {
         let limits = grant.limits();
@@ -148,16 +148,16 @@ impl HostContext {
             logs: logs.clone(),
             limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements, share),
             gate: Arc::new(Gate::new(grant.clone(), logs)),
-            limits: host.sandbox.clone(),
-            volumes: Volumes::new(host.scratch.clone(), host.sandbox.quota, host.storage.clone()),
+            host: Arc::clone(host),
+            volumes: Volumes::new(Arc::clone(host)),
             budget: Budget::new(limits.clone()),
             capabilities: CapabilitySet::default(),
             exchanges: Exchanges::default(),
-            network: Arc::clone(&host.network),
             outbound: None,
             calls: HostCalls::default(),
             result: None,
             memory: None,
+            memory_export: None,
             last_error: Bytes::new(),
             preview1: None,
             preview2: None,
@@ -190,11 +190,11 @@ impl HostContext {
 
     /// The WASI 0.2 state; an empty sandbox where none was made.
     pub(crate) fn preview2(&mut self) -> &mut Preview2 {
-        let Self { preview2, outbound, network, gate, logs, .. } = self;
+        let Self { preview2, outbound, host, gate, logs, .. } = self;
         preview2.get_or_insert_with(|| {
             let files = Descriptors::nothing(Arc::clone(gate));
             let nothing = WasiCtxBuilder::new().build();
-            let outbound = Arc::clone(way_out(outbound, network, gate, logs));
+            let outbound = Arc::clone(way_out(outbound, &host.network, gate, logs));
             Box::new(Preview2::new(nothing, files, Sleep::new(Duration::ZERO), outbound))
         })
     }
@@ -206,7 +206,7 @@ impl HostContext {
 
     /// The way onto the network, and the secrets that may be taken along.
     pub(crate) fn outbound(&mut self) -> &Arc<Outbound> {
-        way_out(&mut self.outbound, &self.network, &self.gate, &self.logs)
+        way_out(&mut self.outbound, &self.host.network, &self.gate, &self.logs)
     }
 }
 

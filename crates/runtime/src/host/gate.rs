@@ -4,10 +4,12 @@
 //! Invariant: nothing in this room makes a `Permission`; what touches the world takes one, and gets it here.
 
 use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mentat_manifest::Capability;
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use super::capabilities::Violation;
 use super::stdio::LogSink;
@@ -25,13 +27,15 @@ pub(crate) struct Gate {
     logs: LogSink,
     told: Mutex<HashSet<String>>,
     violation: Mutex<Option<String>>,
-    terminated: CancellationToken,
+    terminated: AtomicBool,
+    termination: Notify,
 }
 
 impl Gate {
     pub(crate) fn new(grant: Grant, logs: LogSink) -> Self {
         let (told, violation) = (Mutex::default(), Mutex::default());
-        Self { grant, logs, told, violation, terminated: CancellationToken::new() }
+        let (terminated, termination) = (AtomicBool::new(false), Notify::const_new());
+        Self { grant, logs, told, violation, terminated, termination }
     }
 
     /// The budget and the offers; powers are asked for.
@@ -56,7 +60,8 @@ impl Gate {
         let is_violation = denial.reason != DenialReason::Unrecorded;
         if is_violation && self.grant.on_violation() == OnViolation::Terminate {
             self.violation.lock().get_or_insert_with(|| denial.to_string());
-            self.terminated.cancel();
+            self.terminated.store(true, Ordering::Release);
+            self.termination.notify_waiters();
         }
     }
 
@@ -87,9 +92,19 @@ impl Gate {
         }
     }
 
-    /// Ends when the execution has to end for a denial.
-    pub(crate) fn terminated(&self) -> &CancellationToken {
-        &self.terminated
+    /// Whether the execution has to end for a denial.
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.terminated.load(Ordering::Acquire)
+    }
+
+    /// Comes back when the execution has to end for a denial.
+    pub(crate) async fn terminated(&self) {
+        let mut told = pin!(self.termination.notified());
+        // Before the look, so that nothing is missed between the two.
+        told.as_mut().enable();
+        if !self.is_terminated() {
+            told.await;
+        }
     }
 
     /// The denial that ends the execution, if there is one.

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use mentat_manifest::{ByteCount, Capability, FileAccess, is_at_or_below};
+use mentat_manifest::{Capability, FileAccess, is_at_or_below};
 use tempfile::TempDir;
 
+use super::context::HostConfig;
 use super::descriptors::Volume;
 use super::gate::Gate;
 use super::paths::{self, LastLink};
-use super::quota::{Quota, Storage};
+use super::quota::Quota;
 use super::scratch;
 use crate::security::denial::Denial;
 use crate::security::offers::{Mount, Offers, SCRATCH};
@@ -24,12 +25,10 @@ use crate::security::policy::{Permission, common_access};
 /// The directories of one execution.
 #[derive(Debug, Default)]
 pub(crate) struct Volumes {
-    /// Where scratch directories are made; the system's own place where `None`.
-    scratch_in: Option<PathBuf>,
+    /// Where scratch directories are made, what may be added where nothing else is said, and what is known of directories
+    /// that several share.
+    host: Arc<HostConfig>,
     scratch: Option<Arc<TempDir>>,
-    /// What may be added where nothing else is said.
-    usual_quota: ByteCount,
-    storage: Storage,
     /// By guest path of the mount.
     quotas: BTreeMap<String, Quota>,
 }
@@ -82,8 +81,8 @@ pub(crate) enum VolumeError {
 }
 
 impl Volumes {
-    pub(crate) fn new(scratch_in: Option<PathBuf>, usual_quota: ByteCount, storage: Storage) -> Self {
-        Self { scratch_in, scratch: None, usual_quota, storage, quotas: BTreeMap::new() }
+    pub(crate) fn new(host: Arc<HostConfig>) -> Self {
+        Self { host, scratch: None, quotas: BTreeMap::new() }
     }
 
     /// Opens the place that a permission is for.
@@ -146,13 +145,13 @@ impl Volumes {
     }
 
     fn quota(&mut self, mount: &Mount) -> Quota {
-        let (limit, storage) = (mount.quota.unwrap_or(self.usual_quota), self.storage.clone());
+        let (limit, storage) = (mount.quota.unwrap_or(self.host.sandbox.quota), self.host.storage.clone());
         let quota = || Quota::new(&mount.guest, limit, storage.clone(), storage.turns(&mount.host));
         self.quotas.entry(mount.guest.clone()).or_insert_with(quota).clone()
     }
 
     fn scratch_quota(&mut self) -> Quota {
-        let (limit, storage) = (self.usual_quota, self.storage.clone());
+        let (limit, storage) = (self.host.sandbox.quota, self.host.storage.clone());
         // Nobody else is there to wait for.
         let quota = || Quota::new(SCRATCH, limit, storage, Arc::default());
         self.quotas.entry(SCRATCH.to_owned()).or_insert_with(quota).clone()
@@ -163,7 +162,7 @@ impl Volumes {
         if self.scratch.is_none() {
             let mut builder = tempfile::Builder::new();
             builder.prefix(scratch::PREFIX);
-            let made = match &self.scratch_in {
+            let made = match &self.host.scratch {
                 Some(place) => builder.tempdir_in(place)?,
                 None => builder.tempdir()?,
             };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mentat_manifest::{Fuel, Metering};
 use tokio_util::sync::CancellationToken;
-use wasmtime::Store;
+use wasmtime::{Extern, Func, Instance, ModuleExport, Store};
 use wasmtime_wasi::I32Exit;
 
 use super::module::{CoreCall, Entry, Linked, Module};
@@ -23,6 +23,7 @@ use crate::error::{Error, TimeLimit};
 use crate::host::budget::{Budget, Sleep};
 use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::descriptors::Descriptors;
+use crate::host::gate::Gate;
 use crate::host::preview1::{FIRST_DIRECTORY, Preview1};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::host::sockets;
@@ -40,13 +41,14 @@ const EXIT_COMPONENT_ERROR: i32 = 1;
 /// Executes `module` once.
 pub(crate) async fn run(
     module: &Module,
-    host: &HostConfig,
+    host: &Arc<HostConfig>,
     grant: &Grant,
     invocation: Invocation,
     permit: Permit,
 ) -> Outcome {
     let code = module.code();
-    let context = HostContext::new(invocation.input, grant, host, invocation.events);
+    let mut context = HostContext::new(invocation.input, grant, host, invocation.events);
+    context.memory_export = code.entry.memory();
     let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
     let started = tokio::time::Instant::now();
     let logs = context.logs.clone();
@@ -58,12 +60,8 @@ pub(crate) async fn run(
     let (result, open_lines) = match prepared {
         Err(error) => (Err(error), OpenLines::default()),
         Ok(open_lines) => {
-            let interruption = Interruption {
-                terminated: gate.terminated(),
-                cancel: &invocation.cancel,
-                budget: &budget,
-                started,
-            };
+            let interruption =
+                Interruption { gate: &gate, cancel: &invocation.cancel, budget: &budget, started };
             let called = interruption.or(call(&mut store, &code.entry, &mut clock)).await;
             let limits = budget.limits();
             let result = match called {
@@ -109,7 +107,7 @@ enum Ended {
 
 /// What ends a call before its own end.
 struct Interruption<'a> {
-    terminated: &'a CancellationToken,
+    gate: &'a Gate,
     cancel: &'a CancellationToken,
     budget: &'a Budget,
     started: tokio::time::Instant,
@@ -117,12 +115,12 @@ struct Interruption<'a> {
 
 impl Interruption<'_> {
     fn is_cancelled(&self) -> bool {
-        self.terminated.is_cancelled() || self.cancel.is_cancelled()
+        self.gate.is_terminated() || self.cancel.is_cancelled()
     }
 
     async fn come(&self) -> Ended {
         tokio::select! {
-            () = self.terminated.cancelled() => Ended::Cancelled,
+            () = self.gate.terminated() => Ended::Cancelled,
             () = self.cancel.cancelled() => Ended::Cancelled,
             () = self.budget.run_out(self.started) => Ended::TimedOut,
         }
@@ -183,8 +181,8 @@ fn prepare(store: &mut Store<HostContext>, code: &Linked, grant: &Grant) -> Resu
             let context = store.data_mut();
             let (mut wasi, volumes, open_lines) = sandbox::build(context, stdio);
             // A component is given its directories when it asks for them.
-            let files = Descriptors::new(Arc::clone(&context.gate), volumes, context.limits.files());
-            let sleep = Sleep::new(context.limits.sleep);
+            let files = Descriptors::new(Arc::clone(&context.gate), volumes, context.host.sandbox.files());
+            let sleep = Sleep::new(context.host.sandbox.sleep);
             let outbound = Arc::clone(context.outbound());
             sockets::allow(&mut wasi, &outbound);
             context.preview2 = Some(Box::new(Preview2::new(wasi.build(), files, sleep, outbound)));
@@ -197,31 +195,34 @@ fn prepare(store: &mut Store<HostContext>, code: &Linked, grant: &Grant) -> Resu
 fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
     let (mut wasi, volumes, open_lines) = sandbox::build(context, stdio);
     let count = volumes.len();
-    let mut files = Descriptors::new(Arc::clone(&context.gate), volumes, context.limits.files());
+    let mut files = Descriptors::new(Arc::clone(&context.gate), volumes, context.host.sandbox.files());
     for (descriptor, volume) in (FIRST_DIRECTORY..).zip(0..count) {
         files.opened_root(descriptor, volume);
     }
-    let sleep = Sleep::new(context.limits.sleep);
+    let sleep = Sleep::new(context.host.sandbox.sleep);
     context.preview1 = Some(Box::new(Preview1 { wasi: wasi.build_p1(), files, sleep }));
     open_lines
 }
 
 async fn call(store: &mut Store<HostContext>, entry: &Entry, clock: &mut Clock) -> wasmtime::Result<Answer> {
     match entry {
-        Entry::Core { pre, call, initialize, .. } => {
+        Entry::Core { pre, call, function, initialize, .. } => {
             let instance = pre.instantiate_async(&mut *store).await?;
-            if *initialize {
-                let function = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")?;
-                function.call_async(&mut *store, ()).await?;
+            if let Some(initialize) = initialize {
+                exported(store, &instance, initialize)?
+                    .typed::<(), ()>(&*store)?
+                    .call_async(&mut *store, ())
+                    .await?;
             }
+            let function = exported(store, &instance, function)?;
             let exit_code = match call {
                 CoreCall::Process => {
-                    let process = instance.get_typed_func::<(), i32>(&mut *store, "process")?;
+                    let process = function.typed::<(), i32>(&*store)?;
                     clock.called = Some(Instant::now());
                     process.call_async(&mut *store, ()).await?
                 }
                 CoreCall::Start => {
-                    let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+                    let start = function.typed::<(), ()>(&*store)?;
                     clock.called = Some(Instant::now());
                     start.call_async(&mut *store, ()).await?;
                     0
@@ -253,6 +254,16 @@ async fn call(store: &mut Store<HostContext>, entry: &Entry, clock: &mut Clock) 
             }
         }
     }
+}
+
+/// A function by its place, which was found when the module was linked.
+fn exported(
+    store: &mut Store<HostContext>,
+    instance: &Instance,
+    export: &ModuleExport,
+) -> wasmtime::Result<Func> {
+    let found = instance.get_module_export(store, export).and_then(Extern::into_func);
+    found.ok_or_else(|| wasmtime::Error::msg("the module does not export the function that was linked"))
 }
 
 fn fuel_used(store: &Store<HostContext>, module: &Module, budget: &Budget) -> Option<Fuel> {

@@ -65,7 +65,7 @@ pub struct RuntimeConfig {
 #[derive(Debug)]
 pub struct Runtime {
     config: RuntimeConfig,
-    host: HostConfig,
+    host: Arc<HostConfig>,
     pool: Pool,
     loader: Arc<Loader>,
 }
@@ -95,14 +95,14 @@ impl Runtime {
             prepare_scratch(scratch)
                 .map_err(|error| Error::internal("making a place for scratch files", error))?;
         }
-        let host = HostConfig {
+        let host = Arc::new(HostConfig {
             table_elements: config.engine.table_elements,
             scratch: config.scratch.clone(),
             sandbox: config.sandbox.clone(),
             network: Arc::new(Network::new(config.network.clone())?),
             storage: Storage::default(),
             memory: Arc::new(MemoryBudget::new(config.engine.memory_budget())),
-        };
+        });
         let pool = Pool::new("executions", config.engine.max_executions, config.pool.clone());
         Ok(Self { config, host, pool, loader: Arc::new(loader) })
     }
@@ -164,9 +164,13 @@ impl Runtime {
     /// Executes a module once, waiting for a place when all are taken. Cancelling the invocation, or dropping this
     /// future, ends it at once; the first tells what it cost until then.
     pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
-        let admitted = tokio::select! {
-            admitted = self.pool.admit(module.places()) => admitted,
-            () = invocation.cancel.cancelled() => Err(Error::Cancelled),
+        let places = module.places();
+        let admitted = match self.pool.admit_now(places) {
+            Some(permit) => Ok(permit),
+            None => tokio::select! {
+                admitted = self.pool.admit(places) => admitted,
+                () = invocation.cancel.cancelled() => Err(Error::Cancelled),
+            },
         };
         // Only now: who waited for a place waited while the log can have failed.
         let admitted = admitted.and_then(|permit| grant.ensure_audited().map(|()| permit));

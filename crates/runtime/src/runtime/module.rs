@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use mentat_manifest::{ByteCount, Metering, ModuleDigest, escape_untrusted};
 use parking_lot::Mutex;
-use wasmtime::InstancePre;
+use wasmtime::{InstancePre, ModuleExport};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::code::Tier;
@@ -45,12 +45,25 @@ pub(super) enum Entry {
     Core {
         pre: InstancePre<HostContext>,
         call: CoreCall,
-        initialize: bool,
+        /// The entry point, and what is called before it.
+        function: ModuleExport,
+        initialize: Option<ModuleExport>,
+        memory: Option<ModuleExport>,
         /// Whether it imports WASI 0.1 or its forerunner; where it does not, none is made for it.
         wasi: bool,
     },
     Agent(AgentPre<HostContext>),
     Command(CommandPre<HostContext>),
+}
+
+impl Entry {
+    /// The memory that a core module exports.
+    pub(super) fn memory(&self) -> Option<ModuleExport> {
+        match self {
+            Self::Core { memory, .. } => *memory,
+            Self::Agent(_) | Self::Command(_) => None,
+        }
+    }
 }
 
 /// The entry point of a core module.
@@ -165,17 +178,25 @@ impl Linked {
             )
         };
         let entry = match code {
-            Code::Core(module) => Entry::Core {
-                pre: engine.host.core.instantiate_pre(module).map_err(mismatch)?,
-                call: if info.shape == Some(Shape::WasiCommand) {
-                    CoreCall::Start
-                } else {
-                    CoreCall::Process
-                },
-                // A snapshot has been initialised.
-                initialize: module.get_export("_initialize").is_some(),
-                wasi: info.imports.iter().any(|import| CORE_WASI.contains(&import.module.as_str())),
-            },
+            Code::Core(module) => {
+                let (call, name) = match info.shape {
+                    Some(Shape::WasiCommand) => (CoreCall::Start, "_start"),
+                    _ => (CoreCall::Process, "process"),
+                };
+                let missing = || {
+                    let message = format!("the compiled module does not export `{name}`");
+                    invalid(ModuleProblemKind::MissingExport, name, message)
+                };
+                Entry::Core {
+                    pre: engine.host.core.instantiate_pre(module).map_err(mismatch)?,
+                    call,
+                    function: module.get_export_index(name).ok_or_else(missing)?,
+                    // A snapshot has been initialised.
+                    initialize: module.get_export_index("_initialize"),
+                    memory: module.get_export_index("memory"),
+                    wasi: info.imports.iter().any(|import| CORE_WASI.contains(&import.module.as_str())),
+                }
+            }
             Code::Component(component) => {
                 let pre = engine.host.component.instantiate_pre(component).map_err(mismatch)?;
                 let wrong_export = |error: wasmtime::Error| {

@@ -56,14 +56,21 @@ impl Pool {
         }
     }
 
+    /// Takes `places` if they are free.
+    #[must_use]
+    pub fn admit_now(&self, places: u32) -> Option<Permit> {
+        let running = Arc::clone(&self.running).try_acquire_many_owned(places.min(self.size)).ok()?;
+        Some(Permit { queued: Duration::ZERO, _running: running })
+    }
+
     /// Waits for `places`, in the order of asking; who wants more than there are gets all.
     ///
     /// # Errors
     /// `OVERLOADED` when the queue is full, or not enough came free within the queue's time.
     pub async fn admit(&self, places: u32) -> Result<Permit, Error> {
         let places = places.min(self.size);
-        if let Ok(running) = Arc::clone(&self.running).try_acquire_many_owned(places) {
-            return Ok(Permit { queued: Duration::ZERO, _running: running });
+        if let Some(permit) = self.admit_now(places) {
+            return Ok(permit);
         }
         let Ok(_place_in_queue) = self.waiting.try_acquire() else {
             return Err(self.overloaded("the queue is full"));
