@@ -89,6 +89,8 @@ pub struct Listed {
     pub preopens: Vec<Capability>,
     /// Variables whose values stand in the manifest, those of `wasm.wasi.env` last.
     pub constants: Vec<(String, String)>,
+    /// Whether executions share an instance.
+    pub instances: Instances,
 }
 
 /// What executes an agent.
@@ -157,10 +159,11 @@ pub struct WasmMemory {
 }
 
 /// Whether executions share an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Instances {
     /// Every execution is pristine.
+    #[default]
     Fresh,
     /// Instances are kept and used again for the same tenant.
     Reuse,

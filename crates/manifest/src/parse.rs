@@ -287,7 +287,8 @@ impl Check<'_> {
         let mut preopens = if opened.is_empty() { requested.clone() } else { opened };
         preopens.retain(|capability| matches!(capability, Capability::Filesystem { .. }));
         let (agent, constants) = (manifest.id.to_string(), manifest.constants());
-        manifest.listed = Arc::new(Listed { agent, capabilities: requested, preopens, constants });
+        let instances = manifest.wasm.as_ref().and_then(|wasm| wasm.instances).unwrap_or_default();
+        manifest.listed = Arc::new(Listed { agent, capabilities: requested, preopens, constants, instances });
     }
 
     fn module(&mut self, manifest: &Manifest) {

@@ -17,4 +17,5 @@ pub use runtime::inspect::{Export, Import, ImportKind, MemoryInfo, ModuleInfo, S
 pub use runtime::loader::{CodeOrigin, Loaded, Preparation};
 pub use runtime::module::Module;
 pub use runtime::pool::{Pool, PoolConfig};
+pub use runtime::warm::WarmConfig;
 pub use runtime::{NetworkConfig, Runtime, RuntimeConfig, SandboxLimits};

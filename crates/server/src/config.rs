@@ -13,7 +13,7 @@ use std::time::Duration;
 use mentat_manifest::{Limits, escape_untrusted};
 use mentat_runtime::security::audit::{AuditConfig, RetentionConfig, SensitiveValues};
 use mentat_runtime::security::policy::Rules;
-use mentat_runtime::{CompileConfig, EngineConfig, PoolConfig, RuntimeConfig, SandboxLimits};
+use mentat_runtime::{CompileConfig, EngineConfig, PoolConfig, RuntimeConfig, SandboxLimits, WarmConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -71,6 +71,8 @@ pub struct ServerConfig {
     pub pool: PoolConfig,
     /// What a compile may take.
     pub compile: CompileConfig,
+    /// The instances that are kept for agents that ask for it.
+    pub warm: WarmConfig,
     /// What is remembered of executions.
     pub executions: ExecutionsConfig,
     /// The service's own logs.
@@ -206,6 +208,7 @@ impl ServerConfig {
             engine: self.engine.clone(),
             pool: self.pool.clone(),
             compile: self.compile.clone(),
+            warm: self.warm.clone(),
             sandbox: SandboxLimits {
                 quota: self.sandbox.quota,
                 open_files: self.sandbox.open_files,

@@ -315,6 +315,12 @@ impl Dispatcher {
         self.runtime.memory()
     }
 
+    /// Instances that wait for the next execution of their agent.
+    #[must_use]
+    pub fn warm_instances(&self) -> usize {
+        self.runtime.warm_instances()
+    }
+
     /// Agents that left memory, and artifacts that left the disk, for others.
     #[must_use]
     pub fn evictions(&self) -> (u64, u64) {

@@ -42,6 +42,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "agent_id, outcome",
     ),
     ("wasm_fuel_consumed", "Fuel consumed by all executions", ""),
+    ("wasm_warm_instances", "Instances that wait for the next execution of their agent", ""),
     (
         "wasm_memory_usage_bytes",
         "Linear memory that all executions have now (used), and may have (limit)",
@@ -73,6 +74,7 @@ pub struct Metrics {
     instantiation: Histogram,
     execution: Family<ExecutionLabels, Histogram>,
     fuel: Counter,
+    warm: Gauge,
     memory: Family<MemoryLabels, Gauge>,
     memory_peak: Family<AgentLabels, Gauge>,
     compile: Histogram,
@@ -92,6 +94,8 @@ pub struct Levels {
     pub active: u32,
     /// Places in all.
     pub places: u32,
+    /// Instances that wait for their agent's next execution.
+    pub warm: usize,
     /// Bytes on their way.
     pub in_flight_bytes: u64,
     /// Bytes of linear memory that all executions have.
@@ -151,6 +155,7 @@ impl Metrics {
             instantiation: Histogram::new(micro_buckets()),
             execution: Family::new_with_constructor(|| Histogram::new(micro_buckets())),
             fuel: Counter::default(),
+            warm: Gauge::default(),
             memory: Family::default(),
             memory_peak: Family::default(),
             compile: Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0]),
@@ -177,6 +182,7 @@ impl Metrics {
             }
             "wasm_execution_duration_seconds" => registry.register(name, help, self.execution.clone()),
             "wasm_fuel_consumed" => registry.register(name, help, self.fuel.clone()),
+            "wasm_warm_instances" => registry.register(name, help, self.warm.clone()),
             "wasm_memory_usage_bytes" => registry.register(name, help, self.memory.clone()),
             "wasm_memory_peak_bytes" => registry.register(name, help, self.memory_peak.clone()),
             "wasm_compile_duration_seconds" => registry.register(name, help, self.compile.clone()),
@@ -244,6 +250,7 @@ impl Metrics {
         let place = |status| self.instances.get_or_create_owned(&InstanceLabels { status });
         place("active").set(i64::from(levels.active));
         place("idle").set(i64::from(levels.places.saturating_sub(levels.active)));
+        self.warm.set(i64::try_from(levels.warm).unwrap_or(i64::MAX));
         let memory = |kind| self.memory.get_or_create_owned(&MemoryLabels { kind });
         let bytes = |count: ByteCount| i64::try_from(count.0).unwrap_or(i64::MAX);
         memory("used").set(bytes(levels.memory_used));
@@ -355,6 +362,7 @@ mod tests {
         let levels = Levels {
             active: 3,
             places: 10,
+            warm: 1,
             in_flight_bytes: 5,
             memory_used: ByteCount(65_536),
             memory_limit: ByteCount(1 << 30),
@@ -382,6 +390,7 @@ mod tests {
         let levels = Levels {
             active: 0,
             places: 1,
+            warm: 0,
             in_flight_bytes: 0,
             memory_used: ByteCount(0),
             memory_limit: ByteCount(1),

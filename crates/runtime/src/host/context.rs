@@ -164,6 +164,15 @@ impl HostContext {
         }
     }
 
+    /// Leaves nothing of an execution but what the guest has of memory, for an instance that waits for another one.
+    pub(crate) fn leave(&mut self, host: &Arc<HostConfig>) {
+        let mut nobody = Self::new(Bytes::new(), &Grant::nothing(), host, None);
+        let share = MemoryShare::of(Arc::clone(&host.memory));
+        nobody.limiter = ExecutionLimiter::new(self.limiter.limit(), host.table_elements, share);
+        nobody.limiter.inherit(&mut self.limiter);
+        *self = nobody;
+    }
+
     /// Remembers the error for `last_error` and answers its code.
     pub(crate) fn fail(&mut self, error: AbiError) -> i32 {
         self.last_error = Bytes::from_static(error.text().as_bytes());

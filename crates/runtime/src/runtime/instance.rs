@@ -1,5 +1,6 @@
 //! One store, one call: the only place where a guest runs. A fresh store and instance for each
-//! execution, dropped at its end; nothing survives but the [`Outcome`].
+//! execution, dropped at its end; nothing survives but the [`Outcome`], and the instance itself where the manifest asks
+//! for that.
 //!
 //! Invariant: whatever the guest does (compute, wait in a host call, recurse, allocate), the call
 //! ends at the grant's wall clock, and dropping the future ends it at once.
@@ -13,12 +14,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mentat_manifest::{Fuel, Metering};
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Extern, Func, Instance, ModuleExport, Store};
-use wasmtime_wasi::I32Exit;
+use wasmtime::Store;
 
-use super::module::{CoreCall, Entry, Linked, Module};
+use super::live::{Live, instantiate};
+use super::module::{CoreCall, Entry, Linked};
 use super::pool::Permit;
 use super::trap::{self, Fault};
+use super::warm::WarmInstance;
 use crate::error::{Error, TimeLimit};
 use crate::host::budget::{Budget, Sleep};
 use crate::host::context::{HostConfig, HostContext, Preview2};
@@ -27,7 +29,7 @@ use crate::host::gate::Gate;
 use crate::host::preview1::{FIRST_DIRECTORY, Preview1};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::host::sockets;
-use crate::model::{Answer, Invocation, LogLevel, Outcome, Usage};
+use crate::model::{Answer, Invocation, Outcome, Usage};
 use crate::security::policy::Grant;
 
 /// Host memory that one WASI call may take for copies and subscriptions, beyond input and output.
@@ -35,48 +37,79 @@ const HOST_CALL_BYTES: usize = 8 << 20;
 /// Fuel after which a guest settles its account, about a millisecond of computing: what is told of one that was cut off
 /// is true to this much.
 const FUEL_SLICE: u64 = 1_000_000;
-/// What a component's `err` ends with; its text is the last log line.
-const EXIT_COMPONENT_ERROR: i32 = 1;
 
-/// Executes `module` once.
-pub(crate) async fn run(
-    module: &Module,
+/// Where an execution takes place: in a sandbox of its own, or in one that was kept for it.
+pub(super) struct Sandbox {
+    pub(super) code: Arc<Linked>,
+    pub(super) permit: Permit,
+    pub(super) kept: Option<Kept>,
+}
+
+/// An instance that served executions before.
+pub(super) struct Kept {
+    pub(super) store: Store<HostContext>,
+    pub(super) live: Live,
+    pub(super) uses: u32,
+}
+
+/// What becomes of an instance that ran to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// It goes with its execution.
+    Dropped,
+    /// It is kept for another one.
+    Kept,
+}
+
+/// Executes a module once; answers its instance as well, where that may be kept.
+pub(super) async fn run(
+    sandbox: Sandbox,
     host: &Arc<HostConfig>,
     grant: &Grant,
     invocation: Invocation,
-    permit: Permit,
-) -> Outcome {
-    let code = module.code();
+    afterwards: Afterwards,
+) -> (Outcome, Option<WarmInstance>) {
+    let Sandbox { code, permit, kept } = sandbox;
     let mut context = HostContext::new(invocation.input, grant, host, invocation.events);
     context.memory_export = code.entry.memory();
     let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
     let started = tokio::time::Instant::now();
     let logs = context.logs.clone();
     let output = context.output.clone();
-    let mut store = Store::new(&code.engine.wasmtime, context);
+    let (mut store, live, uses) = match kept.and_then(|kept| kept.enter(&mut context)) {
+        Some(Kept { mut store, live, uses }) => {
+            *store.data_mut() = context;
+            (store, Some(live), uses)
+        }
+        None => (Store::new(&code.engine.wasmtime, context), None, 0),
+    };
     let mut clock = Clock { started: Instant::now(), called: None };
 
     let prepared = prepare(&mut store, &code, grant);
-    let (result, open_lines) = match prepared {
-        Err(error) => (Err(error), OpenLines::default()),
+    let (result, live, open_lines) = match prepared {
+        Err(error) => (Err(error), None, OpenLines::default()),
         Ok(open_lines) => {
             let interruption =
                 Interruption { gate: &gate, cancel: &invocation.cancel, budget: &budget, started };
-            let called = interruption.or(call(&mut store, &code.entry, &mut clock)).await;
+            let called = interruption.or(call(&mut store, &code.entry, live, &mut clock)).await;
             let limits = budget.limits();
-            let result = match called {
-                _ if let Some(message) = gate.violation() => Err(Error::SecurityViolation { message }),
-                Ended::Cancelled => Err(Error::Cancelled),
-                Ended::TimedOut => Err(Error::Timeout { limit: limits.timeout, clock: TimeLimit::Wall }),
-                Ended::Called(Ok(answer)) => Ok(answer),
+            let (result, live) = match called {
+                _ if let Some(message) = gate.violation() => {
+                    (Err(Error::SecurityViolation { message }), None)
+                }
+                Ended::Cancelled => (Err(Error::Cancelled), None),
+                Ended::TimedOut => {
+                    (Err(Error::Timeout { limit: limits.timeout, clock: TimeLimit::Wall }), None)
+                }
+                Ended::Called(Ok((answer, live))) => (Ok(answer), Some(live)),
                 Ended::Called(Err(error)) => {
                     match trap::classify(&error, &limits, store.data().limiter.refused()) {
-                        Fault::Exited(exit_code) => Ok(Answer { output: output.take(), exit_code }),
-                        Fault::Failed(error) => Err(error),
+                        Fault::Exited(exit_code) => (Ok(Answer { output: output.take(), exit_code }), None),
+                        Fault::Failed(error) => (Err(error), None),
                     }
                 }
             };
-            (result, open_lines)
+            (result, live, open_lines)
         }
     };
     open_lines.finish();
@@ -84,23 +117,64 @@ pub(crate) async fn run(
     let ended = Instant::now();
     let called = clock.called.unwrap_or(ended);
     let usage = Usage {
-        fuel: fuel_used(&store, module, &budget),
+        fuel: fuel_used(&store, &code, &budget),
         peak_memory: store.data().limiter.memory_peak(),
         instantiation: called.duration_since(clock.started),
         execution: ended.duration_since(called),
         queued: permit.queued(),
         host_calls: store.data().calls,
     };
-    // The slot goes back to the pool before the permit to use one does.
-    drop(store);
-    drop(permit);
     let (logs, logs_dropped) = logs.take();
-    Outcome { result, usage, logs, logs_dropped }
+    let outcome = Outcome { result, usage, logs, logs_dropped };
+    let kept = match live {
+        Some(live) if afterwards == Afterwards::Kept => {
+            store.data_mut().leave(host);
+            Some(WarmInstance { store, live, code, permit, uses: uses.saturating_add(1), since: ended })
+        }
+        _ => {
+            // The slot goes back to the pool before the permit to use one does.
+            drop(store);
+            drop(permit);
+            None
+        }
+    };
+    (outcome, kept)
+}
+
+/// Makes an instance before there is an execution for it, without powers. `None` where its initialisation fails, or asks
+/// the host for anything: that is for an execution to answer.
+pub(super) async fn make_ahead(
+    code: Arc<Linked>,
+    host: &Arc<HostConfig>,
+    grant: &Grant,
+    permit: Permit,
+) -> Option<WarmInstance> {
+    let context = HostContext::new(Bytes::new(), grant, host, None);
+    let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
+    let mut store = Store::new(&code.engine.wasmtime, context);
+    prepare(&mut store, &code, grant).ok()?;
+    let (cancel, started) = (CancellationToken::new(), tokio::time::Instant::now());
+    let interruption = Interruption { gate: &gate, cancel: &cancel, budget: &budget, started };
+    let Ended::Called(Ok(live)) = interruption.or(instantiate(&mut store, &code.entry)).await else {
+        return None;
+    };
+    if store.data().calls.iter().next().is_some() {
+        return None;
+    }
+    store.data_mut().leave(host);
+    Some(WarmInstance { store, live, code, permit, uses: 0, since: Instant::now() })
+}
+
+impl Kept {
+    /// Hands over what the instance has of memory, if it is within what the execution may have.
+    fn enter(mut self, context: &mut HostContext) -> Option<Self> {
+        context.limiter.inherit(&mut self.store.data_mut().limiter).then_some(self)
+    }
 }
 
 /// How a call came to its end.
-enum Ended {
-    Called(wasmtime::Result<Answer>),
+enum Ended<T> {
+    Called(wasmtime::Result<T>),
     TimedOut,
     Cancelled,
 }
@@ -118,7 +192,7 @@ impl Interruption<'_> {
         self.gate.is_terminated() || self.cancel.is_cancelled()
     }
 
-    async fn come(&self) -> Ended {
+    async fn come<T>(&self) -> Ended<T> {
         tokio::select! {
             () = self.gate.terminated() => Ended::Cancelled,
             () = self.cancel.cancelled() => Ended::Cancelled,
@@ -128,7 +202,7 @@ impl Interruption<'_> {
 
     /// Lets a call run until it ends, or this comes. A guest that is to be ended runs no further, one that was denied
     /// something at its beginning not at all. Most calls end at once, and nobody is asked to wake whoever waits for them.
-    async fn or(self, call: impl Future<Output = wasmtime::Result<Answer>>) -> Ended {
+    async fn or<T>(self, call: impl Future<Output = wasmtime::Result<T>>) -> Ended<T> {
         let (mut call, mut come) = (pin!(call), pin!(self.come()));
         poll_fn(|context| {
             if self.is_cancelled() {
@@ -204,70 +278,23 @@ fn preview1(context: &mut HostContext, stdio: Stdio) -> OpenLines {
     open_lines
 }
 
-async fn call(store: &mut Store<HostContext>, entry: &Entry, clock: &mut Clock) -> wasmtime::Result<Answer> {
-    match entry {
-        Entry::Core { pre, call, function, initialize, .. } => {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            if let Some(initialize) = initialize {
-                exported(store, &instance, initialize)?
-                    .typed::<(), ()>(&*store)?
-                    .call_async(&mut *store, ())
-                    .await?;
-            }
-            let function = exported(store, &instance, function)?;
-            let exit_code = match call {
-                CoreCall::Process => {
-                    let process = function.typed::<(), i32>(&*store)?;
-                    clock.called = Some(Instant::now());
-                    process.call_async(&mut *store, ()).await?
-                }
-                CoreCall::Start => {
-                    let start = function.typed::<(), ()>(&*store)?;
-                    clock.called = Some(Instant::now());
-                    start.call_async(&mut *store, ()).await?;
-                    0
-                }
-            };
-            Ok(Answer { output: store.data().output.take(), exit_code })
-        }
-        Entry::Agent(pre) => {
-            let agent = pre.instantiate_async(&mut *store).await?;
-            let input = store.data().input.clone();
-            clock.called = Some(Instant::now());
-            match agent.call_process(&mut *store, &input).await? {
-                Ok(output) => {
-                    store.data().output.set(&output)?;
-                    Ok(Answer { output: Bytes::from(output), exit_code: 0 })
-                }
-                Err(text) => {
-                    store.data().logs.log(LogLevel::Error, text.as_bytes());
-                    Ok(Answer { output: Bytes::new(), exit_code: EXIT_COMPONENT_ERROR })
-                }
-            }
-        }
-        Entry::Command(pre) => {
-            let command = pre.instantiate_async(&mut *store).await?;
-            clock.called = Some(Instant::now());
-            match command.wasi_cli_run().call_run(&mut *store).await? {
-                Ok(()) => Ok(Answer { output: store.data().output.take(), exit_code: 0 }),
-                Err(()) => Err(I32Exit(1).into()),
-            }
-        }
-    }
-}
-
-/// A function by its place, which was found when the module was linked.
-fn exported(
+async fn call(
     store: &mut Store<HostContext>,
-    instance: &Instance,
-    export: &ModuleExport,
-) -> wasmtime::Result<Func> {
-    let found = instance.get_module_export(store, export).and_then(Extern::into_func);
-    found.ok_or_else(|| wasmtime::Error::msg("the module does not export the function that was linked"))
+    entry: &Entry,
+    live: Option<Live>,
+    clock: &mut Clock,
+) -> wasmtime::Result<(Answer, Live)> {
+    let live = match live {
+        Some(live) => live,
+        None => instantiate(store, entry).await?,
+    };
+    clock.called = Some(Instant::now());
+    let answer = live.call(store).await?;
+    Ok((answer, live))
 }
 
-fn fuel_used(store: &Store<HostContext>, module: &Module, budget: &Budget) -> Option<Fuel> {
-    if module.metering() != Metering::Fuel {
+fn fuel_used(store: &Store<HostContext>, code: &Linked, budget: &Budget) -> Option<Fuel> {
+    if code.engine.metering != Metering::Fuel {
         return None;
     }
     let left = store.get_fuel().ok()?;

@@ -48,6 +48,22 @@ impl ExecutionLimiter {
         self.memory_limit = self.memory_limit.max(limit);
     }
 
+    /// Takes over what an instance has that is used again, if this execution may have as much.
+    pub(crate) fn inherit(&mut self, from: &mut Self) -> bool {
+        if from.memory > self.memory_limit {
+            return false;
+        }
+        std::mem::swap(&mut self.share, &mut from.share);
+        (self.memory, self.memory_peak) = (from.memory, from.memory);
+        self.table_elements = from.table_elements;
+        true
+    }
+
+    /// What memories may grow to together.
+    pub(crate) fn limit(&self) -> ByteCount {
+        ByteCount(self.memory_limit as u64)
+    }
+
     /// What a growth was last refused for want of, if any was.
     pub(crate) fn refused(&self) -> Option<Shortage> {
         self.refused

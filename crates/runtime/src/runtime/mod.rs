@@ -9,6 +9,7 @@ pub(crate) mod engine;
 pub(crate) mod inspect;
 pub(crate) mod instance;
 pub(crate) mod limits;
+mod live;
 pub(crate) mod loader;
 mod machine;
 pub(crate) mod memory;
@@ -16,21 +17,27 @@ pub(crate) mod module;
 pub(crate) mod pool;
 mod snapshot;
 pub(crate) mod trap;
+pub(crate) mod warm;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mentat_manifest::{ByteCount, ModuleDigest};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::compile::{CompileConfig, Compiler};
 use self::engine::EngineConfig;
 use self::inspect::ModuleInfo;
+use self::instance::{Afterwards, Kept, Sandbox};
 use self::loader::{Loaded, Loader, Preparation};
 use self::memory::MemoryBudget;
-use self::module::Module;
-use self::pool::{Pool, PoolConfig};
+use self::module::{Linked, Module};
+use self::pool::{Permit, Pool, PoolConfig};
+use self::warm::{WarmConfig, WarmInstance, WarmInstances};
 use crate::error::Error;
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
@@ -40,7 +47,10 @@ use crate::host::quota::Storage;
 use crate::host::scratch;
 use crate::model::{Invocation, Outcome};
 use crate::security::audit::Recorder;
-use crate::security::policy::Grant;
+use crate::security::policy::{AgentIdentity, Grant};
+
+/// How often instances are looked for that have waited too long.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What a runtime is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +61,8 @@ pub struct RuntimeConfig {
     pub pool: PoolConfig,
     /// What a compile may take.
     pub compile: CompileConfig,
+    /// The instances that are kept for agents that ask for it.
+    pub warm: WarmConfig,
     /// What sandboxes may take of the machine.
     pub sandbox: SandboxLimits,
     /// How executions reach the network.
@@ -68,6 +80,11 @@ pub struct Runtime {
     host: Arc<HostConfig>,
     pool: Pool,
     loader: Arc<Loader>,
+    warm: Arc<WarmInstances>,
+    /// Takes down instances that waited for too long, from the first that is kept on.
+    sweeper: OnceLock<()>,
+    /// Instances that are made ahead of their executions.
+    ahead: TaskTracker,
 }
 
 impl Runtime {
@@ -104,7 +121,9 @@ impl Runtime {
             memory: Arc::new(MemoryBudget::new(config.engine.memory_budget())),
         });
         let pool = Pool::new("executions", config.engine.max_executions, config.pool.clone());
-        Ok(Self { config, host, pool, loader: Arc::new(loader) })
+        let warm = Arc::new(WarmInstances::new(config.warm.clone()));
+        let (sweeper, ahead) = (OnceLock::new(), TaskTracker::new());
+        Ok(Self { config, host, pool, loader: Arc::new(loader), warm, sweeper, ahead })
     }
 
     /// Who runs now.
@@ -164,20 +183,73 @@ impl Runtime {
     /// Executes a module once, waiting for a place when all are taken. Cancelling the invocation, or dropping this
     /// future, ends it at once; the first tells what it cost until then.
     pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
-        let places = module.places();
-        let admitted = match self.pool.admit_now(places) {
-            Some(permit) => Ok(permit),
-            None => tokio::select! {
-                admitted = self.pool.admit(places) => admitted,
-                () = invocation.cancel.cancelled() => Err(Error::Cancelled),
-            },
+        let code = module.code();
+        let agent = grant.reused().filter(|_| self.warm.is_on() && code.entry.is_reusable());
+        let mut reuse = agent.map(|agent| Reuse::begin(self, agent, &code));
+        let kept = reuse.as_mut().and_then(|reuse| reuse.instance.take());
+        let sandbox = match kept {
+            Some(WarmInstance { store, live, code, permit, uses, .. }) => {
+                Ok(Sandbox { code, permit, kept: Some(Kept { store, live, uses }) })
+            }
+            None => self.admit(code.places, &invocation.cancel).await.map(|permit| Sandbox {
+                code,
+                permit,
+                kept: None,
+            }),
         };
         // Only now: who waited for a place waited while the log can have failed.
-        let admitted = admitted.and_then(|permit| grant.ensure_audited().map(|()| permit));
-        match admitted {
-            Ok(permit) => instance::run(module, &self.host, grant, invocation, permit).await,
+        let sandbox = sandbox.and_then(|sandbox| grant.ensure_audited().map(|()| sandbox));
+        let afterwards = if reuse.is_some() { Afterwards::Kept } else { Afterwards::Dropped };
+        match sandbox {
+            Ok(sandbox) => {
+                let code = reuse.as_ref().map(|_| Arc::clone(&sandbox.code));
+                let (outcome, instance) =
+                    instance::run(sandbox, &self.host, grant, invocation, afterwards).await;
+                if let (Some(mut reuse), Some(code)) = (reuse, code) {
+                    reuse.instance = instance;
+                    let agent = reuse.agent.clone();
+                    drop(reuse);
+                    self.make_ahead(agent, code, grant);
+                }
+                outcome
+            }
             Err(error) => Outcome::failed(error),
         }
+    }
+
+    /// Waits for places. Those that instances take which wait for nothing are given up first.
+    async fn admit(&self, places: u32, cancel: &CancellationToken) -> Result<Permit, Error> {
+        loop {
+            if let Some(permit) = self.pool.admit_now(places) {
+                return Ok(permit);
+            }
+            if !self.warm.give_way() {
+                break;
+            }
+        }
+        tokio::select! {
+            admitted = self.pool.admit(places) => admitted,
+            () = cancel.cancelled() => Err(Error::Cancelled),
+        }
+    }
+
+    /// Makes another instance of an agent that was busier lately than it has instances for, while there is room.
+    fn make_ahead(&self, agent: AgentIdentity, code: Arc<Linked>, grant: &Grant) {
+        if !self.warm.wants_one(&agent) || self.pool.active() > self.pool.size() / 2 {
+            return;
+        }
+        let Some(permit) = self.pool.admit_now(code.places) else { return };
+        let (warm, host, grant) = (Arc::clone(&self.warm), Arc::clone(&self.host), grant.powerless());
+        self.ahead.spawn(async move {
+            let made = instance::make_ahead(code, &host, &grant, permit).await;
+            warm.made_ahead(&agent, made);
+        });
+    }
+
+    /// Instances that wait for the next execution of their agent.
+    #[must_use]
+    pub fn warm_instances(&self) -> usize {
+        self.warm.waiting()
     }
 
     /// Forgets a module's compiled code on disk; executions that use it are not disturbed.
@@ -188,6 +260,44 @@ impl Runtime {
     /// Forgets the compiled code on disk of all modules but these.
     pub fn forget_all_but(&self, kept: &HashSet<ModuleDigest>) {
         self.loader.forget_all_but(kept);
+    }
+}
+
+/// An execution of an agent whose instances are used again.
+struct Reuse<'a> {
+    warm: &'a WarmInstances,
+    agent: AgentIdentity,
+    /// What it begins with, and then what it leaves.
+    instance: Option<WarmInstance>,
+}
+
+impl<'a> Reuse<'a> {
+    fn begin(runtime: &'a Runtime, agent: AgentIdentity, code: &Arc<Linked>) -> Self {
+        let warm = &runtime.warm;
+        runtime.sweeper.get_or_init(|| sweep_from_now_on(warm));
+        let instance = warm.take(&agent, code);
+        Self { warm, agent, instance }
+    }
+}
+
+impl Drop for Reuse<'_> {
+    fn drop(&mut self) {
+        self.warm.end(&self.agent, self.instance.take());
+    }
+}
+
+/// Looks for instances that have waited too long, until the runtime is gone.
+fn sweep_from_now_on(warm: &Arc<WarmInstances>) {
+    let warm = Arc::downgrade(warm);
+    let looking = std::thread::Builder::new().name("mentat-warm".into()).spawn(move || {
+        while let Some(warm) = warm.upgrade() {
+            warm.sweep();
+            drop(warm);
+            std::thread::sleep(SWEEP_EVERY);
+        }
+    });
+    if let Err(error) = looking {
+        tracing::warn!(%error, "no thread for taking down instances that wait; they go when their places are needed");
     }
 }
 

@@ -57,6 +57,15 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    /// Whether an instance can be called again: a command has come to its end.
+    pub(super) fn is_reusable(&self) -> bool {
+        match self {
+            Self::Core { call, .. } => *call == CoreCall::Process,
+            Self::Agent(_) => true,
+            Self::Command(_) => false,
+        }
+    }
+
     /// The memory that a core module exports.
     pub(super) fn memory(&self) -> Option<ModuleExport> {
         match self {

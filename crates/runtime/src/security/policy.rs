@@ -9,7 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use mentat_manifest::{
-    ByteCount, Capability, CapabilityKind, FileAccess, Host, Limits, LimitsRequest, Manifest, Protocol,
+    AgentId, AgentVersion, ByteCount, Capability, CapabilityKind, FileAccess, Host, Instances, Limits,
+    LimitsRequest, Manifest, ModuleDigest, Protocol,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,15 @@ pub struct Grant {
     pub(super) ceiling: Limits,
     pub(super) args: Vec<String>,
     pub(super) powers: Arc<Powers>,
+}
+
+/// Whose state an instance holds that is used again: an agent's, for one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AgentIdentity {
+    tenant: Arc<str>,
+    agent: AgentId,
+    version: AgentVersion,
+    module: ModuleDigest,
 }
 
 /// What becomes of an execution that is denied a power it asked for.
@@ -230,6 +240,27 @@ impl Grant {
     #[must_use]
     pub fn constants(&self) -> &[(String, String)] {
         self.powers.manifest.as_ref().map_or(&[], |listed| &listed.constants)
+    }
+
+    /// Whose state the execution goes on with, where the manifest asks for instances that are used again. A user's own
+    /// executions begin afresh.
+    pub(crate) fn reused(&self) -> Option<AgentIdentity> {
+        let listed = self.powers.manifest.as_ref()?;
+        let (Instances::Reuse, Judge::Policies { principal, .. }) = (listed.instances, &self.powers.judge)
+        else {
+            return None;
+        };
+        Some(AgentIdentity {
+            tenant: Arc::clone(&principal.tenant),
+            agent: principal.agent.clone(),
+            version: principal.version.clone(),
+            module: principal.module,
+        })
+    }
+
+    /// The same budget, and no powers: for what is done ahead of any execution.
+    pub(crate) fn powerless(&self) -> Self {
+        Self { limits: self.limits.clone(), ceiling: self.limits.clone(), ..Self::nothing() }
     }
 
     /// How often powers were given and refused so far, by kind.

@@ -27,5 +27,6 @@ mod network;
 mod places;
 mod snapshot;
 mod walk;
+mod warm;
 mod wasi;
 mod world;

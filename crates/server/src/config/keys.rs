@@ -242,6 +242,13 @@ pub const KEYS: &[Key] = &[
         "`both`: new modules answer first on baseline code (by Winch), while optimised code is made. `optimized`: the first execution waits for that. `baseline`: no better code is made.",
     ),
     key("compile.cache", "Bytes of compiled code that are kept on disk; what was used least recently goes."),
+    key(
+        "warm.max_instances",
+        "Instances that wait for the next execution of an agent whose manifest says `instances: reuse`; each takes a place until that is needed. 0: every execution starts afresh.",
+    ),
+    key("warm.per_agent", "Of those, instances of one agent for one tenant."),
+    key("warm.max_uses", "Executions that one instance serves."),
+    key("warm.idle_ms", "Milliseconds that one waits for its next execution."),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
         "log.level",

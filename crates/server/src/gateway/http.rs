@@ -268,6 +268,7 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
     let levels = Levels {
         active,
         places,
+        warm: state.dispatcher.warm_instances(),
         in_flight_bytes,
         memory_used,
         memory_limit,
