@@ -14,7 +14,8 @@ use mentat_runtime::security::offers::Offers;
 use mentat_runtime::security::policy::{OnViolation, Rules};
 use mentat_runtime::security::principal::Trust;
 
-use crate::measure::{Plan, Row, Subject, rows};
+use crate::figures::{Row, rows};
+use crate::measure::{Plan, Subject};
 
 /// What a decision may cost.
 const LIMIT: Duration = Duration::from_micros(20);

@@ -1,38 +1,70 @@
 //! What things cost: `cargo xtask bench [FILTER]`. Everything is measured beside a floor, in turns and in the same
-//! process, so that a busy machine slows both alike. Prints a table, writes the same as JSON, and fails where something
-//! costs more than it may.
+//! run, so that a busy machine slows both alike. Prints a table, writes the same as JSON, and fails where something
+//! costs more than it may. What is wanted beyond that is printed too, and decides nothing.
 
-#![allow(clippy::print_stdout, reason = "a developer's tool talks to the terminal")]
-
+mod client;
+mod compute;
+mod count;
 mod decisions;
 mod executions;
+mod fairness;
+mod figures;
+mod floor;
+mod grpc;
+mod http;
+mod idle;
+mod load;
 mod measure;
+mod modules;
 mod raw;
+mod scaling;
+mod server;
+mod start;
+mod workshop;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-use crate::measure::{Plan, Row};
+use crate::figures::Row;
+use crate::measure::{Measure, Plan};
 
 /// As `mentat` has it, for the floors as well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "mentat-bench", about = "Measures what things cost")]
+#[command(name = "mentat-bench", about = "Measures what things cost", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Groups whose names hold this; all of them where left out
     filter: Option<String>,
     /// Where the figures are written
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
-    /// Times that everything is measured
+    /// Times that what costs microseconds is measured; longer things are measured less often
     #[arg(long, default_value_t = 60)]
     rounds: u32,
+}
+
+/// What this program does as a process of its own.
+#[derive(Subcommand)]
+enum Part {
+    /// Be a floor of the service, until killed
+    #[command(hide = true)]
+    ServeFloor {
+        kind: floor::Kind,
+        /// Name of the module that is executed
+        #[arg(long, default_value = "tiny")]
+        module: String,
+    },
+    /// Execute the tiny module so often, for counting instructions
+    #[command(hide = true)]
+    CountExecutions { way: count::Way, times: u32 },
 }
 
 /// What is written as JSON.
@@ -41,33 +73,58 @@ struct Figures {
     /// Of this form.
     version: u32,
     rounds: u32,
+    groups: Vec<Group>,
+}
+
+#[derive(Serialize)]
+struct Group {
+    name: &'static str,
     rows: Vec<Row>,
 }
 
+const GROUPS: [(&str, Measure); 12] = [
+    ("decision", decisions::decisions),
+    ("execution", executions::executions),
+    ("sandbox", executions::sandboxes),
+    ("request", executions::requests),
+    ("scaling", scaling::scaling),
+    ("compute", compute::compute),
+    ("start", start::start),
+    ("idle", idle::idle),
+    ("grpc", grpc::grpc),
+    ("http", http::http),
+    ("fairness", fairness::fairness),
+    ("load", load::load),
+];
+
 fn main() -> anyhow::Result<()> {
-    let Arguments { filter, json, rounds } = Arguments::parse();
+    let Arguments { part, filter, json, rounds } = Arguments::parse();
+    match part {
+        Some(Part::ServeFloor { kind, module }) => floor::serve(kind, &module),
+        Some(Part::CountExecutions { way, times }) => count::executions(way, times),
+        None => measure(filter.as_deref(), &json, rounds),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "a developer's tool talks to the terminal")]
+fn measure(filter: Option<&str>, json: &Path, rounds: u32) -> anyhow::Result<()> {
     let plan = Plan { rounds, slice: Duration::from_millis(4) };
-    let groups: [(&str, measure::Measure); 4] = [
-        ("decision", decisions::decisions),
-        ("execution", executions::executions),
-        ("sandbox", executions::sandboxes),
-        ("request", executions::requests),
-    ];
-    let mut rows = Vec::new();
-    for (name, measure) in groups {
-        if filter.as_ref().is_none_or(|filter| name.contains(filter.as_str())) {
-            let measured = measure(&plan).with_context(|| format!("measuring `{name}`"))?;
-            measure::print(name, &measured);
-            rows.extend(measured);
+    let mut groups = Vec::new();
+    for (name, measure) in GROUPS {
+        if filter.is_none_or(|filter| name.contains(filter)) {
+            let rows = measure(&plan).with_context(|| format!("measuring `{name}`"))?;
+            figures::print(name, &rows);
+            groups.push(Group { name, rows });
         }
     }
-    if rows.is_empty() {
-        let names = groups.map(|(name, _)| name).join(", ");
+    if groups.is_empty() {
+        let names = GROUPS.map(|(name, _)| name).join(", ");
         bail!("no group is called `{}`; there are {names}", filter.unwrap_or_default());
     }
-    let over: Vec<String> = rows.iter().filter(|row| row.is_over()).map(|row| row.name.clone()).collect();
-    let figures = serde_json::to_vec_pretty(&Figures { version: 1, rounds, rows })?;
-    std::fs::write(&json, figures).with_context(|| format!("cannot write `{}`", json.display()))?;
+    let rows = groups.iter().flat_map(|group| &group.rows);
+    let over: Vec<String> = rows.filter(|row| row.is_over()).map(|row| row.name.clone()).collect();
+    let figures = serde_json::to_vec_pretty(&Figures { version: 2, rounds, groups })?;
+    std::fs::write(json, figures).with_context(|| format!("cannot write `{}`", json.display()))?;
     println!("written to {}", json.display());
     if !over.is_empty() {
         bail!("over what they may cost: {}", over.join(", "));

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use crate::figures::{Row, Samples, Target, Unit, nanoseconds};
 
 /// How long to measure.
 pub(crate) struct Plan {
@@ -12,49 +12,50 @@ pub(crate) struct Plan {
     pub(crate) slice: Duration,
 }
 
+/// How much longer a slice is for what costs milliseconds, and how many rounds fewer there are.
+const LONGER: u32 = 5;
+const ROUNDS_PER_LONGER_ROUND: u32 = 2;
+/// Rounds of what costs microseconds, for each one of what is measured in longer slices, and for each one of what takes
+/// seconds.
+const ROUNDS_PER_LONG_ROUND: u32 = 6;
+const ROUNDS_PER_SLOW_ROUND: u32 = 15;
+/// Fewer have no median worth the name.
+const MIN_ROUNDS: u32 = 3;
+/// Time of a subject that many connections or threads take part in.
+const LONG_SLICE: Duration = Duration::from_millis(600);
+
 /// Something that is measured: it does its thing so many times.
 pub(crate) struct Subject<'a> {
     name: String,
     /// What its median may be at most.
     limit: Option<Duration>,
+    target: Option<Target>,
     /// It can do its thing so many times, or a multiple of that.
     step: u32,
     run: Box<dyn FnMut(u32) -> anyhow::Result<()> + 'a>,
 }
 
-/// What one thing costs.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) name: String,
-    pub(crate) min_ns: f64,
-    pub(crate) median_ns: f64,
-    pub(crate) max_ns: f64,
-    /// How many times the median of the group's first row; none for a difference.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ratio: Option<f64>,
-    /// What the median may be at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) limit_ns: Option<f64>,
+/// Something whose throughput is measured: it does its thing for so long, and answers how often in a second.
+pub(crate) struct Load<'a> {
+    name: String,
+    target: Option<Target>,
+    run: Box<dyn FnMut(Duration) -> anyhow::Result<f64> + 'a>,
 }
 
 /// Measures a group.
 pub(crate) type Measure = fn(&Plan) -> anyhow::Result<Vec<Row>>;
 
-/// The costs of one subject, a sample for each round, in nanoseconds.
-pub(crate) struct Samples {
-    name: String,
-    limit: Option<Duration>,
-    is_difference: bool,
-    samples: Vec<f64>,
-}
-
 impl<'a> Subject<'a> {
     pub(crate) fn new(name: impl Into<String>, run: impl FnMut(u32) -> anyhow::Result<()> + 'a) -> Self {
-        Self { name: name.into(), limit: None, step: 1, run: Box::new(run) }
+        Self { name: name.into(), limit: None, target: None, step: 1, run: Box::new(run) }
     }
 
     pub(crate) fn at_most(self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self }
+    }
+
+    pub(crate) fn aiming_at(self, target: impl Into<Option<Target>>) -> Self {
+        Self { target: target.into(), ..self }
     }
 
     pub(crate) fn in_steps_of(self, step: u32) -> Self {
@@ -62,27 +63,69 @@ impl<'a> Subject<'a> {
     }
 }
 
+impl<'a> Load<'a> {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        run: impl FnMut(Duration) -> anyhow::Result<f64> + 'a,
+    ) -> Self {
+        Self { name: name.into(), target: None, run: Box::new(run) }
+    }
+
+    pub(crate) fn aiming_at(self, target: impl Into<Option<Target>>) -> Self {
+        Self { target: target.into(), ..self }
+    }
+}
+
 impl Plan {
+    /// For what costs milliseconds: in a short slice, what one subject does to the processor's caches would be a good part
+    /// of what the next one costs.
+    pub(crate) fn longer(&self) -> Self {
+        Self { rounds: (self.rounds / ROUNDS_PER_LONGER_ROUND).max(MIN_ROUNDS), slice: self.slice * LONGER }
+    }
+
+    /// Fewer rounds, of longer slices: for what many threads or connections take part in.
+    pub(crate) fn long(&self) -> Self {
+        Self { rounds: (self.rounds / ROUNDS_PER_LONG_ROUND).max(MIN_ROUNDS), slice: LONG_SLICE }
+    }
+
+    /// Fewer still: for what takes a second by itself.
+    pub(crate) fn slow(&self) -> Self {
+        Self { rounds: (self.rounds / ROUNDS_PER_SLOW_ROUND).max(MIN_ROUNDS), slice: self.slice }
+    }
+
     /// Lets the subjects take turns.
     pub(crate) fn measure(&self, mut subjects: Vec<Subject<'_>>) -> anyhow::Result<Vec<Samples>> {
         let mut counts = Vec::new();
         for subject in &mut subjects {
             counts.push(self.count(subject)?);
         }
-        let mut measured: Vec<Samples> = subjects
-            .iter()
-            .map(|subject| Samples {
-                name: subject.name.clone(),
-                limit: subject.limit,
-                is_difference: false,
-                samples: Vec::new(),
-            })
-            .collect();
+        let samples = |subject: &Subject<'_>| {
+            Samples::new(subject.name.clone(), Unit::Nanoseconds)
+                .limited(subject.limit.map(nanoseconds))
+                .aiming_at(subject.target)
+        };
+        let mut measured: Vec<Samples> = subjects.iter().map(samples).collect();
         for _ in 0..self.rounds {
             for ((subject, count), samples) in subjects.iter_mut().zip(&counts).zip(&mut measured) {
                 let started = Instant::now();
                 (subject.run)(*count)?;
-                samples.samples.push(started.elapsed().as_secs_f64() * 1e9 / f64::from(*count));
+                samples.push(nanoseconds(started.elapsed()) / f64::from(*count));
+            }
+        }
+        Ok(measured)
+    }
+
+    /// Lets them take turns; a first turn of each warms it up.
+    pub(crate) fn measure_loads(&self, mut loads: Vec<Load<'_>>) -> anyhow::Result<Vec<Samples>> {
+        let samples =
+            |load: &Load<'_>| Samples::new(load.name.clone(), Unit::PerSecond).aiming_at(load.target);
+        let mut measured: Vec<Samples> = loads.iter().map(samples).collect();
+        for round in 0..=self.rounds {
+            for (load, samples) in loads.iter_mut().zip(&mut measured) {
+                let per_second = (load.run)(self.slice)?;
+                if round > 0 {
+                    samples.push(per_second);
+                }
             }
         }
         Ok(measured)
@@ -100,55 +143,4 @@ impl Plan {
             count *= 2;
         }
     }
-}
-
-impl Samples {
-    /// What this costs more than another that took turns with it, round by round.
-    pub(crate) fn less(&self, other: &Self, name: &str, limit: Duration) -> Self {
-        let samples = self.samples.iter().zip(&other.samples).map(|(one, other)| one - other).collect();
-        Self { name: name.into(), limit: Some(limit), is_difference: true, samples }
-    }
-}
-
-/// The rows of samples; the first is the floor of all.
-pub(crate) fn rows(measured: &[Samples]) -> Vec<Row> {
-    let floor = measured.first().map_or(f64::NAN, |samples| spread(&samples.samples).1);
-    let row = |samples: &Samples| {
-        let (min_ns, median_ns, max_ns) = spread(&samples.samples);
-        let limit_ns = samples.limit.map(|limit| limit.as_secs_f64() * 1e9);
-        let ratio = (!samples.is_difference).then_some(median_ns / floor);
-        Row { name: samples.name.clone(), min_ns, median_ns, max_ns, ratio, limit_ns }
-    };
-    measured.iter().map(row).collect()
-}
-
-/// Smallest, median and largest.
-fn spread(samples: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)))
-}
-
-impl Row {
-    pub(crate) fn is_over(&self) -> bool {
-        self.limit_ns.is_some_and(|limit| self.median_ns > limit)
-    }
-}
-
-/// Prints a group as a table, in microseconds.
-pub(crate) fn print(group: &str, rows: &[Row]) {
-    println!("{group:<58}{:>9}{:>9}{:>9}{:>9}", "min us", "median", "max", "ratio");
-    for row in rows {
-        let Row { name, min_ns, median_ns, max_ns, ratio, .. } = row;
-        let limit = match row.limit_ns {
-            Some(limit) if row.is_over() => format!("  OVER its {:.0} us", limit / 1e3),
-            Some(limit) => format!("  of {:.0} us", limit / 1e3),
-            None => String::new(),
-        };
-        let us = |ns: &f64| ns / 1e3;
-        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        println!("  {name:<56}{:>9.2}{:>9.2}{:>9.2}{ratio:>9}{limit}", us(min_ns), us(median_ns), us(max_ns));
-    }
-    println!();
 }

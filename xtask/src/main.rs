@@ -6,6 +6,7 @@
 mod agents;
 mod bench;
 mod codegen;
+mod counts;
 mod demo;
 mod documents;
 mod fuzz;
@@ -17,6 +18,8 @@ mod toolchains;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::counts::Then;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tasks for developers of this project")]
@@ -36,6 +39,15 @@ enum Task {
     Bench {
         /// Groups whose names hold this; all of them where left out
         filter: Option<String>,
+        /// Times that what costs microseconds is measured; longer things are measured less often
+        #[arg(long)]
+        rounds: Option<u32>,
+        /// Count instructions instead, under callgrind, and compare with `bench/counts.json`
+        #[arg(long, conflicts_with_all = ["filter", "rounds"])]
+        counts: bool,
+        /// Write what was counted to `bench/counts.json`
+        #[arg(long, requires = "counts")]
+        write: bool,
     },
     /// Generate the Rust of the wire contract in `proto/`
     Codegen {
@@ -69,7 +81,9 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Agents { names } => agents::build(&names).map(drop),
-        Task::Bench { filter } => bench::bench(filter.as_deref()),
+        Task::Bench { counts: true, write: true, .. } => counts::counts(Then::Write),
+        Task::Bench { counts: true, write: false, .. } => counts::counts(Then::Compare),
+        Task::Bench { filter, rounds, .. } => bench::bench(filter.as_deref(), rounds),
         Task::Codegen { check: true } => codegen::codegen(codegen::Mode::Check),
         Task::Codegen { check: false } => codegen::codegen(codegen::Mode::Write),
         Task::Demo => demo::demo(),

@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mentat-server", &["mentat-runtime", "mentat-proto", "mentat-manifest"]),
     ("mentat", &["mentat-server", "mentat-runtime", "mentat-proto", "mentat-manifest"]),
     ("mentat-fuzz", &["mentat-runtime", "mentat-manifest"]),
-    ("mentat-bench", &["mentat-runtime", "mentat-manifest"]),
+    // Asks the service as its clients do.
+    ("mentat-bench", &["mentat-runtime", "mentat-proto", "mentat-manifest"]),
     // Developer tasks start at once because they compile no Wasmtime.
     ("xtask", &["mentat-manifest"]),
 ];

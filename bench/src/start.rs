@@ -1,0 +1,101 @@
+//! What the first answer of a module costs: one whose code is on disk, and one that nobody has seen before.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::ensure;
+use bytes::Bytes;
+use mentat_manifest::{LimitsRequest, Metering};
+use mentat_runtime::model::Invocation;
+use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
+use mentat_runtime::{Compiler, Runtime, RuntimeConfig};
+
+use crate::figures::{Row, Samples, Target, Unit, nanoseconds, rows};
+use crate::measure::Plan;
+use crate::modules::{self, Work};
+use crate::raw::{RawEngine, Settings};
+use crate::server;
+use crate::workshop::{Clocks, PLACES, config, threads};
+
+/// When a runtime that is new had the module ready, and when its answer, in nanoseconds.
+struct First {
+    loaded: f64,
+    answered: f64,
+}
+
+pub(crate) fn start(plan: &Plan) -> anyhow::Result<Vec<Row>> {
+    let work = modules::go()?;
+    let mut all = rows(&from_disk(plan, &work)?);
+    all.extend(rows(&never_seen(&plan.slow(), &work)?));
+    Ok(all)
+}
+
+/// From code on disk to the first answer, in a runtime that has executed nothing.
+fn from_disk(plan: &Plan, work: &Work) -> anyhow::Result<Vec<Samples>> {
+    let (threads, grant, folder) = (threads()?, grant()?, tempfile::tempdir()?);
+    let image = folder.path().join("raw.cwasm");
+    std::fs::write(&image, RawEngine::new(Settings::ours(PLACES))?.compile(&work.module)?)?;
+    let kept = RuntimeConfig { artifacts: Some(folder.path().join("kept")), ..config(Clocks::Running) };
+    let again = || first(&threads, &kept, Compiler::InProcess, work, &grant);
+    // Compiles it, and leaves it on disk.
+    again()?;
+    let mut alone = Samples::new("Go, code on disk: wasmtime alone", Unit::Nanoseconds);
+    let mut loaded = Samples::new("Go, code on disk: by the library, until loaded", Unit::Nanoseconds);
+    let mut ours = Samples::new("Go, code on disk: by the library, first answer", Unit::Nanoseconds)
+        .aiming_at(Target::RatioAtMost(1.5));
+    for _ in 0..plan.rounds {
+        let engine = RawEngine::new(Settings::ours(PLACES))?;
+        let started = Instant::now();
+        threads.block_on(engine.map(&image)?.output(work.input.clone()))?;
+        alone.push(nanoseconds(started.elapsed()));
+        let first = again()?;
+        loaded.push(first.loaded);
+        ours.push(first.answered);
+    }
+    Ok(vec![alone, loaded, ours])
+}
+
+/// From bytes that nobody has seen to the first answer; compiled in a process of its own, as the service does.
+fn never_seen(plan: &Plan, work: &Work) -> anyhow::Result<Vec<Samples>> {
+    let (threads, grant) = (threads()?, grant()?);
+    let engine = RawEngine::new(Settings::ours(PLACES))?;
+    let compiler = Compiler::Child(server::program()?);
+    let mut alone = Samples::new("Go, never seen: Cranelift alone, in this process", Unit::Nanoseconds);
+    let mut ours = Samples::new("Go, never seen: by the library, first answer", Unit::Nanoseconds)
+        .aiming_at(Target::RatioAtMost(0.3));
+    for _ in 0..plan.rounds {
+        let started = Instant::now();
+        ensure!(!engine.compile(&work.module)?.is_empty(), "nothing was compiled");
+        alone.push(nanoseconds(started.elapsed()));
+        let first = first(&threads, &config(Clocks::Running), compiler.clone(), work, &grant)?;
+        ours.push(first.answered);
+    }
+    Ok(vec![alone, ours])
+}
+
+/// Makes a runtime, and has it load and execute; the first is not measured.
+fn first(
+    threads: &tokio::runtime::Runtime,
+    config: &RuntimeConfig,
+    compiler: Compiler,
+    work: &Work,
+    grant: &Grant,
+) -> anyhow::Result<First> {
+    let runtime = Arc::new(Runtime::new(config.clone(), compiler)?);
+    let module = Bytes::from(work.module.clone());
+    let started = Instant::now();
+    threads.block_on(async {
+        let module = runtime.load(module, Metering::Fuel).await?.module;
+        let loaded = nanoseconds(started.elapsed());
+        let outcome = runtime.execute(&module, grant, Invocation::new(work.input.clone())).await;
+        let answered = nanoseconds(started.elapsed());
+        let answer = outcome.result?;
+        ensure!(answer.exit_code == 0 && !answer.output.is_empty(), "not a good answer: {answer:?}");
+        Ok(First { loaded, answered })
+    })
+}
+
+/// The powers of whoever runs it: none.
+fn grant() -> anyhow::Result<Grant> {
+    Ok(Rules::default().decide_for_user(None, &LimitsRequest::default(), UserPowers::default())?)
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask bench --counts`: how many instructions an execution of the tiny module takes, counted by callgrind and
+//! compared with `bench/counts.json`. A count is the same on a busy machine as on an idle one, so it shows small changes that
+//! no clock can. Says nothing of the kernel's part, nor of waiting.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::bench::build;
+use crate::process::{announced, run, workspace};
+
+/// Ways of executing it that `mentat-bench count-executions` knows, with what they are called here.
+const WAYS: [(&str, &str); 4] = [
+    ("raw", "by wasmtime alone"),
+    ("granted", "by the library"),
+    ("decided", "decided on"),
+    ("recorded", "decided on and recorded"),
+];
+/// Executions of the two runs whose difference is counted: all that belongs to the start is in both.
+const FEW: u32 = 500;
+const MANY: u32 = 2500;
+/// A part of a count by which it differs from run to run at most.
+const NOISE: f64 = 0.02;
+/// What is committed.
+const FILE: &str = "bench/counts.json";
+
+/// Whether what is committed is replaced by what was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Compare,
+    Write,
+}
+
+/// The file's form.
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    version: u32,
+    /// Instructions of one execution, in all threads.
+    instructions: BTreeMap<String, u64>,
+}
+
+/// Counts, prints, and compares or writes. A difference is told and decides nothing: other compilers count otherwise.
+///
+/// # Errors
+/// There is no valgrind; it does not build or run; the committed counts cannot be read or written.
+pub(crate) fn counts(then: Then) -> anyhow::Result<()> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        bail!("counting needs `valgrind`; install it, such as by `apt-get install valgrind`");
+    }
+    let program = build()?;
+    let path = workspace().join(FILE);
+    let committed = read(&path)?;
+    let mut instructions = BTreeMap::new();
+    for (way, name) in WAYS {
+        let counted = announced(&format!("counting: {name}"), || per_execution(&program, way))?;
+        instructions.insert(way.to_owned(), counted);
+    }
+    println!("{:<40}{:>14}{:>14}", "instructions of one execution", "counted", "committed");
+    for (way, name) in WAYS {
+        let counted = instructions.get(way).copied().unwrap_or_default();
+        match committed.get(way).copied().filter(|committed| *committed > 0) {
+            None => println!("  {name:<38}{counted:>14}{:>14}", "none"),
+            Some(committed) => {
+                let change = part(counted, committed) - 1.0;
+                let remark = if change.abs() <= NOISE {
+                    String::new()
+                } else if change > 0.0 {
+                    format!("  MORE by {:.1} %", change * 100.0)
+                } else {
+                    format!("  LESS by {:.1} %", -change * 100.0)
+                };
+                println!("  {name:<38}{counted:>14}{committed:>14}{remark}");
+            }
+        }
+    }
+    if then == Then::Write {
+        let text = serde_json::to_string_pretty(&Counts { version: 1, instructions })?;
+        fs::write(&path, format!("{text}\n")).with_context(|| format!("cannot write `{FILE}`"))?;
+        println!("written to {FILE}");
+    }
+    Ok(())
+}
+
+/// What is committed; nothing where there is no file.
+fn read(path: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{FILE}`"))?;
+    let counts: Counts =
+        serde_json::from_str(&text).with_context(|| format!("`{FILE}` is not as it should be"))?;
+    Ok(counts.instructions)
+}
+
+/// Instructions of one execution, as the difference of two runs.
+fn per_execution(program: &Path, way: &str) -> anyhow::Result<u64> {
+    let few = count(program, way, FEW)?;
+    let many = count(program, way, MANY)?;
+    Ok(many.saturating_sub(few) / u64::from(MANY - FEW))
+}
+
+/// Instructions of a whole run.
+fn count(program: &Path, way: &str, times: u32) -> anyhow::Result<u64> {
+    let folder = workspace().join("target/bench-counts");
+    fs::create_dir_all(&folder)?;
+    let output = folder.join(format!("{way}-{times}"));
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--smc-check=all-non-file"]);
+    valgrind.arg(format!("--callgrind-out-file={}", output.display()));
+    valgrind.arg(program).args(["count-executions", way, &times.to_string()]);
+    run(valgrind.current_dir(workspace()))?;
+    let text = fs::read_to_string(&output)?;
+    let totals =
+        text.lines().find_map(|line| line.strip_prefix("totals:")).context("callgrind told no totals")?;
+    Ok(totals.trim().parse()?)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn part(one: u64, other: u64) -> f64 {
+    one as f64 / other as f64
+}
