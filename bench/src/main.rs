@@ -16,6 +16,7 @@ mod idle;
 mod load;
 mod measure;
 mod modules;
+mod parked;
 mod raw;
 mod scaling;
 mod server;
@@ -82,7 +83,7 @@ struct Group {
     rows: Vec<Row>,
 }
 
-const GROUPS: [(&str, Measure); 12] = [
+const GROUPS: [(&str, Measure); 13] = [
     ("decision", decisions::decisions),
     ("execution", executions::executions),
     ("sandbox", executions::sandboxes),
@@ -95,6 +96,7 @@ const GROUPS: [(&str, Measure); 12] = [
     ("http", http::http),
     ("fairness", fairness::fairness),
     ("load", load::load),
+    ("parked", parked::parked),
 ];
 
 fn main() -> anyhow::Result<()> {

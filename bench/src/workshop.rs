@@ -15,7 +15,7 @@ use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{Grant, OnViolation, Rules};
 use mentat_runtime::security::principal::Trust;
-use mentat_runtime::{Compiler, EngineConfig, Module, Runtime, RuntimeConfig};
+use mentat_runtime::{CompileConfig, Compiler, EngineConfig, Module, Runtime, RuntimeConfig, Tiers};
 use tokio::runtime::Handle;
 
 use crate::modules::Work;
@@ -59,7 +59,9 @@ pub(crate) fn config(clocks: Clocks) -> RuntimeConfig {
     if clocks == Clocks::Stopped {
         engine.epoch_tick_ms = u64::try_from(NEVER.as_millis()).unwrap_or(u64::MAX);
     }
-    RuntimeConfig { engine, ..RuntimeConfig::default() }
+    // What is measured is to be the same in all rounds.
+    let compile = CompileConfig { tiers: Tiers::Optimized, ..CompileConfig::default() };
+    RuntimeConfig { engine, compile, ..RuntimeConfig::default() }
 }
 
 /// A thread for what a runtime does beside the one that executes.

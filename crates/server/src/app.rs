@@ -9,14 +9,14 @@ use mentat_runtime::error::Error;
 use mentat_runtime::security::audit::{AuditConfig, Recorder};
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
-use crate::dispatch::{Dispatcher, GuestThreads};
+use crate::dispatch::Dispatcher;
 use crate::door::DoorState;
+use crate::guests::{GuestRuntime, GuestThreads};
 use crate::registry::{MemoryRoom, Registry};
 use crate::store::AgentStore;
 use crate::telemetry::Metrics;
@@ -37,10 +37,6 @@ pub struct App {
     /// Ends the guests' threads with the service.
     _guests: GuestRuntime,
 }
-
-/// What the guests' threads belong to.
-#[derive(Debug)]
-struct GuestRuntime(Option<tokio::runtime::Runtime>);
 
 impl App {
     /// Builds the service and opens its doors; when this answers, calls are taken.
@@ -72,8 +68,7 @@ impl App {
         let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), room);
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let tasks = TaskTracker::new();
-        let (guests, handle) = GuestRuntime::start(config.server.guest_threads)?;
-        let threads = GuestThreads { handle, tasks: tasks.clone() };
+        let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
         let dispatcher = Dispatcher::new(
             runtime,
             registry,
@@ -141,32 +136,6 @@ impl App {
         let audit = self.audit;
         if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {
             tracing::error!("the audit log was not closed");
-        }
-    }
-}
-
-impl GuestRuntime {
-    /// Starts the threads; 0 is as many as there are cores.
-    fn start(threads: u32) -> Result<(Self, Handle), Error> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        if let Ok(threads @ 1..) = usize::try_from(threads) {
-            builder.worker_threads(threads);
-        }
-        let runtime = builder
-            .thread_name("mentat-guest")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::internal("starting the guests' threads", error))?;
-        let handle = runtime.handle().clone();
-        Ok((Self(Some(runtime)), handle))
-    }
-}
-
-impl Drop for GuestRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            // What still runs ends at its next tick; nobody can wait for it here.
-            runtime.shutdown_background();
         }
     }
 }

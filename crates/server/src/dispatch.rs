@@ -18,12 +18,11 @@ pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{Contents, PendingReceipt, ReceiptRequest};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
+use crate::guests::GuestThreads;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
 use crate::store::StoredAgent;
 use crate::telemetry::Metrics;
@@ -37,16 +36,6 @@ pub struct Dispatcher {
     executions: Arc<Executions>,
     metrics: Arc<Metrics>,
     guests: GuestThreads,
-}
-
-/// The threads that guests compute on. They are not those of the doors: one instruction of a guest, such as filling
-/// a gigabyte, can hold its thread for longer than a health check may take.
-#[derive(Clone, Debug)]
-pub struct GuestThreads {
-    /// Where executions are spawned.
-    pub handle: Handle,
-    /// Counts them, so that shutdown can wait for them.
-    pub tasks: TaskTracker,
 }
 
 /// A request to load an agent.
@@ -184,9 +173,8 @@ impl Dispatcher {
             };
             (outcome, receipt)
         };
-        let ended = self.guests.tasks.spawn_on(execution, &self.guests.handle).await;
-        let (outcome, receipt) = ended
-            .unwrap_or_else(|error| (Outcome::failed(Error::internal("executing the agent", error)), None));
+        let ended = self.guests.run(execution).await;
+        let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
         Executed { execution_id, version, outcome, receipt }
     }
 

@@ -9,6 +9,7 @@ pub mod door;
 pub mod executions;
 mod gateway;
 mod grpc;
+pub mod guests;
 pub mod policies;
 pub mod registry;
 pub mod store;

@@ -26,11 +26,22 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
     let program = environment::this_program()
         .map_err(|error| Failure::system("finding this program, which compiles modules", &error))?;
     raise_open_files();
-    let threads = super::threads()?;
+    let threads = doors()?;
     let ended = threads.block_on(serve(&config, Compiler::Child(program)));
     // Whatever is still busy after the grace that the configuration gives is cut off.
     threads.shutdown_background();
     ended
+}
+
+/// The threads of the doors: one for each core, on which executions may begin, and one that never has a guest on it.
+fn doors() -> Result<tokio::runtime::Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.saturating_add(1))
+        .thread_name("mentat-door")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::system("starting threads", &error))
 }
 
 /// Takes all the files that the system lets this process open; many systems begin with a thousand, for programs of

@@ -63,8 +63,10 @@ pub(crate) const MAX_MEMORIES: u32 = 4;
 pub(crate) const MAX_TABLES: u32 = 16;
 /// Core instances inside one component at most; componentize-js and componentize-py make about ten.
 pub(crate) const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
-/// Pool slots for core instances and tables, per execution: components have several of each.
+/// Pool slots for core instances, per execution: components have several.
 pub(crate) const SLOTS_PER_EXECUTION: u32 = 4;
+/// Pool slots for tables, per execution: most modules have one. Each takes some of the pool's own memory.
+pub(crate) const TABLES_PER_EXECUTION: u32 = 1;
 /// Pool slots for linear memories, per execution: most have one; each slot takes `memory_reservation` of address space.
 pub(crate) const MEMORIES_PER_EXECUTION: u32 = 1;
 /// Bytes of a slot that are kept where all of them have to be zeroed.
@@ -267,6 +269,7 @@ fn pool_config(config: &EngineConfig, metering: Metering) -> Result<PoolingAlloc
     // Even the smallest pool must hold one of the largest components.
     let executions = config.executions(metering);
     let slots = executions.saturating_mul(SLOTS_PER_EXECUTION).max(MAX_CORE_INSTANCES_PER_COMPONENT);
+    let tables = executions.saturating_mul(TABLES_PER_EXECUTION).max(MAX_CORE_INSTANCES_PER_COMPONENT);
     let memories = executions.saturating_mul(MEMORIES_PER_EXECUTION).max(MAX_MEMORIES);
     let kept = match PoolingAllocationConfig::is_pagemap_scan_available() {
         true => config.keep_resident,
@@ -277,7 +280,7 @@ fn pool_config(config: &EngineConfig, metering: Metering) -> Result<PoolingAlloc
     pool.total_stacks(executions)
         .total_component_instances(executions)
         .total_core_instances(slots)
-        .total_tables(slots)
+        .total_tables(tables)
         .total_memories(memories)
         .total_gc_heaps(executions)
         .max_memories_per_module(MAX_MEMORIES)

@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::code::Tier;
 use super::engine::{
     EngineConfig, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_EXECUTION, MeteredEngine, SLOTS_PER_EXECUTION,
+    TABLES_PER_EXECUTION,
 };
 use super::inspect::{ImportKind, ModuleInfo, Shape, Signature, invalid};
 use crate::error::{Error, ModuleProblem, ModuleProblemKind};
@@ -256,8 +257,9 @@ fn places(info: &ModuleInfo, code: &Code) -> u32 {
     };
     let (memories, tables) =
         needs.map_or((MAX_MEMORIES, MAX_TABLES), |needs| (needs.num_memories, needs.num_tables));
-    let slots = info.core_instances.max(tables).div_ceil(SLOTS_PER_EXECUTION);
-    slots.max(memories.div_ceil(MEMORIES_PER_EXECUTION)).max(1)
+    let instances = info.core_instances.div_ceil(SLOTS_PER_EXECUTION);
+    let tables = tables.div_ceil(TABLES_PER_EXECUTION);
+    instances.max(tables).max(memories.div_ceil(MEMORIES_PER_EXECUTION)).max(1)
 }
 
 /// Checks what can be known without compiling, and lists everything that is wrong.

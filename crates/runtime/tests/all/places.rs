@@ -41,7 +41,7 @@ async fn a_module_of_many_memories_tables_or_instances_takes_more() {
         r#"(module (memory (export "memory") 1) {} (func (export "process") (result i32) (i32.const 0)))"#,
         "(table 1 funcref)".repeat(9)
     );
-    assert_eq!(places(&tables).await, 3);
+    assert_eq!(places(&tables).await, 9);
     assert_eq!(places(&component(39, "")).await, 10);
     // What is made within another component could be made many times.
     let nested = "(component (core module $m) (core instance (instantiate $m)))";

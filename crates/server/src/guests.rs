@@ -1,0 +1,137 @@
+//! The threads that guests compute on. They are not those of the doors: one instruction of a guest, such as filling a
+//! gigabyte, can hold its thread for longer than a health check may take, and one that computes for a while takes from
+//! those who only pass something on.
+//!
+//! But most executions end within microseconds, and a change of thread costs as much as they do. So each begins where it
+//! was asked for, and goes to the guests' threads when it yields for the first time.
+//!
+//! Invariant: one of the doors' threads at least has no guest on it.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+use mentat_runtime::error::Error;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+/// How far the guests' threads give way to others that want the processor, those of the doors among them (`nice(2)`).
+const NICE: i32 = 5;
+
+/// Where executions run.
+#[derive(Clone, Debug)]
+pub struct GuestThreads {
+    handle: Handle,
+    /// Counts executions, so that shutdown can wait for them.
+    tasks: TaskTracker,
+    /// Who may begin on a thread of the doors.
+    beginning: Arc<Semaphore>,
+}
+
+/// What the guests' threads belong to; ends them when dropped.
+#[derive(Debug)]
+pub struct GuestRuntime(Option<tokio::runtime::Runtime>);
+
+impl GuestThreads {
+    /// Starts so many threads; 0 is as many as there are cores. To be called on a thread of the doors.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the system gives no threads.
+    pub fn start(threads: u32, tasks: TaskTracker) -> Result<(Self, GuestRuntime), Error> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if let Ok(threads @ 1..) = usize::try_from(threads) {
+            builder.worker_threads(threads);
+        }
+        let runtime = builder
+            .thread_name("mentat-guest")
+            .on_thread_start(|| {
+                // Of the calling thread alone, on Linux. Where it is refused, guests compute as doors do.
+                let _ = rustix::process::nice(NICE);
+            })
+            .enable_all()
+            .build()
+            .map_err(|error| Error::internal("starting the guests' threads", error))?;
+        let handle = runtime.handle().clone();
+        let doors = Handle::try_current().map_or(1, |doors| doors.metrics().num_workers());
+        let beginning = Arc::new(Semaphore::new(doors.saturating_sub(1)));
+        Ok((Self { handle, tasks, beginning }, GuestRuntime(Some(runtime))))
+    }
+
+    /// Runs an execution to its end. Where this future is dropped, it goes on by itself, unless it has not yielded yet.
+    ///
+    /// # Errors
+    /// `INTERNAL` when it panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        execution: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let mut execution = Box::pin(execution);
+        if let Ok(_turn) = self.beginning.try_acquire() {
+            let begin = poll_fn(|context| {
+                Poll::Ready(catch_unwind(AssertUnwindSafe(|| execution.as_mut().poll(context))))
+            });
+            match begin.await {
+                Ok(Poll::Ready(ended)) => return Ok(ended),
+                Ok(Poll::Pending) => {}
+                Err(_) => return Err(Error::internal("executing the agent", "it panicked")),
+            }
+        }
+        let ended = self.tasks.spawn_on(execution, &self.handle).await;
+        ended.map_err(|error| Error::internal("executing the agent", error))
+    }
+}
+
+impl Drop for GuestRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // What still runs ends at its next tick; nobody can wait for it here.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn name() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_ends_at_once_stays_and_what_yields_goes_to_the_guests_threads() {
+        let (guests, _runtime) = GuestThreads::start(1, TaskTracker::new()).unwrap();
+        assert_ne!(guests.run(async { name() }).await.unwrap(), "mentat-guest");
+        let yields = async {
+            let before = name();
+            tokio::task::yield_now().await;
+            (before, name())
+        };
+        let (before, after) = guests.run(yields).await.unwrap();
+        assert_ne!(before, "mentat-guest");
+        assert_eq!(after, "mentat-guest");
+        assert_eq!(guests.beginning.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_single_thread_of_the_doors_has_no_guest_on_it() {
+        let (guests, _runtime) = GuestThreads::start(1, TaskTracker::new()).unwrap();
+        assert_eq!(guests.run(async { name() }).await.unwrap(), "mentat-guest");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_panic_is_an_error_of_its_execution_alone() {
+        let (guests, _runtime) = GuestThreads::start(1, TaskTracker::new()).unwrap();
+        assert!(guests.run(async { panic!("as a test") }).await.is_err());
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("as a test")
+        };
+        assert!(guests.run(later).await.is_err());
+        assert_eq!(guests.run(async { 1 }).await.unwrap(), 1);
+    }
+}
