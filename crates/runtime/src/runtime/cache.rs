@@ -11,7 +11,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -59,6 +60,8 @@ struct Facts {
     core_instances: u32,
 }
 
+/// Parts of an artifact that are read at the same time, to see whether it is authentic. Part of its form.
+const PARTS: u64 = 4;
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 /// At the end of each artifact, with the version of its form.
@@ -120,21 +123,19 @@ impl ArtifactCache {
         let facts = Facts { info: info.clone(), core_instances: info.core_instances };
         let facts = serde_json::to_vec(&facts)?;
         file.write_all(&facts)?;
-        let mut hasher = self.hasher(&name);
-        file.seek(SeekFrom::Start(0))?;
         let content = file.metadata()?.len();
-        hash(&mut hasher, &mut file, content)?;
-        hasher.update(&(facts.len() as u64).to_le_bytes());
-        file.write_all(hasher.finalize().as_bytes())?;
+        let tag = self.tag(&name, &file, content, facts.len() as u64)?;
+        file.write_all(tag.as_bytes())?;
         file.write_all(&(facts.len() as u64).to_le_bytes())?;
         file.write_all(MARK)?;
         file.sync_all()?;
+        // Not the one that can be written.
+        let kept = File::open(&scratch)?;
         let path = self.directory.join(&name);
         scratch.persist(&path).map_err(|error| error.error)?;
         File::open(&self.directory)?.sync_all()?;
         self.evict(Some(&path))?;
-        // Not the one that can be written.
-        File::open(&path)
+        Ok(kept)
     }
 
     /// Removes the artifacts of these modules; who has one open keeps it.
@@ -198,15 +199,11 @@ impl ArtifactCache {
         if mark != *MARK {
             return Err(wrong("it does not end as artifacts do"));
         }
-        file.seek(SeekFrom::Start(0))?;
-        let mut hasher = self.hasher(name);
-        hash(&mut hasher, &mut file, content)?;
-        hasher.update(&length);
+        let length = u64::from_le_bytes(length);
         // Compared in constant time.
-        if hasher.finalize() != blake3::Hash::from_bytes(tag) {
+        if self.tag(name, &file, content, length)? != blake3::Hash::from_bytes(tag) {
             return Err(wrong("its keyed digest does not match"));
         }
-        let length = u64::from_le_bytes(length);
         let begin = content.checked_sub(length).filter(|_| length <= MAX_FACTS_BYTES);
         file.seek(SeekFrom::Start(begin.ok_or_else(|| wrong("its length is none"))?))?;
         let mut facts = Vec::new();
@@ -221,26 +218,48 @@ impl ArtifactCache {
         Ok(Artifact { file, info })
     }
 
-    /// Over the name and the content, so that one module's code cannot be put in another's place.
-    fn hasher(&self, name: &str) -> blake3::Hasher {
+    /// Over the name and the content, so that one module's code cannot be put in another's place. The content goes in as
+    /// the digests of its parts, which are made at the same time: whoever waits for code waits for this.
+    fn tag(&self, name: &str, file: &File, content: u64, facts: u64) -> io::Result<blake3::Hash> {
+        let part = content.div_ceil(PARTS).max(1);
+        let digests: Vec<io::Result<blake3::Hash>> = std::thread::scope(|scope| {
+            let begin = |number: u64| {
+                let range = (number * part).min(content)..((number + 1) * part).min(content);
+                let again = range.clone();
+                let spawned =
+                    std::thread::Builder::new().spawn_scoped(scope, move || self.digest(file, range));
+                // Where the system gives no thread, this one does it.
+                move || match spawned {
+                    Ok(digest) => digest.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))),
+                    Err(_) => self.digest(file, again),
+                }
+            };
+            let begun: Vec<_> = (0..PARTS).map(begin).collect();
+            begun.into_iter().map(|end| end()).collect()
+        });
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-        hasher
+        hasher.update(&content.to_le_bytes()).update(&facts.to_le_bytes());
+        for digest in digests {
+            hasher.update(digest?.as_bytes());
+        }
+        Ok(hasher.finalize())
     }
-}
 
-/// Takes in so many bytes.
-fn hash(hasher: &mut blake3::Hasher, file: &mut File, bytes: u64) -> io::Result<()> {
-    let mut buffer = vec![0; 128 << 10];
-    let mut content = file.take(bytes);
-    loop {
-        let read = content.read(&mut buffer)?;
-        match buffer.get(..read) {
-            Some(chunk) if !chunk.is_empty() => hasher.update(chunk),
-            _ => break,
-        };
+    fn digest(&self, file: &File, range: Range<u64>) -> io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        let (mut buffer, mut at) = (vec![0; 128 << 10], range.start);
+        while at < range.end {
+            let most = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let read = file.read_at(buffer.get_mut(..most).unwrap_or_default(), at)?;
+            match buffer.get(..read) {
+                Some(chunk) if !chunk.is_empty() => hasher.update(chunk),
+                _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+            at += read as u64;
+        }
+        Ok(hasher.finalize())
     }
-    if content.limit() == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// The file's name: Wasmtime refuses code of another configuration, and another name keeps both.
