@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
-use crate::door::DoorState;
+use crate::door::Door;
 use crate::guests::{GuestRuntime, GuestThreads};
 use crate::registry::{MemoryRoom, Registry};
 use crate::store::AgentStore;
@@ -78,7 +78,7 @@ impl App {
             remembered,
         );
         let limits = transport_limits(config);
-        let state = DoorState {
+        let state = Arc::new(Door {
             dispatcher: Arc::new(dispatcher),
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             metrics,
@@ -87,7 +87,7 @@ impl App {
             max_module: config.compile.max_module,
             names: config.host_names(),
             tasks: tasks.clone(),
-        };
+        });
         let closing = CancellationToken::new();
         let folder = &config.policy.dir;
         if !folder.as_os_str().is_empty() && config.policy.reload_ms > 0 {

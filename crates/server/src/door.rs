@@ -10,9 +10,12 @@ use crate::dispatch::Dispatcher;
 use crate::telemetry::Metrics;
 use crate::transport::Traffic;
 
-/// What every door is given; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct DoorState {
+/// What every door is given. Each request clones it several times: one count, whatever is in it.
+pub type DoorState = Arc<Door>;
+
+/// What every door works with.
+#[derive(Debug)]
+pub struct Door {
     /// The core behind every door.
     pub dispatcher: Arc<Dispatcher>,
     /// Tells whose a credential is.

@@ -33,11 +33,12 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
     ended
 }
 
-/// The threads of the doors: one for each core, on which executions may begin, and one that never has a guest on it.
+/// The threads of the doors: two for each core, on which executions may begin, since the system can put one aside in the
+/// middle of that; and one that never has a guest on it.
 fn doors() -> Result<tokio::runtime::Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.saturating_add(1))
+        .worker_threads(cores.saturating_mul(2).saturating_add(1))
         .thread_name("mentat-door")
         .enable_all()
         .build()
