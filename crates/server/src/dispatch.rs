@@ -157,7 +157,8 @@ impl Dispatcher {
         let cancel = running.token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let execution = async move {
+        // What is large is in a box, and what is rare in one of its own: a future is copied each time that it is handed on.
+        let execution = Box::pin(async move {
             let ended = this.run(caller.clone(), &agent, execution_id, request, cancel).await;
             let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
             running.end(&outcome);
@@ -168,11 +169,11 @@ impl Dispatcher {
             }
             // Its place is free already: the receipt waits for the audit log alone.
             let receipt = match receipt {
-                Some(pending) => Some(this.receive(&caller, execution_id, pending).await),
+                Some(pending) => Some(Box::pin(this.receive(&caller, execution_id, pending)).await),
                 None => None,
             };
             (outcome, receipt)
-        };
+        });
         let ended = self.guests.run(execution).await;
         let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
         Executed { execution_id, version, outcome, receipt }
@@ -363,10 +364,15 @@ impl Dispatcher {
         };
         let grant = self.authority.decide(&applicant)?;
         let _place = match &agent.places {
-            Some(places) => Some(tokio::select! {
-                admitted = places.admit(1) => admitted?,
-                () = cancel.cancelled() => return Err(Error::Cancelled),
-            }),
+            Some(places) => {
+                let admitted = async {
+                    tokio::select! {
+                        admitted = places.admit(1) => admitted,
+                        () = cancel.cancelled() => Err(Error::Cancelled),
+                    }
+                };
+                Some(Box::pin(admitted).await?)
+            }
             None => None,
         };
         // Once more when it begins; those that are refused here leave no records, of which there is no end.
@@ -388,7 +394,8 @@ impl Dispatcher {
         };
         let output = outcome.result.as_ref().ok().map(|answer| answer.output.clone());
         let manifest = agent.stored.manifest.clone();
-        let receipt = record_for_receipt(request, ending.clone(), manifest, input, output, started).await;
+        let recorded = record_for_receipt(request, ending.clone(), manifest, input, output, started);
+        let receipt = Box::pin(recorded).await;
         if receipt.is_none() {
             grant.record_end(ending);
         }

@@ -9,6 +9,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -65,9 +66,8 @@ impl GuestThreads {
     /// `INTERNAL` when it panics.
     pub async fn run<T: Send + 'static>(
         &self,
-        execution: impl Future<Output = T> + Send + 'static,
+        mut execution: Pin<Box<dyn Future<Output = T> + Send>>,
     ) -> Result<T, Error> {
-        let mut execution = Box::pin(execution);
         if let Ok(_turn) = self.beginning.try_acquire() {
             let begin = poll_fn(|context| {
                 Poll::Ready(catch_unwind(AssertUnwindSafe(|| execution.as_mut().poll(context))))
@@ -105,13 +105,13 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_ends_at_once_stays_and_what_yields_goes_to_the_guests_threads() {
         let (guests, _runtime) = GuestThreads::start(1, TaskTracker::new()).unwrap();
-        assert_ne!(guests.run(async { name() }).await.unwrap(), "mentat-guest");
+        assert_ne!(guests.run(Box::pin(async { name() })).await.unwrap(), "mentat-guest");
         let yields = async {
             let before = name();
             tokio::task::yield_now().await;
             (before, name())
         };
-        let (before, after) = guests.run(yields).await.unwrap();
+        let (before, after) = guests.run(Box::pin(yields)).await.unwrap();
         assert_ne!(before, "mentat-guest");
         assert_eq!(after, "mentat-guest");
         assert_eq!(guests.beginning.available_permits(), 1);
@@ -120,18 +120,18 @@ mod tests {
     #[tokio::test]
     async fn a_single_thread_of_the_doors_has_no_guest_on_it() {
         let (guests, _runtime) = GuestThreads::start(1, TaskTracker::new()).unwrap();
-        assert_eq!(guests.run(async { name() }).await.unwrap(), "mentat-guest");
+        assert_eq!(guests.run(Box::pin(async { name() })).await.unwrap(), "mentat-guest");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_panic_is_an_error_of_its_execution_alone() {
         let (guests, _runtime) = GuestThreads::start(1, TaskTracker::new()).unwrap();
-        assert!(guests.run(async { panic!("as a test") }).await.is_err());
+        assert!(guests.run::<()>(Box::pin(async { panic!("as a test") })).await.is_err());
         let later = async {
             tokio::task::yield_now().await;
             panic!("as a test")
         };
-        assert!(guests.run(later).await.is_err());
-        assert_eq!(guests.run(async { 1 }).await.unwrap(), 1);
+        assert!(guests.run::<()>(Box::pin(later)).await.is_err());
+        assert_eq!(guests.run(Box::pin(async { 1 })).await.unwrap(), 1);
     }
 }

@@ -191,11 +191,14 @@ impl Runtime {
             Some(WarmInstance { store, live, code, permit, uses, .. }) => {
                 Ok(Sandbox { code, permit, kept: Some(Kept { store, live, uses }) })
             }
-            None => self.admit(code.places, &invocation.cancel).await.map(|permit| Sandbox {
-                code,
-                permit,
-                kept: None,
-            }),
+            None => {
+                let permit = match self.pool.admit_now(code.places) {
+                    Some(permit) => Ok(permit),
+                    // Boxed, since it is rare: a future has room for all that it may wait for, and is copied.
+                    None => Box::pin(self.admit(code.places, &invocation.cancel)).await,
+                };
+                permit.map(|permit| Sandbox { code, permit, kept: None })
+            }
         };
         // Only now: who waited for a place waited while the log can have failed.
         let sandbox = sandbox.and_then(|sandbox| grant.ensure_audited().map(|()| sandbox));
@@ -219,12 +222,9 @@ impl Runtime {
 
     /// Waits for places. Those that instances take which wait for nothing are given up first.
     async fn admit(&self, places: u32, cancel: &CancellationToken) -> Result<Permit, Error> {
-        loop {
+        while self.warm.give_way() {
             if let Some(permit) = self.pool.admit_now(places) {
                 return Ok(permit);
-            }
-            if !self.warm.give_way() {
-                break;
             }
         }
         tokio::select! {
