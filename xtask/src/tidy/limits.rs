@@ -16,6 +16,7 @@ const KEYS: &[&str] = &[
     "pool.",
     "compile.",
     "executions.",
+    "warm.",
     "registry.",
     "policy.reload_",
     "audit.checkpoint_",

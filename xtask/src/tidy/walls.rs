@@ -222,9 +222,12 @@ const ROOMS: &[Room] = &[
             "crate::error",
             "crate::security",
             "mentat_manifest",
-            // The store's data holds the limiter, and what is offered is told in the words of `inspect`.
+            // The store's data holds the limiter and its share of all memory, and what is offered is told in the words of
+            // `inspect`.
             "crate::runtime::inspect::Signature",
             "crate::runtime::limits::ExecutionLimiter",
+            "crate::runtime::memory::MemoryBudget",
+            "crate::runtime::memory::MemoryShare",
         ],
         crates: None,
         reason: "what a guest can call knows nothing of how it is run",
@@ -460,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_sees_two_words_of_the_runtime_and_no_third() {
+    fn the_host_sees_a_few_words_of_the_runtime_and_no_other() {
         let text = "use crate::runtime::limits::ExecutionLimiter;\nuse crate::runtime::engine::Engine;\n";
         let problems = rooms(&Tree::of(&[("crates/runtime/src/host/x.rs", text)]));
         assert_eq!(problems.iter().map(|problem| problem.line).collect::<Vec<_>>(), [2]);

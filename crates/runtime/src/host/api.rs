@@ -16,7 +16,6 @@ use super::calls::{self, CORE_WASI};
 use super::context::{HostConfig, HostContext};
 use super::{capabilities, component, metering};
 use crate::model::{HostCallKind, LogLevel};
-use crate::runtime::code::Tier;
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
 
@@ -41,14 +40,16 @@ pub(crate) struct HostInterface {
 pub(crate) struct GuestAbort(pub(crate) String);
 
 impl HostInterface {
-    pub(crate) fn new(engine: &Engine, tier: Tier) -> wasmtime::Result<Self> {
-        let mut core = core_linker(engine)?;
+    pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        let core = core_linker(engine)?;
         let core_imports = list_imports(engine, &core);
-        if tier == Tier::Baseline {
-            metering::add_to_linker(&mut core)?;
-        }
         let component = component::linker(engine)?;
         Ok(Self { core, component, core_imports })
+    }
+
+    /// Offers what baseline code is charged by. No module can ask for it: it is not among the imports.
+    pub(crate) fn offer_charge(&mut self) -> wasmtime::Result<()> {
+        metering::add_to_linker(&mut self.core)
     }
 }
 
@@ -308,7 +309,11 @@ mod tests {
     #[test]
     fn what_the_linkers_offer_is_what_the_table_of_functions_says() {
         let engine = Engine::new(EngineConfig::default()).unwrap();
-        let offered = &engine.of(mentat_manifest::Metering::Fuel, Tier::Optimized).unwrap().host.core_imports;
+        let offered = &engine
+            .of(mentat_manifest::Metering::Fuel, crate::runtime::code::Tier::Optimized)
+            .unwrap()
+            .host
+            .core_imports;
         let offered: BTreeSet<String> = offered
             .iter()
             .map(|((module, name), signature)| format!("core {module} {name} {signature}"))

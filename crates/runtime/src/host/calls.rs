@@ -193,8 +193,7 @@ mod tests {
     #[test]
     fn every_function_of_wasi_has_its_kind_and_only_what_is_there_has_one() {
         let engine = wasmtime::Engine::default();
-        let offered =
-            HostInterface::new(&engine, crate::runtime::code::Tier::Optimized).unwrap().core_imports;
+        let offered = HostInterface::new(&engine).unwrap().core_imports;
         let known = |name: &str| PREVIEW1.iter().any(|(_, names)| names.contains(&name));
         for (module, name) in offered.keys().filter(|(module, _)| module.starts_with("wasi")) {
             // One ends the guest, the other there is no more.

@@ -246,8 +246,11 @@ impl MeteredEngine {
                 config.memory_reservation
             ),
         })?;
-        let host = HostInterface::new(&wasmtime, code.tier)
+        let mut host = HostInterface::new(&wasmtime)
             .map_err(|error| Error::internal("linking the host functions", error))?;
+        if code.tier == Tier::Baseline {
+            host.offer_charge().map_err(|error| Error::internal("linking the host functions", error))?;
+        }
         let mut hasher = DefaultHasher::new();
         wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         let (places, compatibility) = (config.places(metering), hasher.finish());
