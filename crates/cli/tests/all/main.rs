@@ -30,3 +30,4 @@ mod policy;
 mod program;
 mod receipts;
 mod server;
+mod start_fast;

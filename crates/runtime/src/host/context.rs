@@ -103,6 +103,8 @@ pub(crate) struct HostContext {
     pub(crate) host: Arc<HostConfig>,
     /// Its way onto the network, made when it is first asked for.
     outbound: Option<Arc<Outbound>>,
+    /// Bytes and elements that baseline code was charged for since it yielded last.
+    pub(crate) charged: u64,
     /// How often it called the host.
     pub(crate) calls: HostCalls,
     /// Result of the last call that makes one, for `result_read`.
@@ -154,6 +156,7 @@ impl HostContext {
             capabilities: CapabilitySet::default(),
             exchanges: Exchanges::default(),
             outbound: None,
+            charged: 0,
             calls: HostCalls::default(),
             result: None,
             memory: None,

@@ -7,9 +7,11 @@ use super::context::HostContext;
 
 /// Module and name of the function. It takes the length of the operation, and answers it.
 pub(crate) const CHARGE: (&str, &str) = ("mentat:baseline", "charge");
-/// An operation of so many bytes or elements yields before it begins, as optimised code may: it takes a tenth of a
-/// millisecond.
-const YIELDING: u32 = 1 << 20;
+/// After operations on so many bytes or elements together a guest yields, as it may on optimised code: they take a tenth
+/// of a millisecond. There is no other check in code without loops and calls.
+const YIELDING: u64 = 1 << 20;
+/// What an operation counts for at least, however short it is.
+const LEAST: u64 = 64;
 
 /// Offers the function to the modules of an engine.
 pub(super) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Result<()> {
@@ -17,7 +19,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
     linker.func_wrap_async(module, name, |mut caller: Caller<'_, HostContext>, (length,): (i32,)| {
         Box::new(async move {
             charge(&mut caller, length.cast_unsigned())?;
-            if length.cast_unsigned() >= YIELDING {
+            let since_yield = &mut caller.data_mut().charged;
+            *since_yield = since_yield.saturating_add(u64::from(length.cast_unsigned()).max(LEAST));
+            if *since_yield >= YIELDING {
+                *since_yield = 0;
                 tokio::task::yield_now().await;
             }
             Ok(length)

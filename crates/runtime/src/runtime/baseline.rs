@@ -5,8 +5,6 @@
 //! Invariant: what a guest costs in fuel is the same on both tiers. The call costs one, and so does the operation; the
 //! function takes one less than there are bytes or elements.
 
-use std::convert::Infallible;
-
 use mentat_manifest::escape_untrusted;
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
@@ -20,6 +18,13 @@ use wasmparser::{
 use super::inspect::invalid;
 use crate::error::{Error, ModuleProblemKind};
 use crate::host::metering::CHARGE;
+
+/// A type that the module refers to and does not have.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a type is referred to that there is not")]
+struct BeyondTypes;
+
+type MeterError = reencode::Error<BeyondTypes>;
 
 /// Writes a module again, with the calls.
 struct Meter {
@@ -85,9 +90,14 @@ impl Meter {
 }
 
 impl Reencode for Meter {
-    type Error = Infallible;
+    type Error = BeyondTypes;
 
-    fn function_index(&mut self, function: u32) -> Result<u32, reencode::Error> {
+    /// One that the module does not have would become ours.
+    fn type_index(&mut self, index: u32) -> Result<u32, MeterError> {
+        if index < self.charge_type { Ok(index) } else { Err(reencode::Error::UserError(BeyondTypes)) }
+    }
+
+    fn function_index(&mut self, function: u32) -> Result<u32, MeterError> {
         Ok(if function < self.imported { function } else { function.saturating_add(1) })
     }
 
@@ -95,7 +105,7 @@ impl Reencode for Meter {
         &mut self,
         types: &mut TypeSection,
         section: TypeSectionReader<'_>,
-    ) -> Result<(), reencode::Error> {
+    ) -> Result<(), MeterError> {
         utils::parse_type_section(self, types, section)?;
         self.add_type(types);
         Ok(())
@@ -105,7 +115,7 @@ impl Reencode for Meter {
         &mut self,
         imports: &mut ImportSection,
         section: ImportSectionReader<'_>,
-    ) -> Result<(), reencode::Error> {
+    ) -> Result<(), MeterError> {
         utils::parse_import_section(self, imports, section)?;
         self.add_import(imports);
         Ok(())
@@ -117,7 +127,7 @@ impl Reencode for Meter {
         module: &mut Module,
         _: Option<SectionId>,
         before: Option<SectionId>,
-    ) -> Result<(), reencode::Error> {
+    ) -> Result<(), MeterError> {
         if !self.has_type && before != Some(SectionId::Type) {
             let mut types = TypeSection::new();
             self.add_type(&mut types);
@@ -136,7 +146,7 @@ impl Reencode for Meter {
         &mut self,
         module: &mut Module,
         section: CustomSectionReader<'_>,
-    ) -> Result<(), reencode::Error> {
+    ) -> Result<(), MeterError> {
         match section.as_known() {
             KnownCustom::Name(_) => utils::parse_custom_section(self, module, section),
             _ => Ok(()),
@@ -147,7 +157,7 @@ impl Reencode for Meter {
         &mut self,
         code: &mut CodeSection,
         body: FunctionBody<'_>,
-    ) -> Result<(), reencode::Error> {
+    ) -> Result<(), MeterError> {
         let mut function = self.new_function_with_parsed_locals(&body)?;
         for operator in body.get_operators_reader()? {
             let operator = operator?;

@@ -71,6 +71,8 @@ const FOOTER_BYTES: usize = TAG_BYTES + 8 + MARK.len();
 /// Bytes of what a module says of itself at most: names of all its imports and exports.
 const MAX_FACTS_BYTES: u64 = 64 << 20;
 const EXTENSION: &str = "cwasm";
+/// What was refused lies under its name with this in place of that.
+const REFUSED: &str = "refused";
 const SCRATCH_PREFIX: &str = ".compiling-";
 /// No compile takes as long as this, so an older scratch file belongs to a process that was killed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -97,7 +99,7 @@ impl ArtifactCache {
         Ok(file.into_temp_path())
     }
 
-    /// The artifact, if there is one. Reads all of it.
+    /// The artifact, if there is one. Reads all of it, and puts aside what is refused.
     ///
     /// # Errors
     /// When it is not what this installation wrote.
@@ -106,7 +108,12 @@ impl ArtifactCache {
         match self.open_authentic(&name) {
             Ok(artifact) => Ok(Some(artifact)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(reason) => Err(Refused { file: name, reason }),
+            Err(reason) => {
+                // Out of the way, and told once; whoever wants to know what was changed finds it there.
+                let path = self.directory.join(&name);
+                let _ = std::fs::rename(&path, path.with_extension(REFUSED));
+                Err(Refused { file: name, reason })
+            }
         }
     }
 

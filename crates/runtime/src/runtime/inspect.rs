@@ -109,6 +109,9 @@ pub struct ModuleInfo {
     pub core_instances: u32,
     /// Functions with bodies, those of inner modules included.
     pub functions: u64,
+    /// Globals, likewise.
+    #[serde(skip)]
+    pub globals: u64,
     /// Whether a start function runs at instantiation.
     pub start: bool,
     /// Source language and version, from the `producers` section.

@@ -41,8 +41,9 @@ const FUEL_SLICE: u64 = 1_000_000;
 /// Where an execution takes place: in a sandbox of its own, or in one that was kept for it.
 pub(super) struct Sandbox {
     pub(super) code: Arc<Linked>,
-    pub(super) permit: Permit,
+    /// Before the permit, whose slot it has.
     pub(super) kept: Option<Kept>,
+    pub(super) permit: Permit,
 }
 
 /// An instance that served executions before.

@@ -14,18 +14,26 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mentat_manifest::{Init, Metering, ModuleDigest, escape_untrusted};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::cache::{ArtifactCache, Refused};
 use super::code::{CodeConfig, Tier};
 use super::compile::{self, CompileConfig, CompileRequest, Compiler, Priority, Tiers};
-use super::engine::{Engine, EngineConfig, MeteredEngine};
+use super::engine::{Engine, EngineConfig, INSTANCE_METADATA_BYTES, MeteredEngine};
 use super::inspect::{ModuleInfo, invalid};
 use super::module::{self, Code, Linked, Module};
 use super::pool::{Pool, PoolConfig};
 use crate::error::{Error, ModuleProblemKind};
 use crate::security::audit::{Record, Recorder};
+
+/// Bytes of an instance for each global, and for each function that can be referred to.
+const GLOBAL_BYTES: u64 = 16;
+const FUNCTION_BYTES: u64 = 32;
+/// Bytes of the names of a module's imports and exports, all together, at most: they are kept beside its code.
+const MAX_NAMES_BYTES: usize = 8 << 20;
+/// KiB of the modules that run on baseline code and wait for better, at most; they are held in memory.
+const MAX_WAITING_KIB: usize = 256 << 10;
 
 /// A module that is ready, and where its code came from.
 #[derive(Clone, Debug)]
@@ -91,6 +99,8 @@ pub(crate) struct Loader {
     compiling: Pool,
     /// Those that make better code of what runs already: one at a time, and none of them keeps a new module waiting.
     improving: Pool,
+    /// Room for the modules that wait for that, in KiB.
+    waiting: Arc<Semaphore>,
     behind: TaskTracker,
     modules: Mutex<HashMap<ModuleKey, Slot>>,
 }
@@ -119,13 +129,14 @@ impl Loader {
         };
         let queue =
             PoolConfig { queue_length: config.queue_length, queue_timeout_ms: config.queue_timeout_ms };
-        // Nobody waits for these.
-        let patient = PoolConfig { queue_timeout_ms: u64::from(u32::MAX), ..queue.clone() };
+        // Nobody waits for these, and how many there may be is a question of their bytes.
+        let patient = PoolConfig { queue_length: u32::MAX, queue_timeout_ms: u64::from(u32::MAX) };
         Ok(Self {
             engine: Engine::new(engine_config.clone())?,
             compiling: Pool::new("compiles", config.concurrency.max(1), queue),
             improving: Pool::new("compiles behind", 1, patient),
             artifacts: ArtifactCache::open(&directory, config.cache)?,
+            waiting: Arc::new(Semaphore::new(MAX_WAITING_KIB)),
             behind: TaskTracker::new(),
             modules: Mutex::default(),
             _private: private,
@@ -150,6 +161,17 @@ impl Loader {
             ));
         }
         let info = ModuleInfo::read(bytes)?;
+        let imports = info.imports.iter().map(|import| import.module.len() + import.name.len());
+        let names: usize = imports.chain(info.exports.iter().map(|export| export.name.len())).sum();
+        if names > MAX_NAMES_BYTES {
+            return Err(invalid(
+                ModuleProblemKind::Malformed,
+                "names",
+                format!(
+                    "the names of its imports and exports have {names} bytes, the limit is {MAX_NAMES_BYTES}"
+                ),
+            ));
+        }
         self.check_read(&info, how)?;
         Ok(info)
     }
@@ -308,7 +330,7 @@ impl Loader {
     ) -> Result<Loaded, Error> {
         let turn = self.compiling.admit(1).await?;
         let started = Instant::now();
-        if self.config.tiers != Tiers::Optimized && key.init.is_none() && !info.component {
+        if self.config.tiers != Tiers::Optimized && key.init.is_none() && may_be_baseline(&info) {
             match self.baseline(&key, &info, bytes.clone()).await {
                 Ok(linked) => {
                     let module = Arc::new(Module::new(info, linked));
@@ -332,13 +354,16 @@ impl Loader {
 
     /// Makes optimised code behind a module that runs on baseline code.
     fn improve(self: &Arc<Self>, key: ModuleKey, module: &Arc<Module>, bytes: Bytes) {
+        let size = u32::try_from(bytes.len().div_ceil(1024)).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.waiting).try_acquire_many_owned(size) else {
+            tracing::warn!(module = %key.digest, "too many modules wait for optimised code; this one goes without until it is loaded again");
+            return;
+        };
         let (this, module) = (Arc::clone(self), Arc::downgrade(module));
         // Nobody waits for it: what is not done when the process ends is begun anew by the next one.
         self.behind.spawn(async move {
-            let Ok(_turn) = this.improving.admit(1).await else {
-                tracing::warn!(module = %key.digest, "too many modules wait for optimised code; this one goes without");
-                return;
-            };
+            let _room = room;
+            let Ok(_turn) = this.improving.admit(1).await else { return };
             let Some(info) = module.upgrade().map(|module| module.info().clone()) else { return };
             let started = Instant::now();
             match this.optimized(&key, &info, bytes, Priority::Behind).await {
@@ -367,16 +392,24 @@ impl Loader {
     }
 
     async fn optimized(
-        &self,
+        self: &Arc<Self>,
         key: &ModuleKey,
         info: &ModuleInfo,
         bytes: Bytes,
         priority: Priority,
     ) -> Result<Linked, Error> {
-        let engine = self.engine.of(key.metering, Tier::Optimized)?;
         let scratch = self.scratch()?;
         let request = self.request(key, Tier::Optimized, scratch.to_path_buf(), priority);
         compile::compile_at(&self.compiler, request, bytes, self.patience()).await?;
+        let (this, key, info) = (Arc::clone(self), *key, info.clone());
+        // Waits for the disk.
+        tokio::task::spawn_blocking(move || this.keep(&key, &info, scratch))
+            .await
+            .map_err(|error| Error::internal("keeping the compiled module", error))?
+    }
+
+    fn keep(&self, key: &ModuleKey, info: &ModuleInfo, scratch: tempfile::TempPath) -> Result<Linked, Error> {
+        let engine = self.engine.of(key.metering, Tier::Optimized)?;
         let file = self
             .artifacts
             .keep(key, engine.compatibility, info, scratch)
@@ -411,6 +444,16 @@ impl Loader {
             memory: self.config.memory,
         }
     }
+}
+
+/// Whether a module can be tried on baseline code: no component, and none whose instances would be larger than the pool
+/// has room for, which executions on baseline code do not come from.
+fn may_be_baseline(info: &ModuleInfo) -> bool {
+    let bytes = info
+        .globals
+        .saturating_mul(GLOBAL_BYTES)
+        .saturating_add(info.functions.saturating_mul(FUNCTION_BYTES));
+    !info.component && bytes <= INSTANCE_METADATA_BYTES as u64
 }
 
 #[allow(unsafe_code, reason = "mapping compiled code is unsafe by Wasmtime's design")]

@@ -50,10 +50,8 @@ impl MemoryShare {
 
     /// Takes so many bytes more, if they are there.
     pub(crate) fn take(&mut self, bytes: u64) -> bool {
-        let budget = &self.budget;
-        let before = budget.used.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > budget.limit {
-            budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.budget.limit);
+        if self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             return false;
         }
         self.bytes = self.bytes.saturating_add(bytes);

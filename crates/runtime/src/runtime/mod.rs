@@ -21,6 +21,7 @@ pub(crate) mod warm;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ use crate::model::{Invocation, Outcome};
 use crate::security::audit::Recorder;
 use crate::security::policy::{AgentIdentity, Grant};
 
+/// How often an execution that waits for a place takes that of an instance which waits for nothing.
+const GIVE_WAY_EVERY: Duration = Duration::from_millis(10);
 /// How often instances are looked for that have waited too long.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -184,12 +187,12 @@ impl Runtime {
     /// future, ends it at once; the first tells what it cost until then.
     pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
         let code = module.code();
-        let agent = grant.reused().filter(|_| self.warm.is_on() && code.entry.is_reusable());
+        let agent = grant.reused().filter(|_| self.warm.is_on() && code.is_reusable);
         let mut reuse = agent.map(|agent| Reuse::begin(self, agent, &code));
         let kept = reuse.as_mut().and_then(|reuse| reuse.instance.take());
         let sandbox = match kept {
             Some(WarmInstance { store, live, code, permit, uses, .. }) => {
-                Ok(Sandbox { code, permit, kept: Some(Kept { store, live, uses }) })
+                Ok(Sandbox { code, permit: permit.again(), kept: Some(Kept { store, live, uses }) })
             }
             None => {
                 let permit = match self.pool.admit_now(code.places) {
@@ -227,9 +230,14 @@ impl Runtime {
                 return Ok(permit);
             }
         }
-        tokio::select! {
-            admitted = self.pool.admit(places) => admitted,
-            () = cancel.cancelled() => Err(Error::Cancelled),
+        let mut admitted = pin!(self.pool.admit(places));
+        loop {
+            tokio::select! {
+                admitted = &mut admitted => return admitted,
+                () = cancel.cancelled() => return Err(Error::Cancelled),
+                // Instances that came to wait since: those who wait for a place go before them.
+                () = tokio::time::sleep(GIVE_WAY_EVERY) => drop(self.warm.give_way()),
+            }
         }
     }
 
@@ -239,6 +247,7 @@ impl Runtime {
             return;
         }
         let Some(permit) = self.pool.admit_now(code.places) else { return };
+        self.warm.making(&agent);
         let (warm, host, grant) = (Arc::clone(&self.warm), Arc::clone(&self.host), grant.powerless());
         self.ahead.spawn(async move {
             let made = instance::make_ahead(code, &host, &grant, permit).await;
@@ -266,6 +275,7 @@ impl Runtime {
 /// An execution of an agent whose instances are used again.
 struct Reuse<'a> {
     warm: &'a WarmInstances,
+    memory: &'a MemoryBudget,
     agent: AgentIdentity,
     /// What it begins with, and then what it leaves.
     instance: Option<WarmInstance>,
@@ -276,13 +286,15 @@ impl<'a> Reuse<'a> {
         let warm = &runtime.warm;
         runtime.sweeper.get_or_init(|| sweep_from_now_on(warm));
         let instance = warm.take(&agent, code);
-        Self { warm, agent, instance }
+        Self { warm, memory: &runtime.host.memory, agent, instance }
     }
 }
 
 impl Drop for Reuse<'_> {
     fn drop(&mut self) {
-        self.warm.end(&self.agent, self.instance.take());
+        // What waits leaves half of all memory to what runs.
+        let is_room = self.memory.used().0 <= self.memory.limit().0 / 2;
+        self.warm.end(&self.agent, self.instance.take().filter(|_| is_room));
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Linked {
     pub(super) engine: Arc<MeteredEngine>,
     pub(super) entry: Entry,
     pub(super) places: u32,
+    /// Whether an instance can be called again.
+    pub(super) is_reusable: bool,
     bytes: ByteCount,
 }
 
@@ -58,15 +60,6 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    /// Whether an instance can be called again: a command has come to its end.
-    pub(super) fn is_reusable(&self) -> bool {
-        match self {
-            Self::Core { call, .. } => *call == CoreCall::Process,
-            Self::Agent(_) => true,
-            Self::Command(_) => false,
-        }
-    }
-
     /// The memory that a core module exports.
     pub(super) fn memory(&self) -> Option<ModuleExport> {
         match self {
@@ -229,7 +222,13 @@ impl Linked {
             Code::Component(component) => component.image_range(),
         };
         let bytes = ByteCount((image.end as usize).saturating_sub(image.start as usize) as u64);
-        Ok(Self { engine: Arc::clone(engine), entry, places, bytes })
+        let is_reusable = match &entry {
+            Entry::Core { call, .. } => *call == CoreCall::Process,
+            // What a component holds of WASI, such as its standard streams, is of one execution.
+            Entry::Agent(_) => !info.uses_wasi(),
+            Entry::Command(_) => false,
+        };
+        Ok(Self { engine: Arc::clone(engine), entry, places, is_reusable, bytes })
     }
 }
 

@@ -108,6 +108,11 @@ impl Pool {
 }
 
 impl Permit {
+    /// For another holder, who did not wait.
+    pub(crate) fn again(self) -> Self {
+        Self { queued: Duration::ZERO, ..self }
+    }
+
     /// How long its holder waited.
     #[must_use]
     pub fn queued(&self) -> Duration {

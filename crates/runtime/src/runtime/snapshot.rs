@@ -6,20 +6,21 @@
 //! calls ends it, and with it the load.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use mentat_manifest::{ByteCount, escape_untrusted};
 use wasmparser::{Parser, Payload, TypeRef};
 use wasmtime::component::{
     Component, Instance as ComponentInstance, Lift, Linker as ComponentLinker, WasmList,
 };
-use wasmtime::{
-    Caller, Engine, ExternType, Instance, Linker, Module, OptLevel, Store, StoreLimits, StoreLimitsBuilder,
-    Val,
-};
+use wasmtime::{Caller, Engine, ExternType, Instance, Linker, Module, OptLevel, Store, Val};
 use wasmtime_wizer::{ComponentInstanceState, InstanceState, SnapshotVal, ValType, Wizer};
 
 use super::code::{CodeConfig, Tier};
+use super::engine::EngineConfig;
 use super::inspect::invalid;
+use super::limits::ExecutionLimiter;
+use super::memory::{MemoryBudget, MemoryShare};
 use crate::error::{Error, ModuleProblemKind};
 use crate::host::calls::CORE_WASI;
 
@@ -58,7 +59,7 @@ enum Answer {
 
 /// The store's data while a module is initialised.
 struct Initialization {
-    limits: StoreLimits,
+    limits: ExecutionLimiter,
 }
 
 /// The module as it is after its initialisation.
@@ -109,6 +110,7 @@ fn of_module(bytes: &[u8], code: &CodeConfig) -> wasmtime::Result<Vec<u8>> {
         let function = instance.get_typed_func::<(), ()>(&mut store, name)?;
         function.call(&mut store, ())?;
     }
+    refuse_shortage(&store)?;
     block_on(wizer.snapshot(&context, &mut ModuleState { store: &mut store, instance }))?
 }
 
@@ -126,7 +128,8 @@ fn of_component(bytes: &[u8], code: &CodeConfig) -> wasmtime::Result<Vec<u8>> {
         function.typed::<(), ()>(&store)?.call(&mut store, ())?;
     }
     // What reads the state are functions that were put in, and they take a page of each memory for their answers.
-    store.data_mut().limits = StoreLimitsBuilder::new().trap_on_grow_failure(true).build();
+    refuse_shortage(&store)?;
+    store.data_mut().limits.raise(ByteCount(u64::MAX));
     store.set_fuel(u64::MAX)?;
     store.set_hostcall_fuel(usize::MAX);
     let mut state = ComponentState { store: &mut store, instance, memories: HashMap::new(), failed: None };
@@ -157,8 +160,8 @@ fn engine(code: &CodeConfig) -> wasmtime::Result<Engine> {
 }
 
 fn store(engine: &Engine) -> wasmtime::Result<Store<Initialization>> {
-    let bytes = usize::try_from(MAX_INIT_MEMORY.0).unwrap_or(usize::MAX);
-    let limits = StoreLimitsBuilder::new().memory_size(bytes).trap_on_grow_failure(true).build();
+    let share = MemoryShare::of(Arc::new(MemoryBudget::new(ByteCount(u64::MAX))));
+    let limits = ExecutionLimiter::new(MAX_INIT_MEMORY, EngineConfig::default().table_elements, share);
     let mut store = Store::new(engine, Initialization { limits });
     store.limiter(|initialization| &mut initialization.limits);
     store.set_fuel(MAX_INIT_FUEL)?;
@@ -167,8 +170,18 @@ fn store(engine: &Engine) -> wasmtime::Result<Store<Initialization>> {
     Ok(store)
 }
 
+/// What went on with less memory than it wanted is not what was asked for.
+fn refuse_shortage(store: &Store<Initialization>) -> wasmtime::Result<()> {
+    match store.data().limits.refused() {
+        Some(shortage) => Err(wasmtime::Error::msg(format!("it could not grow: it needs more {shortage}"))),
+        None => Ok(()),
+    }
+}
+
 fn linker(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<Initialization>> {
     let mut linker = Linker::new(engine);
+    // A module may import one function several times.
+    linker.allow_shadowing(true);
     linker.func_wrap("mentat", "log", |_: i32, _: i32, _: i32| ())?;
     for import in module.imports() {
         let (from, name) = (import.module().to_owned(), import.name().to_owned());
@@ -230,7 +243,7 @@ fn prescan(component: &[u8]) -> wasmtime::Result<()> {
             }
             Payload::MemorySection(_) | Payload::GlobalSection(_) => has_state = true,
             Payload::ExportSection(_) => has_exports = true,
-            Payload::CodeSectionStart { .. } if has_state && !has_exports => {
+            Payload::End(_) if has_state && !has_exports => {
                 wasmtime::bail!("a module inside it has a memory, and exports nothing");
             }
             _ => {}

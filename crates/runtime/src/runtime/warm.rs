@@ -51,6 +51,8 @@ struct Agent {
     /// The one that was used last is the last.
     waiting: Vec<WarmInstance>,
     busy: u32,
+    /// Being made ahead.
+    ahead: u32,
     /// The most that were busy at one time, in this window and in the one before.
     peak: u32,
     last_peak: u32,
@@ -135,20 +137,27 @@ impl WarmInstances {
         let waiting: usize = agents.values().map(|agent| agent.waiting.len()).sum();
         let Some(kept) = agents.get_mut(agent) else { return false };
         kept.turn();
-        let there = kept.waiting.len().saturating_add(count(kept.busy));
+        let there = kept.waiting.len().saturating_add(count(kept.busy)).saturating_add(count(kept.ahead));
         let wanted = count(kept.peak.max(kept.last_peak).min(self.config.per_agent));
         let is_hot = kept.begun.saturating_add(kept.last_begun) >= HOT_EXECUTIONS;
         is_hot && !kept.needs_host && there < wanted && waiting < count(self.config.max_instances)
+    }
+
+    /// One is being made ahead.
+    pub(crate) fn making(&self, agent: &AgentIdentity) {
+        let mut agents = self.agents.lock();
+        let kept = agents.entry(agent.clone()).or_default();
+        kept.ahead = kept.ahead.saturating_add(1);
     }
 
     /// One that was made ahead, or none where its initialisation asked the host for something.
     pub(crate) fn made_ahead(&self, agent: &AgentIdentity, instance: Option<WarmInstance>) {
         let mut agents = self.agents.lock();
         let kept = agents.entry(agent.clone()).or_default();
+        kept.ahead = kept.ahead.saturating_sub(1);
         match instance {
-            // Behind those that were used: their memory is resident.
             Some(instance) if kept.waiting.len() < count(self.config.per_agent) => {
-                kept.waiting.insert(0, instance);
+                kept.waiting.push(instance);
             }
             Some(_) => {}
             None => kept.needs_host = true,
@@ -177,7 +186,11 @@ impl WarmInstances {
             let idle =
                 agent.waiting.iter().take_while(|instance| instance.since.elapsed() >= self.idle()).count();
             gone.extend(agent.waiting.drain(..idle));
-            !agent.waiting.is_empty() || agent.busy > 0 || agent.peak > 0 || agent.last_peak > 0
+            !agent.waiting.is_empty()
+                || agent.busy > 0
+                || agent.ahead > 0
+                || agent.peak > 0
+                || agent.last_peak > 0
         });
         drop(agents);
         drop(gone);

@@ -5,12 +5,13 @@
 //! outside the sandbox is touched without the second.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use mentat_manifest::{
     AgentId, AgentVersion, ByteCount, Capability, CapabilityKind, FileAccess, Host, Instances, Limits,
-    LimitsRequest, Manifest, ModuleDigest, Protocol,
+    LimitsRequest, Listed, Manifest, ModuleDigest, Protocol,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -64,12 +65,34 @@ pub struct Grant {
 }
 
 /// Whose state an instance holds that is used again: an agent's, for one tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub(crate) struct AgentIdentity {
     tenant: Arc<str>,
     agent: AgentId,
     version: AgentVersion,
     module: ModuleDigest,
+    /// As it was loaded: an agent that is loaded again, with another manifest perhaps, begins afresh.
+    manifest: Arc<Listed>,
+}
+
+impl AgentIdentity {
+    fn parts(&self) -> (&str, &AgentId, &AgentVersion, &ModuleDigest, *const Listed) {
+        (&self.tenant, &self.agent, &self.version, &self.module, Arc::as_ptr(&self.manifest))
+    }
+}
+
+impl PartialEq for AgentIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for AgentIdentity {}
+
+impl Hash for AgentIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
 }
 
 /// What becomes of an execution that is denied a power it asked for.
@@ -255,6 +278,7 @@ impl Grant {
             agent: principal.agent.clone(),
             version: principal.version.clone(),
             module: principal.module,
+            manifest: Arc::clone(listed),
         })
     }
 

@@ -216,3 +216,48 @@ async fn what_was_used_least_recently_leaves_the_disk_when_there_is_too_much() {
     assert_eq!(origin(&small, module(1)).await, CodeOrigin::Disk);
     assert!(matches!(origin(&small, module(2)).await, CodeOrigin::Compiled(_)));
 }
+
+#[tokio::test]
+async fn baseline_code_without_loops_yields_among_operations_on_many_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let baseline = CompileConfig { tiers: Tiers::Baseline, ..CompileConfig::default() };
+    let baseline = runtime_with(directory.path(), baseline);
+    // Each is a little less than what makes one operation yield by itself.
+    let fills = "(memory.fill (i32.const 0) (i32.const 7) (i32.const 1048575))".repeat(20_000);
+    let text = format!(
+        r#"(module (memory (export "memory") 17) (func (export "process") (result i32) {fills} (i32.const 0)))"#
+    );
+    let bytes = Bytes::from(wat::parse_str(text).unwrap());
+    let module = baseline.load(bytes, Metering::Epoch).await.unwrap().module;
+    assert_eq!(module.tier(), Tier::Baseline);
+    let timeout = Some(std::time::Duration::from_millis(100));
+    let limits = LimitsRequest { timeout, metering: Some(Metering::Epoch), ..LimitsRequest::default() };
+    let grant = Rules::default().decide_for_user(None, &limits, UserPowers::default()).unwrap();
+    let ended = baseline.execute(&module, &grant, Invocation::new("")).await.result.unwrap_err();
+    assert_eq!(ended.reason(), mentat_runtime::error::Reason::Timeout, "{ended}");
+}
+
+#[tokio::test]
+async fn a_module_whose_instances_are_too_large_for_the_pool_is_refused_on_either_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let both = runtime_with(directory.path(), CompileConfig::default());
+    let globals = "(global (mut i64) (i64.const 1))".repeat(300_000);
+    let text = format!(
+        r#"(module {globals} (memory (export "memory") 1) (func (export "process") (result i32) (i32.const 0)))"#
+    );
+    let refused = both.load(wat::parse_str(text).unwrap().into(), Metering::Fuel).await.unwrap_err();
+    assert!(refused.to_string().contains("does not fit the engine"), "{refused}");
+}
+
+#[tokio::test]
+async fn names_of_many_megabytes_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = runtime(directory.path());
+    let exports: String =
+        (0..100).map(|number| format!("(export \"{}{number}\" (func 0))", "x".repeat(90_000))).collect();
+    let text = format!(
+        r#"(module (memory (export "memory") 1) (func (export "process") (result i32) (i32.const 0)) {exports})"#
+    );
+    let refused = runtime.load(wat::parse_str(text).unwrap().into(), Metering::Fuel).await.unwrap_err();
+    assert!(refused.to_string().contains("names of its imports and exports"), "{refused}");
+}

@@ -189,4 +189,10 @@ async fn a_component_that_cannot_be_initialised_is_refused() {
     assert!(refused(&component("", "1 1")).await.contains("may be at its maximum"));
     let hidden = component("", "1").replace("(component", "(component (core module (memory 1) (func))");
     assert!(refused(&hidden).await.contains("exports nothing"));
+    // Without code as well, which the library for snapshots would not survive.
+    let bare = component("", "1").replace(
+        "(component",
+        "(component (core module $bare (memory 1)) (core instance (instantiate $bare))",
+    );
+    assert!(refused(&bare).await.contains("exports nothing"));
 }

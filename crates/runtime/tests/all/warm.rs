@@ -61,9 +61,19 @@ const COUNTER: &str = r#"(module
 
 impl Service {
     async fn new(text: &str, manifest: &str, warm: WarmConfig) -> Self {
+        Self::with_places(text, manifest, warm, 4, 0).await
+    }
+
+    async fn with_places(
+        text: &str,
+        manifest: &str,
+        warm: WarmConfig,
+        max_executions: u32,
+        queue_length: u32,
+    ) -> Self {
         let config = RuntimeConfig {
-            engine: EngineConfig { max_executions: 4, ..EngineConfig::default() },
-            pool: PoolConfig { queue_length: 0, queue_timeout_ms: 1000 },
+            engine: EngineConfig { max_executions, ..EngineConfig::default() },
+            pool: PoolConfig { queue_length, queue_timeout_ms: 2000 },
             compile: CompileConfig { tiers: Tiers::Optimized, ..CompileConfig::default() },
             warm,
             ..RuntimeConfig::default()
@@ -204,6 +214,26 @@ async fn instances_that_wait_give_way_to_executions() {
         [2, 1],
         "the one that waited longest went"
     );
+}
+
+#[tokio::test]
+async fn an_agent_that_is_loaded_again_begins_afresh() {
+    let mut service = Service::counter(WarmConfig::default()).await;
+    assert_eq!([service.count("a").await, service.count("a").await], [1, 2]);
+    service.manifest = Manifest::parse(
+        "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: a.wasm\nwasm: { instances: reuse }\n",
+    )
+    .unwrap();
+    assert_eq!([service.count("a").await, service.count("a").await], [1, 2]);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_goes_before_an_instance_that_waits_for_an_execution() {
+    let text = WAITS.replace("INITIALIZE", "");
+    let service = Service::with_places(&text, "instances: reuse", WarmConfig::default(), 1, 10).await;
+    // The second waits for the only place while the first still runs, whose instance is kept when it ends.
+    let (one, other) = tokio::join!(service.ends("a", "wait"), service.ends("b", "wait"));
+    assert_eq!((one.unwrap(), other.unwrap()), (1, 1));
 }
 
 /// Waits in its execution while its input says so.

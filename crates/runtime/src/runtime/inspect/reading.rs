@@ -45,6 +45,7 @@ impl ModuleInfo {
             tables: Vec::new(),
             core_instances: 1,
             functions: 0,
+            globals: 0,
             start: false,
             language: None,
             processed_by: Vec::new(),
@@ -113,6 +114,9 @@ impl ModuleInfo {
                 for export in section {
                     self.read_export(scan, &export?)?;
                 }
+            }
+            Payload::GlobalSection(section) => {
+                self.globals = self.globals.saturating_add(section.count().into());
             }
             Payload::StartSection { .. } => self.start = true,
             Payload::InstanceSection(section) => {
