@@ -84,7 +84,7 @@ const EPOCH_SHARE: u32 = 4;
 /// Which part of this machine's memory executions may have, where nothing else is said: four fifths.
 const MEMORY_SHARE: (u64, u64) = (4, 5);
 /// Bookkeeping of one instance at most (globals, function table of its imports and exports).
-pub(super) const INSTANCE_METADATA_BYTES: usize = 4 << 20;
+pub(crate) const INSTANCE_METADATA_BYTES: usize = 4 << 20;
 
 /// The engines of a process, one for each way of metering and each tier of code, made when first needed.
 #[derive(Debug)]
