@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use crate::agents;
 use crate::process::{run, workspace};
 
 /// Measures, and prints what is measured.
@@ -29,6 +30,8 @@ pub(crate) fn bench(filter: Option<&str>, rounds: Option<u32>) -> anyhow::Result
 /// # Errors
 /// Something does not build.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
+    // Says what it builds, installs what that needs, and is quick when nothing is new.
+    agents::build(&["metrics".to_owned(), "word-statistics".to_owned()])?;
     guests()?;
     // Both at once: what they share is then compiled once, with the features of both.
     let mut cargo = Command::new("cargo");

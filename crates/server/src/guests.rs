@@ -2,8 +2,8 @@
 //! gigabyte, can hold its thread for longer than a health check may take, and one that computes for a while takes from
 //! those who only pass something on.
 //!
-//! But most executions end within microseconds, and a change of thread costs as much as they do. So each begins where it
-//! was asked for, and goes to the guests' threads when it yields for the first time.
+//! But most executions end within microseconds, and two changes of thread are much beside that. So each begins where it was
+//! asked for, and goes to the guests' threads when it yields for the first time.
 //!
 //! Invariant: one of the doors' threads at least has no guest on it.
 

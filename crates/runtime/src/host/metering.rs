@@ -7,8 +7,8 @@ use super::context::HostContext;
 
 /// Module and name of the function. It takes the length of the operation, and answers it.
 pub(crate) const CHARGE: (&str, &str) = ("mentat:baseline", "charge");
-/// After operations on so many bytes or elements together a guest yields, as it may on optimised code: they take a tenth
-/// of a millisecond. There is no other check in code without loops and calls.
+/// After operations on so many bytes or elements together a guest yields, as it may on optimised code: as many as there is
+/// fuel between two yields. There is no other check in code without loops and calls.
 const YIELDING: u64 = 1 << 20;
 /// What an operation counts for at least, however short it is.
 const LEAST: u64 = 64;

@@ -17,7 +17,7 @@ pub(super) const WHOLE_MEMORY: ByteCount = ByteCount(1 << 32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
-    /// Made in one pass, by Winch: soon there, and two or three times slower. For core modules alone, and not for all.
+    /// Made in one pass, by Winch: soon there, and slower. For core modules alone, and not for all.
     Baseline,
     /// Made by Cranelift.
     Optimized,

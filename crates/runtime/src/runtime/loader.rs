@@ -341,6 +341,8 @@ impl Loader {
                     }
                     return Ok(Loaded { module, origin });
                 }
+                // What is too much work for Winch is so for Cranelift.
+                Err(error) if is_over_limit(&error) => return Err(error),
                 // Winch knows less of WebAssembly than Cranelift does.
                 Err(error) => {
                     tracing::debug!(module = %key.digest, %error, "no baseline code; optimised code is made at once");
@@ -444,6 +446,12 @@ impl Loader {
             memory: self.config.memory,
         }
     }
+}
+
+/// Whether a compile took more than it may.
+fn is_over_limit(error: &Error) -> bool {
+    matches!(error, Error::InvalidModule { problems }
+        if problems.iter().any(|problem| problem.kind == ModuleProblemKind::CompileLimit))
 }
 
 /// Whether a module can be tried on baseline code: no component, and none whose instances would be larger than the pool

@@ -20,9 +20,11 @@ pub(crate) mod trap;
 pub(crate) mod warm;
 
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,8 +52,6 @@ use crate::model::{Invocation, Outcome};
 use crate::security::audit::Recorder;
 use crate::security::policy::{AgentIdentity, Grant};
 
-/// How often an execution that waits for a place takes that of an instance which waits for nothing.
-const GIVE_WAY_EVERY: Duration = Duration::from_millis(10);
 /// How often instances are looked for that have waited too long.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -225,29 +225,37 @@ impl Runtime {
 
     /// Waits for places. Those that instances take which wait for nothing are given up first.
     async fn admit(&self, places: u32, cancel: &CancellationToken) -> Result<Permit, Error> {
+        // The queue may be full, or none.
         while self.warm.give_way() {
             if let Some(permit) = self.pool.admit_now(places) {
                 return Ok(permit);
             }
         }
         let mut admitted = pin!(self.pool.admit(places));
+        // In the queue before the look: an execution that ends from now on sees that, and leaves no instance.
         loop {
-            tokio::select! {
-                admitted = &mut admitted => return admitted,
-                () = cancel.cancelled() => return Err(Error::Cancelled),
-                // Instances that came to wait since: those who wait for a place go before them.
-                () = tokio::time::sleep(GIVE_WAY_EVERY) => drop(self.warm.give_way()),
+            let now = poll_fn(|context| Poll::Ready(admitted.as_mut().poll(context))).await;
+            if let Poll::Ready(admitted) = now {
+                return admitted;
             }
+            if !self.warm.give_way() {
+                break;
+            }
+        }
+        tokio::select! {
+            admitted = admitted => admitted,
+            () = cancel.cancelled() => Err(Error::Cancelled),
         }
     }
 
     /// Makes another instance of an agent that was busier lately than it has instances for, while there is room.
     fn make_ahead(&self, agent: AgentIdentity, code: Arc<Linked>, grant: &Grant) {
-        if !self.warm.wants_one(&agent) || self.pool.active() > self.pool.size() / 2 {
+        if self.pool.active() > self.pool.size() / 2 {
             return;
         }
-        let Some(permit) = self.pool.admit_now(code.places) else { return };
-        self.warm.making(&agent);
+        let Some(permit) = self.pool.admit_now(code.places).filter(|_| self.warm.wants_one(&agent)) else {
+            return;
+        };
         let (warm, host, grant) = (Arc::clone(&self.warm), Arc::clone(&self.host), grant.powerless());
         self.ahead.spawn(async move {
             let made = instance::make_ahead(code, &host, &grant, permit).await;
@@ -274,8 +282,7 @@ impl Runtime {
 
 /// An execution of an agent whose instances are used again.
 struct Reuse<'a> {
-    warm: &'a WarmInstances,
-    memory: &'a MemoryBudget,
+    runtime: &'a Runtime,
     agent: AgentIdentity,
     /// What it begins with, and then what it leaves.
     instance: Option<WarmInstance>,
@@ -283,18 +290,20 @@ struct Reuse<'a> {
 
 impl<'a> Reuse<'a> {
     fn begin(runtime: &'a Runtime, agent: AgentIdentity, code: &Arc<Linked>) -> Self {
-        let warm = &runtime.warm;
-        runtime.sweeper.get_or_init(|| sweep_from_now_on(warm));
-        let instance = warm.take(&agent, code);
-        Self { warm, memory: &runtime.host.memory, agent, instance }
+        runtime.sweeper.get_or_init(|| sweep_from_now_on(&runtime.warm));
+        let instance = runtime.warm.take(&agent, code);
+        Self { runtime, agent, instance }
     }
 }
 
 impl Drop for Reuse<'_> {
     fn drop(&mut self) {
+        let Runtime { warm, pool, host, .. } = self.runtime;
         // What waits leaves half of all memory to what runs.
-        let is_room = self.memory.used().0 <= self.memory.limit().0 / 2;
-        self.warm.end(&self.agent, self.instance.take().filter(|_| is_room));
+        let is_room = host.memory.used().0 <= host.memory.limit().0 / 2;
+        warm.end(&self.agent, self.instance.take().filter(|_| is_room));
+        // And its place to who waits for one. After it was put there: who came to wait before saw it, or is seen here.
+        while pool.is_awaited() && warm.give_way() {}
     }
 }
 

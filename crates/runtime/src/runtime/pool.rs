@@ -84,6 +84,11 @@ impl Pool {
         }
     }
 
+    /// Whether anybody waits for a place.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.available_permits() < count(self.config.queue_length)
+    }
+
     /// Places that are taken now.
     #[must_use]
     pub fn active(&self) -> u32 {

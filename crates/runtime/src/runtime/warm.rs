@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use wasmtime::Store;
 
@@ -42,7 +42,14 @@ const HOT_EXECUTIONS: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct WarmInstances {
     config: WarmConfig,
-    agents: Mutex<HashMap<AgentIdentity, Agent>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    agents: HashMap<AgentIdentity, Agent>,
+    /// Instances of all of them that wait.
+    waiting: usize,
 }
 
 /// One agent's, for one tenant.
@@ -83,7 +90,7 @@ impl Default for WarmConfig {
 
 impl WarmInstances {
     pub(crate) fn new(config: WarmConfig) -> Self {
-        Self { config, agents: Mutex::default() }
+        Self { config, kept: Mutex::default() }
     }
 
     /// Whether any are kept.
@@ -94,18 +101,20 @@ impl WarmInstances {
     /// An execution of the agent begins: the instance that was used last, if there is one on this code.
     pub(crate) fn take(&self, agent: &AgentIdentity, code: &Arc<Linked>) -> Option<WarmInstance> {
         let mut gone = Vec::new();
-        let mut agents = self.agents.lock();
-        let kept = agents.entry(agent.clone()).or_default();
-        kept.begin();
+        let mut kept = self.kept.lock();
+        let Kept { agents, waiting } = &mut *kept;
+        let own = agents.entry(agent.clone()).or_default();
+        own.begin();
         let taken = loop {
-            let Some(instance) = kept.waiting.pop() else { break None };
+            let Some(instance) = own.waiting.pop() else { break None };
+            *waiting = waiting.saturating_sub(1);
             if Arc::ptr_eq(&instance.code, code) && instance.since.elapsed() < self.idle() {
                 break Some(instance);
             }
             gone.push(instance);
         };
         // Taking down an instance takes a while, which others need not wait for.
-        drop(agents);
+        drop(kept);
         drop(gone);
         taken
     }
@@ -113,65 +122,68 @@ impl WarmInstances {
     /// An execution of the agent has ended. Its instance is kept, if it has one that may be.
     pub(crate) fn end(&self, agent: &AgentIdentity, instance: Option<WarmInstance>) {
         let instance = instance.filter(|instance| instance.uses < self.config.max_uses);
-        let surplus = {
-            let mut agents = self.agents.lock();
-            let waiting: usize = agents.values().map(|agent| agent.waiting.len()).sum();
-            let kept = agents.entry(agent.clone()).or_default();
-            kept.busy = kept.busy.saturating_sub(1);
-            let is_room = waiting < count(self.config.max_instances)
-                && kept.waiting.len() < count(self.config.per_agent);
-            match instance {
-                Some(instance) if is_room => {
-                    kept.waiting.push(instance);
-                    None
-                }
-                surplus => surplus,
-            }
-        };
+        let mut kept = self.kept.lock();
+        let own = kept.agents.entry(agent.clone()).or_default();
+        own.busy = own.busy.saturating_sub(1);
+        let surplus = self.keep(kept, agent, instance);
         drop(surplus);
     }
 
-    /// Whether the agent is asked for often, and was busier lately than it has instances for by now: one more may be made ahead.
+    /// Whether the agent is asked for often, and was busier lately than it has instances for by now: one more is to be made
+    /// ahead, and is counted from here on.
     pub(crate) fn wants_one(&self, agent: &AgentIdentity) -> bool {
-        let mut agents = self.agents.lock();
-        let waiting: usize = agents.values().map(|agent| agent.waiting.len()).sum();
-        let Some(kept) = agents.get_mut(agent) else { return false };
-        kept.turn();
-        let there = kept.waiting.len().saturating_add(count(kept.busy)).saturating_add(count(kept.ahead));
-        let wanted = count(kept.peak.max(kept.last_peak).min(self.config.per_agent));
-        let is_hot = kept.begun.saturating_add(kept.last_begun) >= HOT_EXECUTIONS;
-        is_hot && !kept.needs_host && there < wanted && waiting < count(self.config.max_instances)
-    }
-
-    /// One is being made ahead.
-    pub(crate) fn making(&self, agent: &AgentIdentity) {
-        let mut agents = self.agents.lock();
-        let kept = agents.entry(agent.clone()).or_default();
-        kept.ahead = kept.ahead.saturating_add(1);
+        let mut kept = self.kept.lock();
+        let is_room = kept.waiting < count(self.config.max_instances);
+        let Some(own) = kept.agents.get_mut(agent) else { return false };
+        own.turn();
+        let there = own.waiting.len().saturating_add(count(own.busy)).saturating_add(count(own.ahead));
+        let wanted = count(own.peak.max(own.last_peak).min(self.config.per_agent));
+        let is_hot = own.begun.saturating_add(own.last_begun) >= HOT_EXECUTIONS;
+        let wants = is_room && is_hot && !own.needs_host && there < wanted;
+        own.ahead = own.ahead.saturating_add(wants.into());
+        wants
     }
 
     /// One that was made ahead, or none where its initialisation asked the host for something.
     pub(crate) fn made_ahead(&self, agent: &AgentIdentity, instance: Option<WarmInstance>) {
-        let mut agents = self.agents.lock();
-        let kept = agents.entry(agent.clone()).or_default();
-        kept.ahead = kept.ahead.saturating_sub(1);
-        match instance {
-            Some(instance) if kept.waiting.len() < count(self.config.per_agent) => {
-                kept.waiting.push(instance);
-            }
-            Some(_) => {}
-            None => kept.needs_host = true,
+        let mut kept = self.kept.lock();
+        let own = kept.agents.entry(agent.clone()).or_default();
+        own.ahead = own.ahead.saturating_sub(1);
+        own.needs_host |= instance.is_none();
+        let surplus = self.keep(kept, agent, instance);
+        drop(surplus);
+    }
+
+    /// Puts an instance with the others while there is room; answers one for which there is none, with the lock given back.
+    fn keep(
+        &self,
+        mut kept: MutexGuard<'_, Kept>,
+        agent: &AgentIdentity,
+        instance: Option<WarmInstance>,
+    ) -> Option<WarmInstance> {
+        let Kept { agents, waiting } = &mut *kept;
+        let (Some(own), Some(instance)) = (agents.get_mut(agent), instance) else { return None };
+        if *waiting >= count(self.config.max_instances) || own.waiting.len() >= count(self.config.per_agent) {
+            return Some(instance);
         }
+        own.waiting.push(instance);
+        *waiting += 1;
+        None
     }
 
     /// Gives up the instance that waits longest, so that another execution has its place; whether there was one.
     pub(crate) fn give_way(&self) -> bool {
         let given_up = {
-            let mut agents = self.agents.lock();
+            let mut kept = self.kept.lock();
+            let Kept { agents, waiting } = &mut *kept;
+            if *waiting == 0 {
+                return false;
+            }
             let oldest = agents
                 .values_mut()
                 .filter(|agent| !agent.waiting.is_empty())
                 .min_by_key(|agent| agent.waiting.first().map(|instance| instance.since));
+            *waiting -= 1;
             oldest.map(|agent| agent.waiting.remove(0))
         };
         given_up.is_some()
@@ -180,8 +192,8 @@ impl WarmInstances {
     /// Takes down those that have waited for too long, and forgets agents that were not asked for lately.
     pub(crate) fn sweep(&self) {
         let mut gone = Vec::new();
-        let mut agents = self.agents.lock();
-        agents.retain(|_, agent| {
+        let mut kept = self.kept.lock();
+        kept.agents.retain(|_, agent| {
             agent.turn();
             let idle =
                 agent.waiting.iter().take_while(|instance| instance.since.elapsed() >= self.idle()).count();
@@ -192,13 +204,14 @@ impl WarmInstances {
                 || agent.peak > 0
                 || agent.last_peak > 0
         });
-        drop(agents);
+        kept.waiting = kept.waiting.saturating_sub(gone.len());
+        drop(kept);
         drop(gone);
     }
 
     /// Instances that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.agents.lock().values().map(|agent| agent.waiting.len()).sum()
+        self.kept.lock().waiting
     }
 
     fn idle(&self) -> Duration {
