@@ -111,6 +111,7 @@ fn main() -> anyhow::Result<()> {
 #[allow(clippy::print_stdout, reason = "a developer's tool talks to the terminal")]
 fn measure(filter: Option<&str>, json: &Path, rounds: u32) -> anyhow::Result<()> {
     let plan = Plan { rounds, slice: Duration::from_millis(4) };
+    let _leavings = server::Leavings;
     let mut groups = Vec::new();
     for (name, measure) in GROUPS {
         if filter.is_none_or(|filter| name.contains(filter)) {

@@ -96,6 +96,7 @@ impl Settings {
         config
             .cranelift_opt_level(OptLevel::Speed)
             .memory_init_cow(true)
+            .native_unwind_info(false)
             .consume_fuel(self.metering.has_fuel())
             .epoch_interruption(self.metering.has_epochs())
             .max_wasm_stack(GUEST_STACK)

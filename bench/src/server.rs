@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -22,8 +23,22 @@ pub(crate) struct Server {
     child: Child,
     /// `grpc=ADDRESS http=ADDRESS`, or one of them.
     addresses: String,
-    /// What the process keeps on disk.
-    _folder: tempfile::TempDir,
+    /// What the process keeps on disk, until it is killed.
+    folder: Option<tempfile::TempDir>,
+}
+
+/// Folders of servers that are gone.
+static LEFT: Mutex<Vec<tempfile::TempDir>> = Mutex::new(Vec::new());
+
+/// Removes what servers kept on disk, when all is measured. A file system without a journal does not use the place of a
+/// removed file again for minutes, and looks at each such place when a file is made: removed between two groups, the files
+/// of the first would slow the second.
+pub(crate) struct Leavings;
+
+impl Drop for Leavings {
+    fn drop(&mut self) {
+        LEFT.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// The `mentat` that is measured: `cargo xtask bench` builds it in the same profile, so it lies beside this program.
@@ -65,7 +80,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let stderr = child.stderr.take().context("the server has no stderr")?;
-        let mut server = Self { child, addresses: String::new(), _folder: folder };
+        let mut server = Self { child, addresses: String::new(), folder: Some(folder) };
         let (lines, received) = mpsc::channel();
         // To its end, so that the server never waits for a reader.
         std::thread::spawn(move || {
@@ -123,5 +138,6 @@ impl Drop for Server {
         // It may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        LEFT.lock().unwrap_or_else(PoisonError::into_inner).extend(self.folder.take());
     }
 }

@@ -120,7 +120,7 @@ impl Place {
                 grant.record_end(Ending {
                     memory_used: outcome.usage.peak_memory.0,
                     fuel: outcome.usage.fuel.map(|fuel| fuel.0),
-                    result: "success".into(),
+                    result: "success",
                     exit_code: Some(answer.exit_code),
                     decisions: Decisions { granted: 1, denied: 0 },
                     ..Ending::default()

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,11 @@ const MAX_ID_BYTES: usize = 128;
 const MAX_VERSION_BYTES: usize = 128;
 
 /// An agent's id: letters, digits, `_`, `.` and `-`, at most 128 bytes, and not `.` or `..`, so that
-/// it is safe as a file name.
+/// it is safe as a file name. Clones share the text: every execution carries its agent's id to several places.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[a-zA-Z0-9_.-]+$", "maxLength" = 128))]
-pub struct AgentId(String);
+pub struct AgentId(#[schemars(with = "String")] Arc<str>);
 
 /// An agent's version by SemVer 2.0; ordered by SemVer's precedence, build metadata breaking ties.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +45,15 @@ impl FromStr for AgentId {
     /// # Errors
     /// Names the id and what an id may hold.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::try_from(text.to_owned())
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        let fits = !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(allowed);
+        if fits && text != "." && text != ".." {
+            return Ok(Self(text.into()));
+        }
+        Err(NameError(format!(
+            "agent id `{}` must be 1 to {MAX_ID_BYTES} letters, digits, `_`, `.` or `-`, and not `.` or `..`",
+            escape_untrusted(text, 64)
+        )))
     }
 }
 
@@ -52,21 +61,13 @@ impl TryFrom<String> for AgentId {
     type Error = NameError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let fits = !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(allowed);
-        if fits && text != "." && text != ".." {
-            return Ok(Self(text));
-        }
-        Err(NameError(format!(
-            "agent id `{}` must be 1 to {MAX_ID_BYTES} letters, digits, `_`, `.` or `-`, and not `.` or `..`",
-            escape_untrusted(&text, 64)
-        )))
+        text.parse()
     }
 }
 
 impl From<AgentId> for String {
     fn from(id: AgentId) -> Self {
-        id.0
+        id.0.as_ref().to_owned()
     }
 }
 

@@ -10,7 +10,7 @@ use mentat_manifest::{ByteCount, Fuel};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::error::Error;
 
@@ -91,8 +91,6 @@ pub struct Usage {
     pub execution: Duration,
     /// Waiting for a permit.
     pub queued: Duration,
-    /// How often the guest called the host.
-    pub host_calls: HostCalls,
 }
 
 /// What a guest calls the host for.
@@ -162,6 +160,8 @@ pub struct Answer {
 pub struct Outcome {
     /// The guest's answer, or why there is none.
     pub result: Result<Answer, Error>,
+    /// How often the guest called the host.
+    pub host_calls: HostCalls,
     /// What it cost, failed or not.
     pub usage: Usage,
     /// What the guest logged, in order, within its limits.
@@ -174,7 +174,8 @@ impl ExecutionId {
     /// A new id, stamped with the present time.
     #[must_use]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        // Without a context: that is one lock for all, and orders what was made in the same millisecond.
+        Self(Uuid::new_v7(Timestamp::now(NoContext)))
     }
 }
 
@@ -305,7 +306,8 @@ impl Outcome {
     /// An execution that ended before it began.
     #[must_use]
     pub fn failed(error: Error) -> Self {
-        Self { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
+        let (usage, host_calls) = (Usage::default(), HostCalls::default());
+        Self { result: Err(error), host_calls, usage, logs: Vec::new(), logs_dropped: 0 }
     }
 }
 

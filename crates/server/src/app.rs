@@ -100,10 +100,10 @@ impl App {
         let http_door = Listener::bind("server.http_listen", http_address, Protocol::Any).await?;
         let (grpc, http) = (grpc_door.address(), http_door.address());
         let tls = acceptor(&config.tls, Protocol::Http2)?;
-        let routes = grpc::routes(&state)
+        let services = grpc::GrpcDoor::new(&state)
             .await
             .map_err(|error| Error::internal("building the gRPC service", error))?;
-        tasks.spawn(grpc_door.serve(routes, tls, limits.clone(), tasks.clone(), closing.clone()));
+        tasks.spawn(grpc_door.serve(services, tls, limits.clone(), tasks.clone(), closing.clone()));
         let tls = acceptor(&config.tls, Protocol::Any)?;
         let router = gateway::router(state);
         tasks.spawn(http_door.serve(router, tls, limits, tasks.clone(), closing.clone()));

@@ -440,7 +440,7 @@ fn ending(outcome: &Outcome, decisions: &BTreeMap<CapabilityKind, Decisions>) ->
         memory_used: usage.peak_memory.0,
         execution_time_us: u64::try_from(usage.execution.as_micros()).unwrap_or(u64::MAX),
         fuel: usage.fuel.map(|fuel| fuel.0),
-        result: result.to_owned(),
+        result,
         exit_code,
         violation: matches!(outcome.result, Err(Error::SecurityViolation { .. })),
         decisions: Decisions {
@@ -448,7 +448,7 @@ fn ending(outcome: &Outcome, decisions: &BTreeMap<CapabilityKind, Decisions>) ->
             denied: sum(|decisions| decisions.denied),
         },
         receipt: None,
-        host_calls: usage.host_calls,
+        host_calls: outcome.host_calls,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is running, and who ran lately: what `GetExecution` answers and `CancelExecution` reaches.
 //! Bounded; a record belongs to its tenant and is invisible to others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,7 @@ use mentat_manifest::{AgentId, AgentVersion};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::{Caller, ExecutionId, Outcome, Usage};
 use parking_lot::Mutex;
+use slab::Slab;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of the receipts that are kept, over all tenants; the oldest go first.
@@ -23,9 +24,9 @@ const REMEMBERED_BY_PART: usize = 100;
 /// Running and lately finished executions.
 #[derive(Debug)]
 pub struct Executions {
-    /// The parts; there is always one.
-    first: Mutex<Table>,
-    others: Vec<Mutex<Table>>,
+    parts: [Mutex<Table>; PARTS],
+    /// How many of them are used.
+    used: usize,
     hasher: RandomState,
     /// By each part.
     remembered: usize,
@@ -83,8 +84,10 @@ type Key = (Arc<str>, ExecutionId);
 
 #[derive(Debug, Default)]
 struct Table {
-    records: HashMap<Key, Entry>,
-    finished: VecDeque<Key>,
+    entries: Slab<Entry>,
+    /// Where each stands among them.
+    places: HashMap<Key, usize>,
+    finished: VecDeque<usize>,
     /// Whose receipts are kept, the oldest first, and how many bytes they have.
     receipts: VecDeque<(Key, usize)>,
     receipts_bytes: usize,
@@ -96,12 +99,31 @@ struct Entry {
     cancel: CancellationToken,
 }
 
+impl Table {
+    fn get(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.entries.get_mut(*self.places.get(key)?)
+    }
+
+    fn forget(&mut self, place: usize) {
+        if let Some(Entry { record, .. }) = self.entries.try_remove(place) {
+            self.places.remove(&record.key());
+        }
+    }
+}
+
+impl ExecutionRecord {
+    fn key(&self) -> Key {
+        (Arc::clone(&self.caller.tenant), self.execution_id)
+    }
+}
+
 /// An execution's place in the table; it is marked as cancelled when dropped before its end, as
 /// happens when the service ends before the execution does.
 #[derive(Debug)]
 pub struct Running {
     executions: Arc<Executions>,
-    key: Key,
+    part: usize,
+    place: usize,
     cancel: CancellationToken,
     since: std::time::Instant,
     ended: bool,
@@ -113,18 +135,21 @@ impl Executions {
     pub fn new(remembered: usize) -> Self {
         let parts = (remembered / REMEMBERED_BY_PART).clamp(1, PARTS);
         Self {
-            first: Mutex::default(),
-            others: (1..parts).map(|_| Mutex::default()).collect(),
+            parts: std::array::from_fn(|_| Mutex::default()),
+            used: parts,
             hasher: RandomState::new(),
             remembered: remembered.div_ceil(parts),
             receipts_bytes: MAX_RECEIPTS_BYTES / parts,
         }
     }
 
-    fn part(&self, key: &Key) -> &Mutex<Table> {
-        let parts = self.others.len() + 1;
-        let index = self.hasher.hash_one(key) % parts as u64;
-        usize::try_from(index).ok().and_then(|index| self.others.get(index)).unwrap_or(&self.first)
+    fn part_of(&self, key: &Key) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % self.used as u64).unwrap_or_default()
+    }
+
+    fn part(&self, number: usize) -> &Mutex<Table> {
+        let [first, ..] = &self.parts;
+        self.parts.get(number).unwrap_or(first)
     }
 
     /// Enters an execution.
@@ -133,20 +158,22 @@ impl Executions {
     /// `INVALID_REQUEST` when its id is in the table already, as one of the same tenant's.
     pub fn begin(self: &Arc<Self>, record: ExecutionRecord) -> Result<Running, Error> {
         let cancel = CancellationToken::new();
-        let key = (Arc::clone(&record.caller.tenant), record.execution_id);
-        let mut table = self.part(&key).lock();
-        if table.records.contains_key(&key) {
+        let key = record.key();
+        let part = self.part_of(&key);
+        let mut table = self.part(part).lock();
+        let Table { entries, places, .. } = &mut *table;
+        let hash_map::Entry::Vacant(vacant) = places.entry(key) else {
             return Err(Error::InvalidRequest {
                 message: format!(
                     "execution_id `{}` was used before; each execution needs a new one",
                     record.execution_id
                 ),
             });
-        }
-        table.records.insert(key.clone(), Entry { record, cancel: cancel.clone() });
+        };
+        let place = *vacant.insert(entries.insert(Entry { record, cancel: cancel.clone() }));
         drop(table);
         let since = std::time::Instant::now();
-        Ok(Running { executions: Arc::clone(self), key, cancel, since, ended: false })
+        Ok(Running { executions: Arc::clone(self), part, place, cancel, since, ended: false })
     }
 
     /// The record, if it is the caller's tenant's.
@@ -155,9 +182,7 @@ impl Executions {
     /// `EXECUTION_NOT_FOUND`.
     pub fn get(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let key = (Arc::clone(&caller.tenant), execution_id);
-        let table = self.part(&key).lock();
-        let entry = table.records.get(&key);
-        let found = entry.map(|entry| entry.record.clone());
+        let found = self.part(self.part_of(&key)).lock().get(&key).map(|entry| entry.record.clone());
         found.ok_or_else(|| Error::ExecutionNotFound { execution_id: execution_id.to_string() })
     }
 
@@ -168,7 +193,7 @@ impl Executions {
     pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let record = self.get(caller, execution_id)?;
         let key = (Arc::clone(&caller.tenant), execution_id);
-        if let Some(entry) = self.part(&key).lock().records.get(&key) {
+        if let Some(entry) = self.part(self.part_of(&key)).lock().get(&key) {
             entry.cancel.cancel();
         }
         Ok(record)
@@ -177,8 +202,8 @@ impl Executions {
     /// Keeps the receipt of an execution that has ended, for as long as there is room and its record is kept.
     pub fn keep_receipt(&self, caller: &Caller, execution_id: ExecutionId, receipt: Bytes) {
         let key = (Arc::clone(&caller.tenant), execution_id);
-        let mut table = self.part(&key).lock();
-        let Some(entry) = table.records.get_mut(&key) else { return };
+        let mut table = self.part(self.part_of(&key)).lock();
+        let Some(entry) = table.get(&key) else { return };
         let bytes = receipt.len();
         entry.record.receipt = Some(receipt);
         table.receipts.push_back((key, bytes));
@@ -187,21 +212,21 @@ impl Executions {
             && let Some((oldest, bytes)) = table.receipts.pop_front()
         {
             table.receipts_bytes -= bytes;
-            if let Some(entry) = table.records.get_mut(&oldest) {
+            if let Some(entry) = table.get(&oldest) {
                 entry.record.receipt = None;
             }
         }
     }
 
-    fn end(&self, key: &Key, status: ExecutionStatus) {
-        let mut table = self.part(key).lock();
-        if let Some(entry) = table.records.get_mut(key) {
+    fn end(&self, part: usize, place: usize, status: ExecutionStatus) {
+        let mut table = self.part(part).lock();
+        if let Some(entry) = table.entries.get_mut(place) {
             entry.record.status = status;
-            table.finished.push_back(key.clone());
+            table.finished.push_back(place);
         }
         while table.finished.len() > self.remembered {
             if let Some(oldest) = table.finished.pop_front() {
-                table.records.remove(&oldest);
+                table.forget(oldest);
             }
         }
     }
@@ -227,7 +252,7 @@ impl Running {
                 duration,
             },
         };
-        self.executions.end(&self.key, status);
+        self.executions.end(self.part, self.place, status);
         self.ended = true;
     }
 }
@@ -241,7 +266,7 @@ impl Drop for Running {
                 usage: Usage::default(),
                 duration: self.since.elapsed(),
             };
-            self.executions.end(&self.key, status);
+            self.executions.end(self.part, self.place, status);
         }
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! Invariant: a metric's labels take a bounded number of values, whatever clients send.
 
+mod samples;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mentat_manifest::{AgentId, ByteCount, CapabilityKind};
@@ -23,6 +24,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use self::samples::{Sample, Samples};
 use crate::config::{LogConfig, LogFormat};
 
 /// Agents that have a label of their own; the rest are counted as `other`.
@@ -84,7 +86,9 @@ pub struct Metrics {
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
     in_flight: Gauge,
-    agents: RwLock<HashSet<Arc<str>>>,
+    agents: RwLock<HashSet<AgentId>>,
+    /// Executions that came to an end and are not in the metrics yet.
+    samples: Samples,
 }
 
 /// What rises and falls, read when the metrics are asked for.
@@ -125,12 +129,12 @@ struct PlaceLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AgentLabels {
-    agent_id: Arc<str>,
+    agent_id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ExecutionLabels {
-    agent_id: Arc<str>,
+    agent_id: String,
     outcome: &'static str,
 }
 
@@ -166,6 +170,7 @@ impl Metrics {
             rejected: Family::default(),
             in_flight: Gauge::default(),
             agents: RwLock::default(),
+            samples: Samples::default(),
         };
         for (name, help, _) in METRICS {
             metrics.register(name, help);
@@ -222,14 +227,36 @@ impl Metrics {
             return;
         }
         let usage = &outcome.usage;
-        self.instantiation.observe(usage.instantiation.as_secs_f64());
-        self.fuel.inc_by(usage.fuel.map_or(0, |fuel| fuel.0));
-        let agent_id = self.agent_label(agent);
-        let peak = i64::try_from(usage.peak_memory.0).unwrap_or(i64::MAX);
-        let peaks = self.memory_peak.get_or_create_owned(&AgentLabels { agent_id: Arc::clone(&agent_id) });
-        peaks.inner().fetch_max(peak, Ordering::Relaxed);
-        let labels = ExecutionLabels { agent_id, outcome: outcome_label(outcome) };
-        self.execution.get_or_create(&labels).observe(usage.execution.as_secs_f64());
+        let full = self.samples.add(Sample {
+            agent: agent.clone(),
+            outcome: outcome_label(outcome),
+            instantiation: usage.instantiation,
+            execution: usage.execution,
+            fuel: usage.fuel.map_or(0, |fuel| fuel.0),
+            peak_memory: usage.peak_memory,
+        });
+        if let Some(samples) = full {
+            self.count(samples);
+        }
+    }
+
+    /// Counts executions, those of an agent that ended alike together.
+    fn count(&self, mut samples: Vec<Sample>) {
+        let key = |sample: &Sample| (sample.agent.clone(), sample.outcome);
+        samples.sort_unstable_by_key(key);
+        for alike in samples.chunk_by(|one, next| key(one) == key(next)) {
+            let Some(Sample { agent, outcome, .. }) = alike.first() else { continue };
+            let agent_id = self.agent_label(agent);
+            let peak = alike.iter().map(|sample| sample.peak_memory.0).max().unwrap_or_default();
+            let peaks = self.memory_peak.get_or_create_owned(&AgentLabels { agent_id: agent_id.clone() });
+            peaks.inner().fetch_max(i64::try_from(peak).unwrap_or(i64::MAX), Ordering::Relaxed);
+            self.fuel.inc_by(alike.iter().fold(0, |sum, sample| sum.wrapping_add(sample.fuel)));
+            let execution = self.execution.get_or_create_owned(&ExecutionLabels { agent_id, outcome });
+            for sample in alike {
+                self.instantiation.observe(sample.instantiation.as_secs_f64());
+                execution.observe(sample.execution.as_secs_f64());
+            }
+        }
     }
 
     /// Counts what an execution was given and refused.
@@ -247,6 +274,7 @@ impl Metrics {
     /// # Errors
     /// Never in practice: writing to a string does not fail.
     pub fn render(&self, levels: &Levels) -> Result<String, fmt::Error> {
+        self.count(self.samples.take());
         let place = |status| self.instances.get_or_create_owned(&InstanceLabels { status });
         place("active").set(i64::from(levels.active));
         place("idle").set(i64::from(levels.places.saturating_sub(levels.active)));
@@ -264,17 +292,16 @@ impl Metrics {
         Ok(rendered)
     }
 
-    fn agent_label(&self, agent: &AgentId) -> Arc<str> {
-        if let Some(known) = self.agents.read().get(agent.as_str()) {
-            return Arc::clone(known);
+    fn agent_label(&self, agent: &AgentId) -> String {
+        if self.agents.read().contains(agent) {
+            return agent.to_string();
         }
         let mut agents = self.agents.write();
-        if agents.len() >= MAX_AGENT_LABELS {
+        if agents.len() >= MAX_AGENT_LABELS && !agents.contains(agent) {
             return "other".into();
         }
-        let label: Arc<str> = agent.as_str().into();
-        agents.insert(Arc::clone(&label));
-        label
+        agents.insert(agent.clone());
+        agent.to_string()
     }
 }
 
@@ -341,13 +368,13 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use mentat_runtime::model::{Answer, Usage};
+    use mentat_runtime::model::Answer;
 
     use super::*;
 
     fn ran(exit_code: i32) -> Outcome {
         let answer = Answer { output: Bytes::new(), exit_code };
-        Outcome { result: Ok(answer), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
+        Outcome { result: Ok(answer), ..Outcome::failed(Error::Cancelled) }
     }
 
     #[test]
@@ -399,7 +426,8 @@ mod tests {
         };
         let text = metrics.render(&levels).unwrap();
         assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));
-        assert!(!text.contains(&format!("agent-{}\"", MAX_AGENT_LABELS + 1)));
+        let named = text.lines().filter(|line| line.starts_with("wasm_memory_peak_bytes{agent_id=\"agent-"));
+        assert_eq!(named.count(), MAX_AGENT_LABELS);
     }
 
     #[test]

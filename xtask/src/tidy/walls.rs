@@ -251,11 +251,12 @@ const ROOMS: &[Room] = &[
             "crate::registry::OnConflict",
             "crate::store::StoredAgent",
             "mentat_runtime::CodeOrigin",
-            // Why a body does not come, and who is at the other end.
             "crate::telemetry::Levels",
+            // Bodies, why they do not come, and who is at the other end.
             "crate::transport::BodyError",
             "crate::transport::Charge",
             "crate::transport::Peer",
+            "crate::transport::RequestBody",
         ],
         crates: None,
         reason: "a door decodes, calls the dispatcher, and encodes",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mentat_manifest::{Capability, Manifest};
 use mentat_runtime::error::Error;
-use mentat_runtime::model::{Event, ExecutionId, Invocation, Outcome, Usage};
+use mentat_runtime::model::{Event, ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::offers::Mount;
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::secret::Secret;
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
         tokio::select! {
             // Asked first: Ctrl-C ends the compiling child as well, which is not then the module's fault.
             biased;
-            () = super::interrupted() => (failed(Error::Cancelled), None),
+            () = super::interrupted() => (Outcome::failed(Error::Cancelled), None),
             ended = execute(&runtime, &agent, &grant, execution_id, input, arguments.json.json) => ended,
         }
     });
@@ -78,7 +78,7 @@ async fn execute(
     let load = runtime.load(agent.module.clone(), how);
     let loaded = match progress::spoken_of("compiling the module", load).await {
         Ok(loaded) => loaded,
-        Err(error) => return (failed(error), None),
+        Err(error) => return (Outcome::failed(error), None),
     };
     let mut invocation = Invocation { execution_id, ..Invocation::new(input) };
     let mut printer = None;
@@ -175,10 +175,6 @@ fn check_mounts(mounts: &[Mount]) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn failed(error: Error) -> Outcome {
-    Outcome { result: Err(error), usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 }
 }
 
 #[cfg(test)]

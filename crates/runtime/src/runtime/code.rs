@@ -51,6 +51,8 @@ impl CodeConfig {
             .memory_init_cow(true)
             .epoch_interruption(true)
             .consume_fuel(matches!(self.metering, Metering::Fuel))
+            // For debuggers of native code, and more to read when code comes back from disk. Wasmtime unwinds without it.
+            .native_unwind_info(false)
             .max_wasm_stack(stack)
             .async_stack_size(stack.saturating_add(HOST_STACK_BYTES))
             // The ABI's pointers are 32 bits wide.

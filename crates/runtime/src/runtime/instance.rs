@@ -123,10 +123,9 @@ pub(super) async fn run(
         instantiation: called.duration_since(clock.started),
         execution: ended.duration_since(called),
         queued: permit.queued(),
-        host_calls: store.data().calls,
     };
     let (logs, logs_dropped) = logs.take();
-    let outcome = Outcome { result, usage, logs, logs_dropped };
+    let outcome = Outcome { result, host_calls: store.data().calls, usage, logs, logs_dropped };
     let kept = match live {
         Some(live) if afterwards == Afterwards::Kept => {
             store.data_mut().leave(host);

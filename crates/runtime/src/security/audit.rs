@@ -5,7 +5,9 @@
 
 #[cfg(test)]
 mod attacks;
+mod ending;
 mod fault;
+mod files;
 mod log;
 mod proof;
 mod reading;
@@ -30,8 +32,9 @@ use super::denial::DenialReason;
 use super::policy::Permission;
 use super::principal::{Circumstances, Principal, Trust};
 use super::time::{parse_rfc3339, rfc3339_of};
-use crate::model::HostCalls;
 
+pub(crate) use ending::Ended;
+pub use ending::{Decisions, Ending};
 pub use fault::Fault;
 pub use log::AuditError;
 pub use proof::ProofError;
@@ -293,38 +296,6 @@ pub struct Question {
     pub circumstances: Circumstances,
 }
 
-/// How an execution ended, for its record.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ending {
-    /// Largest sum of linear memories, in bytes.
-    pub memory_used: u64,
-    /// Microseconds of running.
-    pub execution_time_us: u64,
-    /// Fuel consumed, where it is counted.
-    pub fuel: Option<u64>,
-    /// `success`, or the reason code of the error.
-    pub result: String,
-    /// The agent's own verdict, where it ran to its end.
-    pub exit_code: Option<i32>,
-    /// Whether it was ended for a denial.
-    pub violation: bool,
-    /// Decisions that were given and refused.
-    pub decisions: Decisions,
-    /// What its receipt says, where one was asked for.
-    pub receipt: Option<ReceiptPart>,
-    /// How often the host was called.
-    pub host_calls: HostCalls,
-}
-
-/// How often powers were given and refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Decisions {
-    /// Given.
-    pub granted: u64,
-    /// Refused.
-    pub denied: u64,
-}
-
 impl Record {
     /// The record of one decision.
     #[must_use]
@@ -356,41 +327,6 @@ impl Record {
         let execution =
             ExecutionPart { instance_id: circumstances.execution.to_string(), ..ExecutionPart::default() };
         Self::new(Event::CapabilityDecision(activity(principal, circumstances, execution, security)))
-    }
-
-    /// The record of an execution that has ended, at this time.
-    #[must_use]
-    pub fn of_execution(
-        principal: &Principal,
-        circumstances: &Circumstances,
-        requested: &[Capability],
-        ending: &Ending,
-        time: SystemTime,
-    ) -> Self {
-        let Decisions { granted, denied } = ending.decisions;
-        let security = SecurityPart {
-            sandbox_violations: ending.violation.into(),
-            policy_checks: granted.saturating_add(denied),
-            capability_grants: granted,
-            capability_denials: denied,
-            decision: None,
-        };
-        let execution = ExecutionPart {
-            instance_id: circumstances.execution.to_string(),
-            capabilities_requested: requested.iter().map(ToString::to_string).collect(),
-            memory_used: Some(ending.memory_used),
-            execution_time_us: Some(ending.execution_time_us),
-            fuel: ending.fuel,
-            result: Some(ending.result.clone()),
-            exit_code: ending.exit_code,
-            receipt: ending.receipt.clone(),
-            host_calls: ending
-                .host_calls
-                .iter()
-                .map(|(kind, count)| (kind.as_str().to_owned(), count))
-                .collect(),
-        };
-        Self::at(time, Event::Execution(activity(principal, circumstances, execution, security)))
     }
 
     /// The record that allows records to be taken out.

@@ -310,9 +310,10 @@ impl Grant {
 
     /// Records the end of the execution.
     pub fn record_end(&self, ending: Ending) {
-        let (Some(audit), Judge::Policies { .. }) = (&self.powers.audit, &self.powers.judge) else { return };
-        let (powers, now) = (Arc::clone(&self.powers), SystemTime::now());
-        audit.record_by(move || powers.record_of_end(&ending, now));
+        let Some(audit) = &self.powers.audit else { return };
+        if let Some(ended) = self.powers.ended(ending, SystemTime::now()) {
+            audit.record_ended(ended);
+        }
     }
 
     /// Why a capability would not be given, for someone who reads of it; nothing is asked for, counted or recorded.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use mentat_manifest::{Capability, FileAccess, Listed, is_at_or_below};
 use parking_lot::Mutex;
 
-use super::audit::{Ending, Record, Recorder};
+use super::audit::{Ended, Ending, Record, Recorder};
 use super::cedar::{Asker, Policies, Verdict};
 use super::denial::DenialReason;
 use super::ledger::Ledger;
@@ -70,11 +70,11 @@ impl Powers {
         !self.with_allowed(listed, reads).is_empty()
     }
 
-    /// The record of the execution's end, at this time. `None` for a user's own.
-    pub(super) fn record_of_end(&self, ending: &Ending, time: SystemTime) -> Option<Record> {
+    /// The execution's end, at this time, as it is recorded. `None` for a user's own.
+    pub(super) fn ended(&self, ending: Ending, time: SystemTime) -> Option<Ended> {
         let Judge::Policies { principal, circumstances, .. } = &self.judge else { return None };
-        let listed = self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
-        Some(Record::of_execution(principal, circumstances, listed, ending, time))
+        let (principal, circumstances) = (principal.clone(), Circumstances { time, ..circumstances.clone() });
+        Some(Ended { principal, circumstances, manifest: self.manifest.clone(), ending })
     }
 
     /// Counts a decision, and records it where it is the first of its kind in this execution.

@@ -244,7 +244,7 @@ impl ReceiptRequest {
     /// Records the end of the execution, as [`Grant::record_end`] does, and everything that its receipt says. Reads all
     /// of the contents.
     #[must_use]
-    pub fn record_end(self, ending: Ending, contents: &Contents<'_>) -> PendingReceipt {
+    pub fn record_end(self, mut ending: Ending, contents: &Contents<'_>) -> PendingReceipt {
         let (grants, grants_left_out) = grants(self.powers.ledger.lock().take_given());
         let part = ReceiptPart {
             manifest: digest(contents.manifest.as_bytes()),
@@ -255,9 +255,10 @@ impl ReceiptRequest {
             grants,
             grants_left_out,
         };
-        let record = self.powers.record_of_end(&Ending { receipt: Some(part), ..ending }, SystemTime::now());
-        let proof = match record {
-            Some(record) => self.recorder.prove(record),
+        ending.receipt = Some(part.into());
+        let ended = self.powers.ended(ending, SystemTime::now());
+        let proof = match ended {
+            Some(ended) => self.recorder.prove(Record::from(&ended)),
             // Not so: whoever has no policies was not promised a receipt.
             None => oneshot::channel().1,
         };

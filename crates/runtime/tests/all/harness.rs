@@ -114,20 +114,14 @@ impl Test {
     }
 
     pub async fn run_in(&self, runtime: &Arc<Runtime>) -> Outcome {
-        let failed = |error| Outcome {
-            result: Err(error),
-            usage: mentat_runtime::model::Usage::default(),
-            logs: Vec::new(),
-            logs_dropped: 0,
-        };
         let loaded = match self.load_in(runtime).await {
             Ok(loaded) => loaded,
-            Err(error) => return failed(error),
+            Err(error) => return Outcome::failed(error),
         };
         let rules = Rules::default();
         let grant = rules.decide_for_user(None, &self.limits, self.powers.clone()).unwrap();
         if let Err(error) = loaded.module.fits(grant.limits().memory_bytes) {
-            return failed(error);
+            return Outcome::failed(error);
         }
         runtime.execute(&loaded.module, &grant, Invocation::new(self.input.clone())).await
     }

@@ -124,7 +124,7 @@ const COMPONENT: &str = r#"(component
   (instance (export "wasi:cli/run@0.2.0") (export "run" (func $run))))"#;
 
 fn counted(outcome: &Outcome) -> Vec<(&'static str, u64)> {
-    outcome.usage.host_calls.iter().map(|(kind, count)| (kind.as_str(), count)).collect()
+    outcome.host_calls.iter().map(|(kind, count)| (kind.as_str(), count)).collect()
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn the_call_that_ends_a_guest_is_counted() {
         ("(drop (call $random (i32.const 65530) (i32.const 100)))", HostCallKind::WasiRandom),
     ] {
         let outcome = Test::wat(&guest(call)).run().await;
-        let counts: Vec<_> = outcome.usage.host_calls.iter().collect();
+        let counts: Vec<_> = outcome.host_calls.iter().collect();
         assert_eq!(counts, [(expected, 1)], "{call}: {:?}", outcome.result);
     }
 }

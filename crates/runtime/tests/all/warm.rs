@@ -160,7 +160,7 @@ async fn nothing_of_the_host_is_left_from_an_earlier_execution() {
     assert_eq!(wrote.output, Bytes::from_static(b"env"));
     let silent = service.call(Call { tenant: "a", ..Call::default() }).await;
     assert_eq!(silent.result.unwrap().output, Bytes::new());
-    assert_eq!(silent.usage.host_calls.iter().map(|(_, count)| count).sum::<u64>(), 1, "its own call alone");
+    assert_eq!(silent.host_calls.iter().map(|(_, count)| count).sum::<u64>(), 1, "its own call alone");
     // It asks for a grant, whose handle is 1; the next one cannot give that back.
     assert_eq!(service.ends("a", "r").await.unwrap(), 3);
     assert_eq!(service.ends("a", "b").await.unwrap(), -9, "a bad handle");

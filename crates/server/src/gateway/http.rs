@@ -17,16 +17,19 @@ use super::form::LoadForm;
 use super::openapi;
 use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
-use super::site;
+use super::site::Guard;
 use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::Levels;
 
+/// Headers of a reply, those that browsers are told by among them.
+const REPLY_HEADERS: usize = 12;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that this door serves.
-pub(crate) fn router(state: DoorState) -> Router {
-    Router::new()
+pub(crate) fn router(state: DoorState) -> Guard<Router> {
+    let names = state.names;
+    let router = Router::new()
         .route("/v1/agents", get(list_agents).post(load_agent))
         .route("/v1/agents/{id}", get(get_agent).delete(unload_agent))
         .route("/v1/agents/{id}/loaded", get(is_loaded))
@@ -48,8 +51,8 @@ pub(crate) fn router(state: DoorState) -> Router {
             let message = format!("`{}` is not offered at `{}`", request.method(), path_of(&request));
             Reply::transport(StatusCode::METHOD_NOT_ALLOWED, message)
         })
-        .layer(axum::middleware::from_fn_with_state(state.names, site::guard))
-        .with_state(state)
+        .with_state(state);
+    Guard::new(names, router)
 }
 
 fn path_of(request: &Request) -> String {
@@ -91,9 +94,10 @@ pub(super) async fn execute_agent(
     Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
     asked: Result<Query<VersionQuery>, QueryRejection>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Reply> {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
     let id = agent_id(&name(id)?)?;
     let asked = query(asked)?;
     let bytes = read(&state, &headers, body).await?;
@@ -130,6 +134,7 @@ fn raw_reply(executed: Executed) -> Result<Response, Reply> {
     let answer = outcome.result.map_err(|error| Reply::of_execution(error, execution_id))?;
     let mut response = Response::new(Body::from(answer.output));
     let headers = response.headers_mut();
+    headers.reserve(REPLY_HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(HeaderName::from_static("mentat-exit-code"), HeaderValue::from(answer.exit_code));
     headers

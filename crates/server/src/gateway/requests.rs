@@ -49,15 +49,21 @@ pub(super) async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> 
         return Err(too_large());
     }
     let mut pieces = body.into_data_stream();
-    let mut read = BytesMut::new();
+    // Most bodies are one piece, which is kept as it is.
+    let (mut first, mut read) = (Bytes::new(), BytesMut::new());
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| refusal(&error))?;
-        if read.len() as u64 + piece.len() as u64 > limit {
+        if (first.len() + read.len() + piece.len()) as u64 > limit {
             return Err(too_large());
         }
-        read.extend_from_slice(&piece);
+        if first.is_empty() && read.is_empty() {
+            first = piece;
+        } else {
+            read.extend_from_slice(&std::mem::take(&mut first));
+            read.extend_from_slice(&piece);
+        }
     }
-    Ok(read.freeze())
+    Ok(if read.is_empty() { first } else { read.freeze() })
 }
 
 fn refusal(error: &axum::Error) -> Reply {

@@ -5,27 +5,59 @@
 //! the page's site in `Origin`; programs do not send it. A request with an `Authorization` header is let through,
 //! for a page can set that only where the service has allowed its site.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::net::IpAddr;
+use std::task::{Context, Poll};
 
-use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, header};
-use axum::middleware::Next;
+use axum::http::{HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
+use futures::future::{Either, MapOk, TryFutureExt};
 use mentat_manifest::escape_untrusted;
 use mentat_runtime::error::Error;
+use tower::Service;
 
 use super::reply::Reply;
 use crate::door::HostNames;
 
 /// Stands before every handler.
-pub(super) async fn guard(State(names): State<HostNames>, request: Request, next: Next) -> Response {
-    let mut response = match foreign_name(names, &request).or_else(|| foreign_page(&request)) {
-        Some(error) => Reply::from(error).into_response(),
-        None => next.run(request).await,
-    };
+#[derive(Clone, Debug)]
+pub(crate) struct Guard<S> {
+    names: HostNames,
+    inner: S,
+}
+
+impl<S> Guard<S> {
+    pub(super) fn new(names: HostNames, inner: S) -> Self {
+        Self { names, inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Guard<S>
+where
+    S: Service<Request<B>, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = MapOk<Either<S::Future, Ready<Result<Response, Infallible>>>, fn(Response) -> Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let answer = match foreign_name(self.names, &request).or_else(|| foreign_page(&request)) {
+            Some(error) => Either::Right(ready(Ok(Reply::from(error).into_response()))),
+            None => Either::Left(self.inner.call(request)),
+        };
+        answer.map_ok(tell_browsers)
+    }
+}
+
+/// An agent's output is what an agent likes; a browser must not guess it to be a page or a script, nor keep it.
+fn tell_browsers(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    // An agent's output is what an agent likes; a browser must not guess it to be a page or a script.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
@@ -33,7 +65,7 @@ pub(super) async fn guard(State(names): State<HostNames>, request: Request, next
 
 /// A page can have a name of its own mean the reader's machine, and so be of the same site as a service there
 /// (DNS rebinding); the name gives it away.
-fn foreign_name(names: HostNames, request: &Request) -> Option<Error> {
+fn foreign_name<B>(names: HostNames, request: &Request<B>) -> Option<Error> {
     let called = here(request);
     if names == HostNames::Any || called.is_empty() || is_local(called) {
         return None;
@@ -55,7 +87,7 @@ fn is_local(authority: &str) -> bool {
 }
 
 /// What the client calls this server: host, and port where it is not the usual one.
-fn here(request: &Request) -> &str {
+fn here<B>(request: &Request<B>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => {
@@ -65,7 +97,7 @@ fn here(request: &Request) -> &str {
     }
 }
 
-fn foreign_page(request: &Request) -> Option<Error> {
+fn foreign_page<B>(request: &Request<B>) -> Option<Error> {
     let headers = request.headers();
     if request.method().is_safe() || headers.contains_key(header::AUTHORIZATION) {
         return None;
@@ -99,8 +131,7 @@ mod tests {
     }
 
     async fn status_at(host: &str, names: HostNames, method: &str, headers: &[(&str, &str)]) -> StatusCode {
-        let guard = axum::middleware::from_fn_with_state(names, guard);
-        let router = Router::new().route("/", any(|| async { "ok" })).layer(guard);
+        let router = Guard::new(names, Router::new().route("/", any(|| async { "ok" })));
         let mut request = Request::builder().method(method).uri("/").header("host", host);
         for (name, value) in headers {
             request = request.header(*name, *value);

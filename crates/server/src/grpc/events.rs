@@ -67,14 +67,14 @@ mod tests {
     use std::time::Duration;
 
     use futures::StreamExt;
-    use mentat_runtime::model::{Answer, ExecutionId, LogLevel, Outcome, Usage};
+    use mentat_runtime::model::{Answer, ExecutionId, LogLevel, Outcome};
     use tokio::sync::oneshot;
 
     use super::*;
 
     fn executed() -> Executed {
         let result = Ok(Answer { output: "done".into(), exit_code: 0 });
-        let outcome = Outcome { result, usage: Usage::default(), logs: Vec::new(), logs_dropped: 0 };
+        let outcome = Outcome { result, ..Outcome::failed(Error::Cancelled) };
         Executed { execution_id: ExecutionId::new(), version: None, outcome, receipt: None }
     }
 

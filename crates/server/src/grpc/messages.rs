@@ -93,7 +93,7 @@ pub(super) fn execute_response(
 
 /// The parts of an outcome whose guest ran to its end, or its error.
 pub(super) fn split(outcome: Outcome) -> Result<(Answer, Usage, Vec<LogLine>, u64), Error> {
-    let Outcome { result, usage, logs, logs_dropped } = outcome;
+    let Outcome { result, usage, logs, logs_dropped, .. } = outcome;
     result.map(|answer| (answer, usage, logs, logs_dropped))
 }
 

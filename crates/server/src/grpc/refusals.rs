@@ -1,13 +1,11 @@
 //! What the transport refuses by itself, told in the common form: a message over the limit keeps the code
 //! that gRPC has for it, and gets a reason and advice.
 
-use http_body_util::BodyExt;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::Response;
 use tonic::{Code, Status};
 
-use super::status::{refusal, status};
-use crate::transport::BodyError;
+use super::status::refusal;
 
 /// Gives a transport's refusal its reason.
 pub(super) fn explain(response: Response<Body>) -> Response<Body> {
@@ -17,16 +15,6 @@ pub(super) fn explain(response: Response<Body>) -> Response<Body> {
         }
         _ => response,
     }
-}
-
-/// Gives a body that does not come its reason.
-pub(super) fn explain_body(request: Request<Body>) -> Request<Body> {
-    request.map(|body| {
-        Body::new(body.map_err(|failure| match BodyError::among(&failure) {
-            Some(error) => status(&error.to_error()),
-            None => failure,
-        }))
-    })
 }
 
 /// The refusal of a message over `server.max_message`; the transport's own text has the two sizes.

@@ -17,7 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::TransportLimits;
 use super::bodies::{GiveUp, ReplyBody, RequestBody};
@@ -90,8 +90,10 @@ impl Activity {
         if given_up && self.http1.load(Ordering::Relaxed) {
             return Verdict::Stuck;
         }
-        let patience =
-            if self.served.load(Ordering::Relaxed) { limits.idle_timeout } else { limits.header_timeout };
+        // What is looked at here needs no timer of hyper's, which would be set and taken back for each request.
+        let is_waiting_for_a_header =
+            !self.served.load(Ordering::Relaxed) || self.http1.load(Ordering::Relaxed);
+        let patience = if is_waiting_for_a_header { limits.header_timeout } else { limits.idle_timeout };
         let idle = self.requests.load(Ordering::Relaxed) == 0 && self.since.lock().elapsed() > patience;
         if idle { Verdict::Idle } else { Verdict::Useful }
     }
@@ -143,7 +145,7 @@ pub(super) async fn serve<S, B>(
             if let Some(peer) = &peer {
                 request.extensions_mut().insert(peer.clone());
             }
-            let answer = service.clone().oneshot(request);
+            let answer = service.clone().call(request);
             async move { Ok::<_, Infallible>(answer.await?.map(|body| ReplyBody::new(body, in_flight))) }
         })
     };
@@ -180,7 +182,7 @@ fn builder(protocol: Protocol, limits: &TransportLimits) -> Builder<TokioExecuto
     if protocol == Protocol::Http2 {
         builder = builder.http2_only();
     }
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    builder.http1().header_read_timeout(None);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -11,7 +11,7 @@ mod traffic;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use bodies::BodyError;
+pub(crate) use bodies::{BodyError, RequestBody};
 pub(crate) use listener::{Listener, Protocol};
 pub(crate) use tls::{Peer, acceptor};
 pub(crate) use traffic::{Charge, Traffic};

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use signed_note::{Note, Signer, StandardSigner, Verifier};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
+use super::files::{WholeFiles, sync_folder, write_whole};
 use super::reading::{
     Bundle, are_waiting, beyond, is_missing, read_bundle, read_file, read_open_pending, read_tile,
 };
@@ -266,25 +267,27 @@ impl Log {
             return Ok(());
         }
         let (mut edge, mut entries) = (self.edge.clone(), self.entries.clone());
+        let mut files = self.files();
         for record in &self.waiting {
             add_entry(&mut entries, record).map_err(|why| broken(&self.folder.join(PENDING), why))?;
             let filled = edge.push(record_hash(record));
             if edge.size() % TILE_WIDTH as u64 == 0 {
                 let number = edge.size() / TILE_WIDTH as u64 - 1;
-                self.write(&entries_path(number, TILE_WIDTH), &entries)?;
+                files.write(&entries_path(number, TILE_WIDTH), &entries)?;
                 entries.clear();
             }
             for tile in filled {
-                self.write_hashes(&tile)?;
+                files.write(&tile.path, &hashes(&tile))?;
             }
         }
         let width = usize::try_from(edge.size() % TILE_WIDTH as u64).unwrap_or_default();
         if width > 0 {
-            self.write(&entries_path(edge.size() / TILE_WIDTH as u64, width), &entries)?;
+            files.write(&entries_path(edge.size() / TILE_WIDTH as u64, width), &entries)?;
         }
         for tile in edge.partial() {
-            self.write_hashes(&tile)?;
+            files.write(&tile.path, &hashes(&tile))?;
         }
+        files.name()?;
         self.sign(&edge)?;
         let before = std::mem::replace(&mut self.edge, edge);
         self.entries = entries;
@@ -305,7 +308,9 @@ impl Log {
             .map_err(|error| wrong(error.to_string()))?;
         let mut note = Note::new(&checkpoint.to_bytes(), &[]).map_err(|error| wrong(format!("{error:?}")))?;
         note.add_sigs(&[&self.signer]).map_err(|error| wrong(format!("{error:?}")))?;
-        self.write(CHECKPOINT, &note.to_bytes())
+        let mut files = self.files();
+        files.write(CHECKPOINT, &note.to_bytes())?;
+        files.name()
     }
 
     /// Removes the tiles that were not full and now are wider; whoever reads them now finds the wider ones.
@@ -322,28 +327,8 @@ impl Log {
         }
     }
 
-    fn write_hashes(&self, tile: &HashTile) -> Result<(), AuditError> {
-        let bytes: Vec<u8> = tile.hashes.iter().flat_map(|hash| hash.0).collect();
-        self.write(&tile.path, &bytes)
-    }
-
-    /// Writes a file that is there whole or not at all.
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), AuditError> {
-        let path = self.folder.join(name);
-        let failed = |source| AuditError::File { path: path.clone(), source };
-        let folder = path.parent().unwrap_or(&self.folder);
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(bytes).map_err(failed)?;
-        if self.sync != SyncMode::Never {
-            file.as_file().sync_data().map_err(failed)?;
-        }
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        if self.sync != SyncMode::Never {
-            // The name as well: what is forgotten next is in this file alone.
-            sync_folder(folder)?;
-        }
-        Ok(())
+    fn files(&self) -> WholeFiles<'_> {
+        WholeFiles::new(&self.folder, self.sync != SyncMode::Never)
     }
 
     /// Begins a new file of pending records.
@@ -398,10 +383,8 @@ fn lock(folder: &Path) -> Result<[File; 2], AuditError> {
     Ok([one?, other?])
 }
 
-/// Waits until the disk has the names of a folder.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), AuditError> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|source| AuditError::File { path: folder.into(), source })
+fn hashes(tile: &HashTile) -> Vec<u8> {
+    tile.hashes.iter().flat_map(|hash| hash.0).collect()
 }
 
 /// Adds a record to a bundle, after its length.
@@ -459,16 +442,4 @@ fn key(folder: &Path, origin: &str) -> Result<(StandardSigner, Tagger), AuditErr
         ));
     }
     Ok((signer, Tagger::new(&text)))
-}
-
-/// Writes a file of a log that begins, whole or not at all, so that a crash leaves no half of a key.
-fn write_whole(folder: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<(), AuditError> {
-    let path = folder.join(name);
-    let failed = |source| AuditError::File { path: path.clone(), source };
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(&path).map(drop).map_err(|error| failed(error.error))
 }

@@ -12,7 +12,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::log::{AuditError, Log, broken, sync_folder};
+use super::files::sync_folder;
+use super::log::{AuditError, Log, broken};
 use super::reading::{first_bundle, is_missing, read_bundle, read_file};
 use super::tree::{TILE_WIDTH, entries_path};
 use super::{Event, Record, RetentionPart, RetentionReason, proof};

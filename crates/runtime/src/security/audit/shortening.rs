@@ -10,18 +10,27 @@ use super::{Activity, DecisionPart, Event, Record};
 const MAX_POLICIES: usize = 16;
 /// Bytes of one text where a record would be too long for anything else.
 const MAX_TEXT_BYTES: usize = 1024;
+/// Bytes that nearly all records have at most.
+const USUAL_RECORD_BYTES: usize = 1024;
 /// What stands in the place of what is left out.
 pub(super) const LEFT_OUT: &str = "(left out: too long for one record)";
 
 /// The bytes of a record, as many as the log takes at most.
 pub(super) fn bytes(mut record: Record) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(&record).unwrap_or_default();
+    let mut bytes = json(&record);
     for shorter in [shorten, reduce] {
         if bytes.len() > MAX_RECORD_BYTES {
             shorter(&mut record);
-            bytes = serde_json::to_vec(&record).unwrap_or_default();
+            bytes = json(&record);
         }
     }
+    bytes
+}
+
+fn json(record: &Record) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(USUAL_RECORD_BYTES);
+    // Nothing of a record has a form that JSON has not.
+    let _ = serde_json::to_writer(&mut bytes, record);
     bytes
 }
 

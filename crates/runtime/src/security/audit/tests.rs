@@ -44,8 +44,14 @@ fn circumstances(caller: &str) -> Circumstances {
     }
 }
 
+fn ended(caller: &str, ending: Ending) -> Record {
+    let circumstances = Circumstances { time: SystemTime::now(), ..circumstances(caller) };
+    let principal = principal();
+    Record::from(&Ended { principal, circumstances, manifest: None, ending })
+}
+
 pub(super) fn record(caller: &str) -> Record {
-    Record::of_execution(&principal(), &circumstances(caller), &[], &Ending::default(), SystemTime::now())
+    ended(caller, Ending::default())
 }
 
 /// Writes so many records, signed about every hundred.
@@ -161,7 +167,7 @@ fn host_calls_stand_in_the_record_of_an_execution() {
     for kind in [HostCallKind::Log, HostCallKind::WasiFiles, HostCallKind::Log] {
         ending.host_calls.count(kind);
     }
-    let record = Record::of_execution(&principal(), &circumstances("ci"), &[], &ending, SystemTime::now());
+    let record = ended("ci", ending);
     let json = serde_json::to_value(&record).unwrap();
     assert_eq!(json["execution"]["host_calls"], serde_json::json!({ "log": 2, "wasi_files": 1 }));
 }

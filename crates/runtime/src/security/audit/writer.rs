@@ -17,7 +17,7 @@ use super::log::{AuditError, Log, broken};
 use super::proof::{self, Answer, ProofError, Proven, Wanted};
 use super::redaction::{Redaction, SensitiveValues};
 use super::retention::{Retention, RetentionConfig};
-use super::{Record, shortening};
+use super::{Ended, Record, shortening};
 
 /// Records that are written at once at most.
 const MAX_GROUP: usize = 1024;
@@ -115,7 +115,7 @@ impl Drop for Alive {
 
 enum Message {
     Record(Box<Record>),
-    Make(Box<dyn FnOnce() -> Option<Record> + Send>),
+    Ended(Box<Ended>),
     /// A record whose proof somebody waits for.
     Prove(Box<Record>, Answer),
     End,
@@ -147,9 +147,9 @@ impl Recorder {
         self.hand_in(|| Message::Record(Box::new(record)));
     }
 
-    /// Hands in what a record is made of, if it is of one. It is made where nobody waits for it.
-    pub(crate) fn record_by(&self, make: impl FnOnce() -> Option<Record> + Send + 'static) {
-        self.hand_in(|| Message::Make(Box::new(make)));
+    /// Hands in an execution that has ended. Its record is made where nobody waits for it.
+    pub(crate) fn record_ended(&self, ended: Ended) {
+        self.hand_in(|| Message::Ended(Box::new(ended)));
     }
 
     fn hand_in(&self, message: impl FnOnce() -> Message) {
@@ -265,7 +265,7 @@ impl Writer {
             let next = if self.wanted.is_empty() { due } else { due.min(prove_from) };
             let wait = self.retry_at.unwrap_or(next).saturating_duration_since(Instant::now());
             let first = records.recv_timeout(wait);
-            if matches!(first, Ok(Message::Record(_) | Message::Make(_))) {
+            if matches!(first, Ok(Message::Record(_) | Message::Ended(_))) {
                 // Whoever records meanwhile has nobody to wake, which would cost more than the record.
                 std::thread::sleep(GATHER_FOR);
             }
@@ -275,10 +275,7 @@ impl Writer {
             for message in group {
                 match message {
                     Message::Record(record) => self.number(*record),
-                    Message::Make(make) => match make() {
-                        Some(record) => self.number(record),
-                        None => drop(self.state.queued.fetch_sub(1, Ordering::Relaxed)),
-                    },
+                    Message::Ended(ended) => self.number(Record::from(&*ended)),
                     Message::Prove(record, answer) => self.number_wanted(*record, answer),
                     Message::End => is_last = true,
                 }

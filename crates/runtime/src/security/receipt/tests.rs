@@ -98,7 +98,7 @@ fn ending() -> Ending {
         memory_used: 65536,
         execution_time_us: 7,
         fuel: Some(42),
-        result: "success".into(),
+        result: "success",
         exit_code: Some(3),
         ..Ending::default()
     }
@@ -167,7 +167,7 @@ async fn a_receipt_says_what_was_executed_and_holds_by_the_public_key_alone() {
 async fn an_execution_without_an_output_is_known_by_its_input() {
     let node = Node::new();
     let (_grant, request) = node.request();
-    let ending = Ending { result: "TRAP".into(), ..Ending::default() };
+    let ending = Ending { result: "TRAP", ..Ending::default() };
     let receipt = request.record_end(ending, &contents(None)).ready().await.unwrap();
     let verified = verify(&receipt, &node.key()).unwrap();
     let name = statement(&receipt)["subject"][0]["name"].clone();

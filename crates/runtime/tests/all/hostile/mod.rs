@@ -14,8 +14,7 @@ use std::time::Instant;
 
 use mentat_manifest::{FileAccess, Metering};
 use mentat_runtime::Runtime;
-use mentat_runtime::error::Error;
-use mentat_runtime::model::{Outcome, Usage};
+use mentat_runtime::model::Outcome;
 use mentat_runtime::security::policy::OnViolation;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -149,19 +148,13 @@ async fn run(
     module: Vec<u8>,
     input: Vec<u8>,
 ) -> Outcome {
-    let failed = |error: Error| Outcome {
-        result: Err(error),
-        usage: Usage::default(),
-        logs: Vec::new(),
-        logs_dropped: 0,
-    };
     let metering = headers.limits.metering.unwrap_or(Metering::Fuel);
     let loaded = match runtime.load(module.into(), metering).await {
         Ok(loaded) => loaded,
-        Err(error) => return failed(error),
+        Err(error) => return Outcome::failed(error),
     };
     if let Err(error) = loaded.module.fits(world.rules.defaults.memory_bytes) {
-        return failed(error);
+        return Outcome::failed(error);
     }
     world.run(runtime, &loaded, input).await
 }
