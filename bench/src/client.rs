@@ -39,6 +39,7 @@ pub(crate) struct Tally {
 }
 
 /// Channels to a gRPC door.
+#[derive(Clone)]
 pub(crate) struct GrpcClient {
     channels: Vec<WasmRuntimeClient<Channel>>,
 }

@@ -13,7 +13,7 @@ pub(crate) enum Unit {
     Nanoseconds,
     /// Executions or requests in a second.
     PerSecond,
-    /// Bytes; printed as MiB.
+    /// Bytes; printed as KiB or MiB.
     Bytes,
     /// How many times something else.
     Times,
@@ -60,6 +60,10 @@ pub(crate) struct Row {
     pub(crate) limit: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<Target>,
+}
+
+fn show_ratio(ratio: f64) -> String {
+    if ratio < 0.01 { format!("{ratio:.5}") } else { format!("{ratio:.2}") }
 }
 
 /// Nanoseconds of a duration.
@@ -163,6 +167,7 @@ impl Unit {
             Self::Nanoseconds if value.abs() < 1e7 => format!("{:.2} us", value / 1e3),
             Self::Nanoseconds => format!("{:.1} ms", value / 1e6),
             Self::PerSecond => format!("{value:.0} /s"),
+            Self::Bytes if value.abs() < f64::from(1 << 20) => format!("{:.1} KiB", value / 1024.0),
             Self::Bytes => format!("{:.1} MiB", value / f64::from(1 << 20)),
             Self::Times => format!("{value:.2}"),
         }
@@ -175,7 +180,7 @@ pub(crate) fn print(group: &str, rows: &[Row]) {
     println!("{group:<62}{:>14}{:>14}{:>14}{:>8}", "min", "median", "max", "ratio");
     for row in rows {
         let [min, median, max] = [row.min, row.median, row.max].map(|value| row.unit.show(value));
-        let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        let ratio = row.ratio.map_or_else(String::new, show_ratio);
         println!("  {:<60}{min:>14}{median:>14}{max:>14}{ratio:>8}{}", row.name, row.remark());
     }
     println!();

@@ -4,6 +4,7 @@
 
 mod client;
 mod compute;
+mod container;
 mod count;
 mod decisions;
 mod executions;
@@ -83,7 +84,7 @@ struct Group {
     rows: Vec<Row>,
 }
 
-const GROUPS: [(&str, Measure); 13] = [
+const GROUPS: [(&str, Measure); 14] = [
     ("decision", decisions::decisions),
     ("execution", executions::executions),
     ("sandbox", executions::sandboxes),
@@ -91,6 +92,7 @@ const GROUPS: [(&str, Measure); 13] = [
     ("scaling", scaling::scaling),
     ("compute", compute::compute),
     ("start", start::start),
+    ("container", container::container),
     ("idle", idle::idle),
     ("grpc", grpc::grpc),
     ("http", http::http),

@@ -1,7 +1,7 @@
 //! The modules that are executed, by name: small ones written here, the guests of `bench/guests`, which `cargo xtask bench`
 //! compiles, and example agents.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
@@ -55,6 +55,25 @@ pub(crate) fn go() -> anyhow::Result<Work> {
     Ok(Work { name: "Go", module: agent("metrics")?, input })
 }
 
+/// An agent of Python, which was initialised when it was built.
+pub(crate) fn python() -> anyhow::Result<Work> {
+    let input = Bytes::from_static(b"2026-11-02T08:00:01Z INFO listening on port 8080\n");
+    Ok(Work { name: "Python", module: agent("log-summary")?, input })
+}
+
+/// CPython as a command, which prints a number.
+pub(crate) fn cpython() -> anyhow::Result<Work> {
+    let libraries = root().join(".tools/python/lib");
+    let mut modules = Vec::new();
+    for version in std::fs::read_dir(&libraries).with_context(|| format!("no `{}`", libraries.display()))? {
+        let packages = version?.path().join("site-packages");
+        modules.push(packages.join("wasm_runtime/python-3.11.3.wasm"));
+    }
+    let found = modules.into_iter().find(|module| module.is_file());
+    let path = found.context("there is no CPython; `cargo xtask agents` installs it")?;
+    Ok(Work { name: "CPython", module: std::fs::read(path)?, input: Bytes::from_static(b"print(1)") })
+}
+
 /// The programs of `bench/guests/kernels.rs`.
 pub(crate) fn kernel(program: &'static str) -> anyhow::Result<Work> {
     Ok(Work { name: program, module: guest("kernels")?, input: Bytes::from_static(program.as_bytes()) })
@@ -72,6 +91,11 @@ pub(crate) fn named(name: &str) -> anyhow::Result<Work> {
 fn agent(name: &str) -> anyhow::Result<Vec<u8>> {
     let path = root().join("agents").join(name).join("agent.wasm");
     std::fs::read(&path).with_context(|| format!("no `{}`; `cargo xtask agents` builds it", path.display()))
+}
+
+/// A program of `bench/native`.
+pub(crate) fn native(name: &str) -> PathBuf {
+    root().join("target/bench-guests").join(name)
 }
 
 /// A guest of `bench/guests`.

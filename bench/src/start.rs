@@ -1,7 +1,7 @@
 //! What the first answer of a module costs: one whose code is on disk, and one that nobody has seen before.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -16,6 +16,9 @@ use crate::modules::{self, Work};
 use crate::raw::{RawEngine, Settings};
 use crate::server;
 use crate::workshop::{Clocks, PLACES, config, threads};
+
+/// What an answer of Python may take.
+const PYTHON: Duration = Duration::from_millis(10);
 
 /// When a runtime that is new had the module ready, and when its answer, in nanoseconds.
 struct First {
@@ -34,6 +37,7 @@ pub(crate) fn start(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let work = modules::go()?;
     let mut all = rows(&from_disk(plan, &work)?);
     all.extend(rows(&never_seen(&plan.slow(), &work)?));
+    all.extend(rows(&python(&plan.slow())?));
     Ok(all)
 }
 
@@ -56,6 +60,31 @@ fn from_disk(plan: &Plan, work: &Work) -> anyhow::Result<Vec<Samples>> {
         threads.block_on(engine.map(&image)?.output(work.input.clone()))?;
         alone.push(nanoseconds(started.elapsed()));
         let first = again()?;
+        loaded.push(first.loaded);
+        ours.push(first.answered);
+    }
+    Ok(vec![alone, loaded, ours])
+}
+
+/// Python from code on disk to the first answer: CPython, which starts in each execution, and an agent that began when it
+/// was built.
+fn python(plan: &Plan) -> anyhow::Result<Vec<Samples>> {
+    let (threads, grant, folder) = (threads()?, grant()?, tempfile::tempdir()?);
+    let kept = RuntimeConfig { artifacts: Some(folder.path().to_owned()), ..config(Clocks::Running) };
+    let works = [modules::cpython()?, modules::python()?];
+    for work in &works {
+        first(&threads, &kept, Compiler::InProcess, Source::Bytes, work, &grant)?;
+    }
+    let [command, component] = &works;
+    let again = |work| first(&threads, &kept, Compiler::InProcess, Source::Disk, work, &grant);
+    let mut alone =
+        Samples::new("Python, code on disk: CPython as a command, first answer", Unit::Nanoseconds);
+    let mut loaded = Samples::new("Python, code on disk: begun when built, until loaded", Unit::Nanoseconds);
+    let mut ours = Samples::new("Python, code on disk: begun when built, first answer", Unit::Nanoseconds)
+        .aiming_at(Target::AtMost(nanoseconds(PYTHON)));
+    for _ in 0..plan.rounds {
+        alone.push(again(command)?.answered);
+        let first = again(component)?;
         loaded.push(first.loaded);
         ours.push(first.answered);
     }

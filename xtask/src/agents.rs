@@ -40,6 +40,7 @@ enum Language {
     C,
     /// A WASI command of C.
     CCommand,
+    Python,
 }
 
 /// Builds the named agents, or all of them when none is named, and prints a line for each.
@@ -146,7 +147,8 @@ fn newest(path: &Path) -> anyhow::Result<SystemTime> {
     for entry in fs::read_dir(path)? {
         let entry = entry?.path();
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let ignored = ["target", "node_modules", "cases", "README.md", "manifest.yaml", ".gitignore"];
+        let ignored =
+            ["target", "node_modules", "__pycache__", "cases", "README.md", "manifest.yaml", ".gitignore"];
         if !ignored.contains(&name.as_str()) && !name.starts_with("agent.wasm") {
             newest_time = newest_time.max(newest(&entry)?);
         }
@@ -163,9 +165,10 @@ impl Language {
             () if has("go.mod") => Self::Go,
             () if has("agent.c") => Self::C,
             () if has("main.c") => Self::CCommand,
+            () if has("agent.py") => Self::Python,
             () => bail!(
-                "`{}` has none of Cargo.toml, package.json, go.mod, agent.c and main.c, so there is no telling \
-                 how to build it",
+                "`{}` has none of Cargo.toml, package.json, go.mod, agent.c, main.c and agent.py, so there is no \
+                 telling how to build it",
                 folder.display()
             ),
         })
@@ -198,6 +201,11 @@ impl Language {
                 zig.args(["-Wl,-z,stack-size=131072", "-Wall", "-Wextra", "-Werror", "-o"]);
                 zig.arg(&output).arg(source);
                 run(zig.current_dir(folder))?;
+            }
+            Self::Python => {
+                let mut componentize = toolchains.program("componentize-py");
+                componentize.arg("-d").arg(workspace().join("wit")).args(["-w", "agent", "componentize"]);
+                run(componentize.args(["agent", "-o"]).arg(&output).current_dir(folder))?;
             }
         }
         Ok(output)
@@ -247,6 +255,7 @@ impl fmt::Display for Language {
             Self::AssemblyScript => "AssemblyScript",
             Self::Go => "Go",
             Self::C | Self::CCommand => "C",
+            Self::Python => "Python",
         })
     }
 }

