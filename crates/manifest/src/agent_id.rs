@@ -15,10 +15,11 @@ const MAX_ID_BYTES: usize = 128;
 const MAX_VERSION_BYTES: usize = 128;
 
 /// An agent's id: letters, digits, `_`, `.` and `-`, at most 128 bytes, and not `.` or `..`, so that
-/// it is safe as a file name. Clones share the text: every execution carries its agent's id to several places.
+/// it is safe as a file name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[a-zA-Z0-9_.-]+$", "maxLength" = 128))]
+// Clones share the text: every execution carries its agent's id to several places.
 pub struct AgentId(#[schemars(with = "String")] Arc<str>);
 
 /// An agent's version by SemVer 2.0; ordered by SemVer's precedence, build metadata breaking ties.
