@@ -109,6 +109,8 @@ pub(crate) struct MeteredEngine {
     pub(crate) tier: Tier,
     /// Places that one execution of the usual size takes.
     pub(crate) places: u32,
+    /// Bytes of stack that a guest's calls may use.
+    pub(crate) stack: ByteCount,
     /// Tells engines apart whose code is not the same.
     pub(crate) compatibility: u64,
 }
@@ -254,7 +256,7 @@ impl MeteredEngine {
         let mut hasher = DefaultHasher::new();
         wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         let (places, compatibility) = (config.places(metering), hasher.finish());
-        Ok(Self { wasmtime, host, metering, tier: code.tier, places, compatibility })
+        Ok(Self { wasmtime, host, metering, tier: code.tier, places, stack: config.stack, compatibility })
     }
 }
 

@@ -12,10 +12,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mentat_manifest::{Fuel, Metering};
+use mentat_manifest::{Fuel, Limits, Metering};
 use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 
+use super::brief::BRIEF_FUEL;
 use super::live::{Live, instantiate};
 use super::module::{CoreCall, Entry, Linked};
 use super::pool::Permit;
@@ -33,10 +34,10 @@ use crate::model::{Answer, Invocation, Outcome, Usage};
 use crate::security::policy::Grant;
 
 /// Host memory that one WASI call may take for copies and subscriptions, beyond input and output.
-const HOST_CALL_BYTES: usize = 8 << 20;
+pub(super) const HOST_CALL_BYTES: usize = 8 << 20;
 /// Fuel after which a guest settles its account, about a millisecond of computing: what is told of one that was cut off
 /// is true to this much.
-const FUEL_SLICE: u64 = 1_000_000;
+const FUEL_SLICE: u64 = BRIEF_FUEL;
 
 /// Where an execution takes place: in a sandbox of its own, or in one that was kept for it.
 pub(super) struct Sandbox {
@@ -75,8 +76,6 @@ pub(super) async fn run(
     context.memory_export = code.entry.memory();
     let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
     let started = tokio::time::Instant::now();
-    let logs = context.logs.clone();
-    let output = context.output.clone();
     let (mut store, live, uses) = match kept.and_then(|kept| kept.enter(&mut context)) {
         Some(Kept { mut store, live, uses }) => {
             *store.data_mut() = context;
@@ -84,7 +83,7 @@ pub(super) async fn run(
         }
         None => (Store::new(&code.engine.wasmtime, context), None, 0),
     };
-    let mut clock = Clock { started: Instant::now(), called: None };
+    let mut clock = Clock::start();
 
     let prepared = prepare(&mut store, &code, grant);
     let (result, live, open_lines) = match prepared {
@@ -103,33 +102,26 @@ pub(super) async fn run(
                     (Err(Error::Timeout { limit: limits.timeout, clock: TimeLimit::Wall }), None)
                 }
                 Ended::Called(Ok((answer, live))) => (Ok(answer), Some(live)),
-                Ended::Called(Err(error)) => {
-                    match trap::classify(&error, &limits, store.data().limiter.refused()) {
-                        Fault::Exited(exit_code) => (Ok(Answer { output: output.take(), exit_code }), None),
-                        Fault::Failed(error) => (Err(error), None),
-                    }
-                }
+                Ended::Called(Err(error)) => (judge(&store, Err(error), &limits), None),
             };
             (result, live, open_lines)
         }
     };
     open_lines.finish();
 
-    let ended = Instant::now();
-    let called = clock.called.unwrap_or(ended);
-    let usage = Usage {
-        fuel: fuel_used(&store, &code, &budget),
-        peak_memory: store.data().limiter.memory_peak(),
-        instantiation: called.duration_since(clock.started),
-        execution: ended.duration_since(called),
-        queued: permit.queued(),
-    };
-    let (logs, logs_dropped) = logs.take();
-    let outcome = Outcome { result, host_calls: store.data().calls, usage, logs, logs_dropped };
+    let spent = Spent { clock, fuel: fuel_used(&store, &code, &budget), queued: permit.queued() };
+    let outcome = tell(&store, result, &spent);
     let kept = match live {
         Some(live) if afterwards == Afterwards::Kept => {
             store.data_mut().leave(host);
-            Some(WarmInstance { store, live, code, permit, uses: uses.saturating_add(1), since: ended })
+            Some(WarmInstance {
+                store,
+                live,
+                code,
+                permit,
+                uses: uses.saturating_add(1),
+                since: Instant::now(),
+            })
         }
         _ => {
             // The slot goes back to the pool before the permit to use one does.
@@ -218,9 +210,54 @@ impl Interruption<'_> {
 }
 
 /// When things happened; written from inside the call, read after it, even if it was cut off.
-struct Clock {
+pub(super) struct Clock {
     started: Instant,
     called: Option<Instant>,
+}
+
+/// What an execution took that its store does not know.
+pub(super) struct Spent {
+    pub(super) clock: Clock,
+    pub(super) fuel: Option<Fuel>,
+    pub(super) queued: Duration,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { started: Instant::now(), called: None }
+    }
+
+    /// The entry point is called now.
+    pub(super) fn call(&mut self) {
+        self.called = Some(Instant::now());
+    }
+}
+
+/// What came of a call.
+pub(super) fn judge(
+    store: &Store<HostContext>,
+    called: wasmtime::Result<Answer>,
+    limits: &Limits,
+) -> Result<Answer, Error> {
+    called.or_else(|error| match trap::classify(&error, limits, store.data().limiter.refused()) {
+        Fault::Exited(exit_code) => Ok(Answer { output: store.data().output.take(), exit_code }),
+        Fault::Failed(error) => Err(error),
+    })
+}
+
+/// What came of an execution that has ended.
+pub(super) fn tell(store: &Store<HostContext>, result: Result<Answer, Error>, spent: &Spent) -> Outcome {
+    let (ended, context) = (Instant::now(), store.data());
+    let called = spent.clock.called.unwrap_or(ended);
+    let usage = Usage {
+        fuel: spent.fuel,
+        peak_memory: context.limiter.memory_peak(),
+        instantiation: called.duration_since(spent.clock.started),
+        execution: ended.duration_since(called),
+        queued: spent.queued,
+    };
+    let (logs, logs_dropped) = context.logs.take();
+    Outcome { result, host_calls: context.calls, usage, logs, logs_dropped }
 }
 
 fn prepare(store: &mut Store<HostContext>, code: &Linked, grant: &Grant) -> Result<OpenLines, Error> {
@@ -288,7 +325,7 @@ async fn call(
         Some(live) => live,
         None => instantiate(store, entry).await?,
     };
-    clock.called = Some(Instant::now());
+    clock.call();
     let answer = live.call(store).await?;
     Ok((answer, live))
 }

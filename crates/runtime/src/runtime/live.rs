@@ -7,6 +7,7 @@ use wasmtime::{Extern, Func, Instance, ModuleExport, Store, TypedFunc};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::Command;
 
+use super::instance::Clock;
 use super::module::{CoreCall, Entry};
 use crate::host::component::bindings::Agent;
 use crate::host::context::HostContext;
@@ -41,6 +42,26 @@ pub(super) async fn instantiate(store: &mut Store<HostContext>, entry: &Entry) -
         Entry::Agent(pre) => Ok(Live::Agent(pre.instantiate_async(&mut *store).await?)),
         Entry::Command(pre) => Ok(Live::Command(pre.instantiate_async(&mut *store).await?)),
     }
+}
+
+/// Makes an instance of a core module, initialises and calls it, all on this stack. `None` for a component.
+pub(super) fn call_now(
+    store: &mut Store<HostContext>,
+    entry: &Entry,
+    clock: &mut Clock,
+) -> Option<wasmtime::Result<Answer>> {
+    let Entry::Core { pre, function, initialize, .. } = entry else { return None };
+    let mut call = || {
+        let instance = pre.instantiate(&mut *store)?;
+        if let Some(initialize) = initialize {
+            exported(store, &instance, initialize)?.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
+        }
+        let process = exported(store, &instance, function)?.typed::<(), i32>(&*store)?;
+        clock.call();
+        let exit_code = process.call(&mut *store, ())?;
+        Ok(Answer { output: store.data().output.take(), exit_code })
+    };
+    Some(call())
 }
 
 impl Live {

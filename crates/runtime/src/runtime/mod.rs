@@ -2,6 +2,7 @@
 //! of its own. [`Runtime`] is the whole of it for embedders and for the service alike.
 
 pub(crate) mod baseline;
+mod brief;
 pub(crate) mod cache;
 pub(crate) mod code;
 pub(crate) mod compile;
@@ -183,9 +184,23 @@ impl Runtime {
         self.loader.load_kept(digest, how.into()).await
     }
 
+    /// Executes a module once, if it is over in a moment (about a millisecond) and there is a place, without giving the
+    /// thread away. Where this answers nothing, nothing has happened.
+    pub fn execute_now(&self, module: &Module, grant: &Grant, invocation: &Invocation) -> Option<Outcome> {
+        let code = module.code();
+        if !code.is_brief() || grant.reused().is_some() || grant.ensure_audited().is_err() {
+            return None;
+        }
+        let permit = self.pool.admit_now(code.places)?;
+        brief::run(&code, &self.host, grant, invocation, &permit)
+    }
+
     /// Executes a module once, waiting for a place when all are taken. Cancelling the invocation, or dropping this
     /// future, ends it at once; the first tells what it cost until then.
     pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
+        if let Some(outcome) = self.execute_now(module, grant, &invocation) {
+            return outcome;
+        }
         let code = module.code();
         let agent = grant.reused().filter(|_| self.warm.is_on() && code.is_reusable);
         let mut reuse = agent.map(|agent| Reuse::begin(self, agent, &code));

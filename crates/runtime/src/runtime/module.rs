@@ -2,6 +2,7 @@
 //! comes before compiling, so that a module which cannot run costs no compile.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mentat_manifest::{ByteCount, Metering, ModuleDigest, escape_untrusted};
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use wasmtime::{InstancePre, ModuleExport};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use super::brief;
 use super::code::Tier;
 use super::engine::{
     EngineConfig, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_EXECUTION, MeteredEngine, SLOTS_PER_EXECUTION,
@@ -40,6 +42,8 @@ pub(crate) struct Linked {
     pub(super) places: u32,
     /// Whether an instance can be called again.
     pub(super) is_reusable: bool,
+    /// Whether executions are tried without a fibre, as long as they are brief.
+    is_brief: AtomicBool,
     bytes: ByteCount,
 }
 
@@ -228,7 +232,22 @@ impl Linked {
             Entry::Agent(_) => !info.uses_wasi(),
             Entry::Command(_) => false,
         };
-        Ok(Self { engine: Arc::clone(engine), entry, places, is_reusable, bytes })
+        let is_brief = match &entry {
+            Entry::Core { call, .. } => brief::is_harmless(info, engine.tier, engine.metering, *call),
+            Entry::Agent(_) | Entry::Command(_) => false,
+        };
+        let is_brief = AtomicBool::new(is_brief);
+        Ok(Self { engine: Arc::clone(engine), entry, places, is_reusable, is_brief, bytes })
+    }
+
+    /// Whether the next execution is tried without a fibre.
+    pub(super) fn is_brief(&self) -> bool {
+        self.is_brief.load(Ordering::Relaxed)
+    }
+
+    /// One execution took longer; others may as well.
+    pub(super) fn is_longer_than_brief(&self) {
+        self.is_brief.store(false, Ordering::Relaxed);
     }
 }
 

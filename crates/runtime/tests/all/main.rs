@@ -13,6 +13,7 @@
 )]
 
 mod beside;
+mod brief;
 mod capabilities;
 mod compile;
 mod denials;

@@ -1,0 +1,91 @@
+//! Executions that are over in a moment take place on the caller's stack, longer ones on a fibre, and some begin on the one
+//! and are begun anew on the other: nobody can tell from what comes of them.
+
+use mentat_manifest::{Fuel, LimitsRequest, Metering};
+use mentat_runtime::Loaded;
+use mentat_runtime::error::Reason;
+use mentat_runtime::model::{HostCallKind, Invocation, Outcome};
+use mentat_runtime::security::policy::{Rules, UserPowers};
+use tokio::sync::mpsc;
+
+use crate::harness::{Test, runtime};
+
+/// Says `begun`, counts down from the number that is its input, and writes how often it did.
+const COUNTS: &str = r#"(module
+  (import "mentat" "read_input" (func $read (param i32 i32) (result i32)))
+  (import "mentat" "write_output" (func $write (param i32 i32) (result i32)))
+  (import "mentat" "log" (func $log (param i32 i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "begun")
+  (func (export "process") (result i32)
+    (call $log (i32.const 2) (i32.const 100) (i32.const 5))
+    (drop (call $read (i32.const 0) (i32.const 8)))
+    (loop $again
+      (i32.store (i32.const 8) (i32.add (i32.load (i32.const 8)) (i32.const 1)))
+      (i32.store (i32.const 0) (i32.sub (i32.load (i32.const 0)) (i32.const 1)))
+      (br_if $again (i32.load (i32.const 0))))
+    (call $write (i32.const 8) (i32.const 4))))"#;
+/// More than what a brief execution can.
+const MANY: u32 = 1_000_000;
+
+async fn count(loaded: &Loaded, times: u32, fuel: u64, is_followed: bool) -> Outcome {
+    let limits = LimitsRequest { fuel: Some(Fuel(fuel)), ..LimitsRequest::default() };
+    let grant = Rules::default().decide_for_user(None, &limits, UserPowers::default()).unwrap();
+    let (events, mut followed) = mpsc::channel(8);
+    let invocation =
+        Invocation { events: is_followed.then_some(events), ..Invocation::new(times.to_le_bytes().to_vec()) };
+    let outcome = runtime().execute(&loaded.module, &grant, invocation).await;
+    assert_eq!(followed.try_recv().is_ok(), is_followed);
+    assert!(followed.try_recv().is_err(), "the line came twice");
+    outcome
+}
+
+fn assert_counted(outcome: &Outcome, times: u32) {
+    let answer = outcome.result.as_ref().unwrap();
+    assert_eq!((answer.exit_code, &answer.output[..]), (0, &times.to_le_bytes()[..]));
+    let lines: Vec<&str> = outcome.logs.iter().map(|line| line.message.as_str()).collect();
+    assert_eq!(lines, ["begun"]);
+    for kind in [HostCallKind::Input, HostCallKind::Output, HostCallKind::Log] {
+        assert!(outcome.host_calls.iter().any(|call| call == (kind, 1)), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_begun_anew_leaves_no_trace_and_costs_what_it_takes() {
+    let test = Test::wat(COUNTS);
+    let loaded = test.load().await.unwrap();
+    let brief = count(&loaded, 10, 1_000_000_000, false).await;
+    assert_counted(&brief, 10);
+    let on_a_fibre = count(&loaded, 10, 1_000_000_000, true).await;
+    assert_counted(&on_a_fibre, 10);
+    assert_eq!(brief.usage.fuel, on_a_fibre.usage.fuel);
+    assert_eq!(brief.usage.peak_memory, on_a_fibre.usage.peak_memory);
+    // The first finds out that it is long, the second is not tried.
+    let mut fuel = Vec::new();
+    for _ in 0..2 {
+        let long = count(&loaded, MANY, 1_000_000_000, false).await;
+        assert_counted(&long, MANY);
+        fuel.push(long.usage.fuel);
+    }
+    assert!(fuel[0] > Some(Fuel(u64::from(MANY))) && fuel[0] == fuel[1], "{fuel:?}");
+    assert_counted(&count(&loaded, 10, 1_000_000_000, false).await, 10);
+}
+
+#[tokio::test]
+async fn fuel_runs_out_where_it_does_on_a_fibre() {
+    // Another module, so that nothing is known of how long it takes.
+    let test = Test::wat(&COUNTS.replace("begun", "begin"));
+    let loaded = test.load().await.unwrap();
+    for fuel in [10, 5_000, 999_999, 1_000_000, 1_000_001, 3_000_000] {
+        let mut outcomes = Vec::new();
+        for is_followed in [false, true] {
+            // With ten units it does not come to its line.
+            let is_followed = is_followed && fuel > 10;
+            let outcome = count(&loaded, MANY, fuel, is_followed).await;
+            assert_eq!(outcome.result.as_ref().unwrap_err().reason(), Reason::FuelExhausted, "{fuel}");
+            outcomes.push((outcome.usage.fuel, outcome.logs.len(), outcome.result.unwrap_err().to_string()));
+        }
+        assert_eq!(outcomes[0], outcomes[1], "{fuel}");
+    }
+    assert_eq!(loaded.module.metering(), Metering::Fuel);
+}
