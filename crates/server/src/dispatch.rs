@@ -4,23 +4,26 @@
 //! An execution goes in a straight line: the agent from the registry, a grant from the policy, a
 //! place of its own and one of the pool, one store and one call, then the record of it.
 
-use std::collections::BTreeMap;
+mod terms;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, CapabilityKind, Manifest};
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
-use mentat_runtime::security::audit::{Decisions, Ending};
+use mentat_runtime::security::audit::Ending;
 pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
+use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::principal::Trust;
-use mentat_runtime::security::receipt::{Contents, PendingReceipt, ReceiptRequest};
+use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::terms::{ending, narrowing, record_for_receipt};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::guests::GuestThreads;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
@@ -83,6 +86,14 @@ pub struct AgentPage {
     pub agents: Vec<(StoredAgent, bool)>,
     /// The token of the next page; empty where this is the last.
     pub next: String,
+}
+
+/// An execution that was decided on.
+struct Ready {
+    grant: Grant,
+    invocation: Invocation,
+    /// Where one was asked for: by whom it is made, on what input, and since when.
+    receipt: Option<(ReceiptRequest, Bytes, SystemTime)>,
 }
 
 /// What came of an execution, with the names a door needs for its reply.
@@ -156,17 +167,33 @@ impl Dispatcher {
         };
         let cancel = running.token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let (outcome, receipt) = match self.ready(caller, &agent, execution_id, request, cancel) {
+            Err(error) => (self.ended(&agent, running, execution_id, Outcome::failed(error)), None),
+            Ok(ready) => match self.guests.now(|| self.run_now(&agent, &ready)) {
+                Some(outcome) => (self.ended(&agent, running, execution_id, outcome), None),
+                None => self.run_anywhere(caller, agent, running, ready).await,
+            },
+        };
+        Executed { execution_id, version, outcome, receipt }
+    }
+
+    /// Executes where there is a thread for it, however long that takes.
+    async fn run_anywhere(
+        self: &Arc<Self>,
+        caller: &Caller,
+        agent: Arc<LoadedAgent>,
+        running: Running,
+        ready: Ready,
+    ) -> (Outcome, Option<Result<Bytes, String>>) {
         let (this, caller) = (Arc::clone(self), caller.clone());
         // What is large is in a box, and what is rare in one of its own: a future is copied each time that it is handed on.
         let execution = Box::pin(async move {
-            let ended = this.run(caller.clone(), &agent, execution_id, request, cancel).await;
-            let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
-            running.end(&outcome);
-            this.metrics.executed(&agent.stored.id, &outcome);
-            if let Err(error @ Error::Internal { .. }) = &outcome.result {
-                let cause = std::error::Error::source(error).map(ToString::to_string);
-                tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
-            }
+            let execution_id = ready.invocation.execution_id;
+            let (outcome, receipt) = match this.run(&agent, ready).await {
+                Ok(ended) => ended,
+                Err(error) => (Outcome::failed(error), None),
+            };
+            let outcome = this.ended(&agent, running, execution_id, outcome);
             // Its place is free already: the receipt waits for the audit log alone.
             let receipt = match receipt {
                 Some(pending) => Some(Box::pin(this.receive(&caller, execution_id, pending)).await),
@@ -174,9 +201,24 @@ impl Dispatcher {
             };
             (outcome, receipt)
         });
-        let ended = self.guests.run(execution).await;
-        let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
-        Executed { execution_id, version, outcome, receipt }
+        self.guests.run(execution).await.unwrap_or_else(|error| (Outcome::failed(error), None))
+    }
+
+    /// Notes that an execution has ended.
+    fn ended(
+        &self,
+        agent: &LoadedAgent,
+        running: Running,
+        execution_id: ExecutionId,
+        outcome: Outcome,
+    ) -> Outcome {
+        running.end(&outcome);
+        self.metrics.executed(&agent.stored.id, &outcome);
+        if let Err(error @ Error::Internal { .. }) = &outcome.result {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
+        }
+        outcome
     }
 
     /// Waits for a receipt, and keeps it for those who ask for it later.
@@ -333,18 +375,18 @@ impl Dispatcher {
         })
     }
 
-    /// What came of an execution, and its receipt to be, where one was asked for.
+    /// Decides on an execution.
     ///
     /// # Errors
-    /// What kept it from being executed.
-    async fn run(
+    /// What keeps it from being executed.
+    fn ready(
         &self,
-        caller: Caller,
+        caller: &Caller,
         agent: &LoadedAgent,
         execution_id: ExecutionId,
         request: ExecuteRequest,
         cancel: CancellationToken,
-    ) -> Result<(Outcome, Option<PendingReceipt>), Error> {
+    ) -> Result<Ready, Error> {
         let limit = self.authority.rules().max_input;
         if request.input.len() as u64 > limit.0 {
             return Err(Error::InvalidRequest {
@@ -358,37 +400,58 @@ impl Dispatcher {
             // Nothing looks at signatures yet.
             trust: Trust::Untrusted,
             signer: None,
-            caller: &caller,
+            caller,
             execution: execution_id,
             narrowing: &narrowing,
         };
         let grant = self.authority.decide(&applicant)?;
+        // Once more when it begins; those that are refused here leave no records, of which there is no end.
+        grant.ensure_audited()?;
+        let ExecuteRequest { input, events, .. } = request;
+        let receipt = if request.receipt {
+            Some((grant.ask_for_receipt()?, input.clone(), SystemTime::now()))
+        } else {
+            None
+        };
+        let invocation = Invocation { execution_id, input, caller: caller.clone(), events, cancel };
+        Ok(Ready { grant, invocation, receipt })
+    }
+
+    /// Executes on this thread, if that is over in a moment.
+    fn run_now(&self, agent: &LoadedAgent, ready: &Ready) -> Option<Outcome> {
+        if ready.receipt.is_some() || agent.places.is_some() {
+            return None;
+        }
+        let outcome = self.runtime.execute_now(&agent.module, &ready.grant, &ready.invocation)?;
+        ready.grant.record_end(self.ending(&ready.grant, &outcome));
+        Some(outcome)
+    }
+
+    /// What came of an execution, and its receipt to be, where one was asked for.
+    ///
+    /// # Errors
+    /// What kept it from being executed.
+    async fn run(
+        &self,
+        agent: &LoadedAgent,
+        ready: Ready,
+    ) -> Result<(Outcome, Option<PendingReceipt>), Error> {
+        let Ready { grant, invocation, receipt } = ready;
         let _place = match &agent.places {
             Some(places) => {
                 let admitted = async {
                     tokio::select! {
                         admitted = places.admit(1) => admitted,
-                        () = cancel.cancelled() => Err(Error::Cancelled),
+                        () = invocation.cancel.cancelled() => Err(Error::Cancelled),
                     }
                 };
                 Some(Box::pin(admitted).await?)
             }
             None => None,
         };
-        // Once more when it begins; those that are refused here leave no records, of which there is no end.
-        grant.ensure_audited()?;
-        let ExecuteRequest { input, events, .. } = request;
-        let wanted = if request.receipt {
-            Some((grant.ask_for_receipt()?, input.clone(), SystemTime::now()))
-        } else {
-            None
-        };
-        let invocation = Invocation { execution_id, input, caller, events, cancel };
         let outcome = self.runtime.execute(&agent.module, &grant, invocation).await;
-        let decisions = grant.decisions();
-        self.metrics.decided(&decisions);
-        let ending = ending(&outcome, &decisions);
-        let Some((request, input, started)) = wanted else {
+        let ending = self.ending(&grant, &outcome);
+        let Some((request, input, started)) = receipt else {
             grant.record_end(ending);
             return Ok((outcome, None));
         };
@@ -401,6 +464,13 @@ impl Dispatcher {
         }
         Ok((outcome, receipt))
     }
+
+    /// How an execution ended, for the audit log; what it was given is counted.
+    fn ending(&self, grant: &Grant, outcome: &Outcome) -> Ending {
+        let decisions = grant.decisions();
+        self.metrics.decided(&decisions);
+        ending(outcome, &decisions)
+    }
 }
 
 impl Executed {
@@ -408,71 +478,6 @@ impl Executed {
     fn refused(execution_id: ExecutionId, version: Option<AgentVersion>, error: Error) -> Self {
         Self { execution_id, version, outcome: Outcome::failed(error), receipt: None }
     }
-}
-
-/// Records the end of an execution with all that its receipt says. Inputs and outputs are hashed where nobody's turn is
-/// taken by it: they can have hundreds of megabytes. `None` where the service ends meanwhile.
-async fn record_for_receipt(
-    request: ReceiptRequest,
-    ending: Ending,
-    manifest: String,
-    input: Bytes,
-    output: Option<Bytes>,
-    started: SystemTime,
-) -> Option<PendingReceipt> {
-    let finished = SystemTime::now();
-    let record = move || {
-        let (manifest, input, output) = (manifest.as_str(), &*input, output.as_deref());
-        request.record_end(ending, &Contents { manifest, input, output, started, finished })
-    };
-    tokio::task::spawn_blocking(record).await.ok()
-}
-
-/// How an execution ended, for the audit log.
-fn ending(outcome: &Outcome, decisions: &BTreeMap<CapabilityKind, Decisions>) -> Ending {
-    let usage = &outcome.usage;
-    let (result, exit_code) = match &outcome.result {
-        Ok(answer) => ("success", Some(answer.exit_code)),
-        Err(error) => (error.reason().as_str(), None),
-    };
-    let sum = |count: fn(&Decisions) -> u64| decisions.values().map(count).sum();
-    Ending {
-        memory_used: usage.peak_memory.0,
-        execution_time_us: u64::try_from(usage.execution.as_micros()).unwrap_or(u64::MAX),
-        fuel: usage.fuel.map(|fuel| fuel.0),
-        result,
-        exit_code,
-        violation: matches!(outcome.result, Err(Error::SecurityViolation { .. })),
-        decisions: Decisions {
-            granted: sum(|decisions| decisions.granted),
-            denied: sum(|decisions| decisions.denied),
-        },
-        receipt: None,
-        host_calls: outcome.host_calls,
-    }
-}
-
-/// What the caller takes away, in words of its own and by a manifest of its own.
-fn narrowing(
-    agent: &LoadedAgent,
-    manifest: Option<&str>,
-    sandbox: Narrowing,
-) -> Result<Vec<Narrowing>, Error> {
-    let Some(text) = manifest else {
-        return Ok(vec![sandbox]);
-    };
-    let manifest = Manifest::parse(text)?;
-    if manifest.id != agent.manifest.id {
-        return Err(Error::InvalidRequest {
-            message: format!(
-                "the manifest given for this execution has the id `{}`, the agent's is `{}`",
-                manifest.id, agent.manifest.id
-            ),
-        });
-    }
-    let by_manifest =
-        Narrowing { limits: manifest.limits_request(), capabilities: Some(manifest.capabilities().to_vec()) };
-    Ok(vec![sandbox, by_manifest])
 }
 
 fn page_start(token: &str) -> Result<(AgentId, AgentVersion), Error> {

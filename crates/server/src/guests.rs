@@ -60,6 +60,13 @@ impl GuestThreads {
         Ok((Self { handle, tasks, beginning }, GuestRuntime(Some(runtime))))
     }
 
+    /// Has something done on this thread that is over in a moment, if it may have a guest on it now.
+    pub fn now<T>(&self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
+        let _turn = self.beginning.try_acquire().ok()?;
+        // What panics is done once more, where it takes nobody along.
+        catch_unwind(AssertUnwindSafe(attempt)).ok()?
+    }
+
     /// Runs an execution to its end. Where this future is dropped, it goes on by itself, unless it has not yielded yet.
     ///
     /// # Errors

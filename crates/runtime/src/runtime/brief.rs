@@ -12,7 +12,7 @@ use wasmtime::{Store, Trap};
 
 use super::code::Tier;
 use super::inspect::ModuleInfo;
-use super::instance::{Clock, HOST_CALL_BYTES, Spent, judge, tell};
+use super::instance::{Clock, FUEL_SLICE, HOST_CALL_BYTES, Spent, judge, tell};
 use super::live::call_now;
 use super::module::{CoreCall, Linked};
 use super::pool::Permit;
@@ -20,8 +20,6 @@ use crate::host::context::{HostConfig, HostContext};
 use crate::model::{Invocation, Outcome};
 use crate::security::policy::Grant;
 
-/// Fuel that an execution may take here: as much as it may on a fibre before it gives its thread away.
-pub(super) const BRIEF_FUEL: u64 = 1_000_000;
 /// The shortest wall clock that nothing here comes near to.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// Stack for the host's functions, beyond the guest's.
@@ -69,7 +67,8 @@ pub(super) fn run(
     store.limiter(|context| &mut context.limiter);
     // In case that a single operation takes long: by then the second one traps.
     store.set_epoch_deadline(2);
-    let fuel = limits.fuel.0.min(BRIEF_FUEL);
+    // As much as it may take on a fibre before it gives its thread away.
+    let fuel = limits.fuel.0.min(FUEL_SLICE);
     store.set_fuel(fuel).ok()?;
     store.set_hostcall_fuel(HOST_CALL_BYTES);
     let called = call_now(&mut store, &code.entry, &mut clock)?;

@@ -16,7 +16,6 @@ use mentat_manifest::{Fuel, Limits, Metering};
 use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 
-use super::brief::BRIEF_FUEL;
 use super::live::{Live, instantiate};
 use super::module::{CoreCall, Entry, Linked};
 use super::pool::Permit;
@@ -34,10 +33,10 @@ use crate::model::{Answer, Invocation, Outcome, Usage};
 use crate::security::policy::Grant;
 
 /// Host memory that one WASI call may take for copies and subscriptions, beyond input and output.
-pub(super) const HOST_CALL_BYTES: usize = 8 << 20;
+pub(crate) const HOST_CALL_BYTES: usize = 8 << 20;
 /// Fuel after which a guest settles its account, about a millisecond of computing: what is told of one that was cut off
 /// is true to this much.
-const FUEL_SLICE: u64 = BRIEF_FUEL;
+pub(crate) const FUEL_SLICE: u64 = 1_000_000;
 
 /// Where an execution takes place: in a sandbox of its own, or in one that was kept for it.
 pub(super) struct Sandbox {
