@@ -25,7 +25,7 @@ const SETTLED: Duration = Duration::from_millis(300);
 const P99: Duration = Duration::from_millis(5);
 /// Clients that load at the same time.
 const LOADING: usize = 8;
-/// Of the calls that a crowd makes, as many share a channel as the service takes of one.
+/// Channels of all calls: the service takes 250 of one.
 const CHANNELS: usize = 6;
 
 /// Who is there besides the small agent.
@@ -123,7 +123,7 @@ impl Stage {
         Ok(tally)
     }
 
-    /// Loads an agent in version after version.
+    /// Loads one agent after another, each with a module of its own.
     fn load_again_and_again(&self) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
         let (client, module, number) = (self.client.clone(), self.module.clone(), self.number.clone());
         async move {

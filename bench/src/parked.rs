@@ -21,7 +21,7 @@ const MAPPINGS: u64 = 1_000_000;
 const MAPPINGS_ALLOWED: &str = "/proc/sys/vm/max_map_count";
 
 /// So many executions, and a server for them.
-struct Crowd {
+struct Parking {
     count: usize,
     /// How the count is said.
     said: &'static str,
@@ -31,10 +31,10 @@ struct Crowd {
 }
 
 /// As many as there are places as the service ships.
-const TEN_THOUSAND: Crowd =
-    Crowd { count: 10_000, said: "10,000", settings: &[CEILING], patience: Duration::from_secs(40) };
+const TEN_THOUSAND: Parking =
+    Parking { count: 10_000, said: "10,000", settings: &[CEILING], patience: Duration::from_secs(40) };
 /// As docs/performance.md says.
-const HUNDRED_THOUSAND: Crowd = Crowd {
+const HUNDRED_THOUSAND: Parking = Parking {
     count: 100_000,
     said: "100,000",
     settings: &[
@@ -71,7 +71,7 @@ pub(crate) fn parked(_: &Plan) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-impl Crowd {
+impl Parking {
     async fn park(self) -> anyhow::Result<Vec<Row>> {
         let Self { count, said, settings, patience } = self;
         let server = Server::mentat(settings)?;

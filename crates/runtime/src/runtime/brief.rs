@@ -52,8 +52,7 @@ pub(super) fn run(
 ) -> Option<Outcome> {
     let limits = grant.limits();
     let stack = usize::try_from(code.engine.stack.0).ok()?.checked_add(HOST_STACK_BYTES)?;
-    let is_possible = code.is_brief()
-        && invocation.events.is_none()
+    let is_possible = invocation.events.is_none()
         && !invocation.cancel.is_cancelled()
         && limits.timeout >= LEAST_TIMEOUT
         && stacker::remaining_stack().is_some_and(|left| left >= stack);
@@ -79,7 +78,7 @@ pub(super) fn run(
             _ => false,
         };
         if ran_out {
-            code.is_longer_than_brief();
+            code.remember_long();
             return None;
         }
     }

@@ -54,7 +54,7 @@ pub(crate) struct Refused {
 }
 
 type Tag = [u8; TAG_BYTES];
-type Authenticator = Aegis256X4Mac<TAG_BYTES>;
+type Mac = Aegis256X4Mac<TAG_BYTES>;
 
 /// What stands behind the code.
 #[derive(Serialize, Deserialize)]
@@ -233,7 +233,7 @@ impl ArtifactCache {
 
     /// Over the name and the content, so that one module's code cannot be put in another's place. The content goes in as
     /// the tags of its parts, which are made at the same time: whoever waits for code waits for this.
-    fn tag(&self, name: &str, file: &File, content: u64, facts: u64) -> io::Result<Authenticator> {
+    fn tag(&self, name: &str, file: &File, content: u64, facts: u64) -> io::Result<Mac> {
         let part = content.div_ceil(PARTS).max(1);
         let range = |number: u64| (number * part).min(content)..((number + 1) * part).min(content);
         let tags: Vec<io::Result<Tag>> = std::thread::scope(|scope| {
@@ -250,7 +250,7 @@ impl ArtifactCache {
             let first = self.tag_of_part(file, 0, range(0));
             std::iter::once(first).chain(begun.into_iter().map(|end| end())).collect()
         });
-        let mut whole = self.authenticator(WHOLE);
+        let mut whole = self.mac(WHOLE);
         whole.update(&(name.len() as u64).to_le_bytes());
         whole.update(name.as_bytes());
         whole.update(&content.to_le_bytes());
@@ -262,7 +262,7 @@ impl ArtifactCache {
     }
 
     fn tag_of_part(&self, file: &File, number: u64, range: Range<u64>) -> io::Result<Tag> {
-        let mut part = self.authenticator(number);
+        let mut part = self.mac(number);
         let (mut buffer, mut at) = (vec![0; 128 << 10], range.start);
         while at < range.end {
             let most = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
@@ -277,10 +277,10 @@ impl ArtifactCache {
     }
 
     /// By the cache's key, for one of the things that are authenticated: with another nonce, it is another function.
-    fn authenticator(&self, what: u64) -> Authenticator {
+    fn mac(&self, what: u64) -> Mac {
         let mut nonce = [0; KEY_BYTES];
         nonce.iter_mut().zip(what.to_le_bytes()).for_each(|(byte, of_what)| *byte = of_what);
-        Authenticator::new_with_nonce(&self.key, &nonce)
+        Mac::new_with_nonce(&self.key, &nonce)
     }
 }
 

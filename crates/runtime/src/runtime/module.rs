@@ -246,7 +246,7 @@ impl Linked {
     }
 
     /// One execution took longer; others may as well.
-    pub(super) fn is_longer_than_brief(&self) {
+    pub(super) fn remember_long(&self) {
         self.is_brief.store(false, Ordering::Relaxed);
     }
 }

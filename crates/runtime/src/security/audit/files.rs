@@ -49,7 +49,7 @@ impl<'a> WholeFiles<'a> {
     }
 
     /// Gives all files their names. What had such a name before is gone.
-    pub(super) fn name(self) -> Result<(), AuditError> {
+    pub(super) fn give_names(self) -> Result<(), AuditError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| AuditError::File { path, source }
@@ -113,7 +113,7 @@ mod tests {
             }
             let within = folder.path().join("a/b");
             assert!(!within.join("0").exists());
-            files.name().unwrap();
+            files.give_names().unwrap();
             assert_eq!(names(&within), (0..count).map(|number| number.to_string()).collect::<Vec<_>>());
             assert_eq!(std::fs::read_to_string(within.join("3")).unwrap(), "3");
             std::fs::remove_dir_all(&within).unwrap();

@@ -287,7 +287,7 @@ impl Log {
         for tile in edge.partial() {
             files.write(&tile.path, &hashes(&tile))?;
         }
-        files.name()?;
+        files.give_names()?;
         self.sign(&edge)?;
         let before = std::mem::replace(&mut self.edge, edge);
         self.entries = entries;
@@ -310,7 +310,7 @@ impl Log {
         note.add_sigs(&[&self.signer]).map_err(|error| wrong(format!("{error:?}")))?;
         let mut files = self.files();
         files.write(CHECKPOINT, &note.to_bytes())?;
-        files.name()
+        files.give_names()
     }
 
     /// Removes the tiles that were not full and now are wider; whoever reads them now finds the wider ones.
