@@ -31,3 +31,4 @@ mod program;
 mod receipts;
 mod server;
 mod start_fast;
+mod streams;

@@ -23,6 +23,8 @@ use crate::security::policy::Grant;
 const MENTAT: &str = "mentat";
 /// What a decision of policy costs, as bytes that are moved: some microseconds.
 pub(super) const DECISION_BYTES: usize = 64 << 10;
+/// What an event costs, as bytes that are moved: about a microsecond.
+pub(super) const EVENT_COST_BYTES: usize = 16 << 10;
 /// UTF-16 units of an abort's message or file name at most.
 const MAX_ABORT_UNITS: u32 = 1024;
 
@@ -94,6 +96,12 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
         Box::new(invoke_capability(caller, handle, pointer, length))
     })?;
     linker.func_wrap(MENTAT, "release_capability", release_capability)?;
+    linker.func_wrap(MENTAT, "start_stream", start_stream)?;
+    linker.func_wrap_async(MENTAT, "write_stream", |caller, (handle, pointer, length)| {
+        Box::new(write_stream(caller, handle, pointer, length))
+    })?;
+    linker.func_wrap(MENTAT, "end_stream", end_stream)?;
+    linker.func_wrap(MENTAT, "record_metric", record_metric)?;
 
     // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
     linker.func_wrap(MENTAT, "download_media", |caller: Caller<'_, HostContext>, pointer, length| {
@@ -109,26 +117,6 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
                 "upload_media",
                 &[(pointer, length), (type_pointer, type_length)],
             )
-        },
-    )?;
-    linker.func_wrap(MENTAT, "start_stream", |caller: Caller<'_, HostContext>, pointer, length| {
-        unsupported(caller, HostCallKind::Stream, "start_stream", &[(pointer, length)])
-    })?;
-    linker.func_wrap(
-        MENTAT,
-        "write_stream",
-        |caller: Caller<'_, HostContext>, _handle: i32, pointer, length| {
-            unsupported(caller, HostCallKind::Stream, "write_stream", &[(pointer, length)])
-        },
-    )?;
-    linker.func_wrap(MENTAT, "end_stream", |caller: Caller<'_, HostContext>, _handle: i32| {
-        unsupported(caller, HostCallKind::Stream, "end_stream", &[])
-    })?;
-    linker.func_wrap(
-        MENTAT,
-        "record_metric",
-        |caller: Caller<'_, HostContext>, pointer, length, _value: f64| {
-            unsupported(caller, HostCallKind::Metric, "record_metric", &[(pointer, length)])
         },
     )?;
     Ok(linker)
@@ -210,6 +198,73 @@ fn release_capability(mut caller: Caller<'_, HostContext>, handle: i32) -> wasmt
     match capabilities::release(caller.data_mut(), handle) {
         Ok(()) => Ok(0),
         Err(error) => Ok(caller.data_mut().refuse(error)),
+    }
+}
+
+/// Starts a stream; a handle above 0, or an error.
+fn start_stream(mut caller: Caller<'_, HostContext>, pointer: i32, length: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Stream);
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "start_stream", pointer, length)?;
+    abi::charge(&mut caller, EVENT_COST_BYTES)?;
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    match context.streams.start(bytes.get(source).unwrap_or_default()) {
+        Ok(handle) => Ok(handle),
+        Err(error) => Ok(context.refuse(error)),
+    }
+}
+
+/// Appends a chunk to a stream, waiting for its readers.
+async fn write_stream(
+    mut caller: Caller<'_, HostContext>,
+    handle: i32,
+    pointer: i32,
+    length: i32,
+) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Stream);
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "write_stream", pointer, length)?;
+    abi::charge(&mut caller, EVENT_COST_BYTES.saturating_add(source.len()))?;
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    let taken = context.streams.write(handle, bytes.get(source).unwrap_or_default());
+    let written = match taken {
+        Ok(chunk) => chunk.done().await,
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(()) => {
+            caller.data_mut().streams.written(handle);
+            Ok(0)
+        }
+        Err(error) => Ok(caller.data_mut().refuse(error)),
+    }
+}
+
+/// Ends a stream.
+fn end_stream(mut caller: Caller<'_, HostContext>, handle: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Stream);
+    abi::charge(&mut caller, EVENT_COST_BYTES)?;
+    match caller.data_mut().streams.end(handle) {
+        Ok(()) => Ok(0),
+        Err(error) => Ok(caller.data_mut().refuse(error)),
+    }
+}
+
+/// Records a value of a metric of the agent's own.
+fn record_metric(
+    mut caller: Caller<'_, HostContext>,
+    pointer: i32,
+    length: i32,
+    value: f64,
+) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Metric);
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "record_metric", pointer, length)?;
+    abi::charge(&mut caller, EVENT_COST_BYTES)?;
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    match context.streams.record(bytes.get(source).unwrap_or_default(), value) {
+        Ok(()) => Ok(0),
+        Err(error) => Ok(context.refuse(error)),
     }
 }
 

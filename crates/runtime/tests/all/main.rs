@@ -27,6 +27,7 @@ mod lessons;
 mod network;
 mod places;
 mod snapshot;
+mod streams;
 mod walk;
 mod warm;
 mod wasi;
