@@ -91,6 +91,8 @@ pub struct Listed {
     pub constants: Vec<(String, String)>,
     /// Whether executions share an instance.
     pub instances: Instances,
+    /// How the agent reports events, where it does.
+    pub events: Option<Events>,
 }
 
 /// What executes an agent.
@@ -181,7 +183,8 @@ pub enum Init {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Events {
-    /// As lines of JSON on stdout.
+    /// As lines of JSON on stdout, each an object whose `type` is `log`, `checkpoint`, `progress`, `metric` or `heartbeat`.
+    /// All other lines are output.
     Ndjson,
 }
 

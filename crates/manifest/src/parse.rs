@@ -288,7 +288,9 @@ impl Check<'_> {
         preopens.retain(|capability| matches!(capability, Capability::Filesystem { .. }));
         let (agent, constants) = (manifest.id.to_string(), manifest.constants());
         let instances = manifest.wasm.as_ref().and_then(|wasm| wasm.instances).unwrap_or_default();
-        manifest.listed = Arc::new(Listed { agent, capabilities: requested, preopens, constants, instances });
+        let events = manifest.events;
+        manifest.listed =
+            Arc::new(Listed { agent, capabilities: requested, preopens, constants, instances, events });
     }
 
     fn module(&mut self, manifest: &Manifest) {

@@ -45,6 +45,7 @@ fn reported(report: v1::Report) -> Option<Report> {
         message: said(report.message),
         data: serde_json::from_str(&report.data_json).ok(),
         correlation_id: said(report.correlation_id),
+        ts: serde_json::from_str(&report.ts_json).ok(),
     })
 }
 

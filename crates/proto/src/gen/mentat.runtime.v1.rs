@@ -302,6 +302,9 @@ pub struct Report {
     /// What the agent puts together by it; empty for nothing.
     #[prost(string, tag = "4")]
     pub correlation_id: ::prost::alloc::string::String,
+    /// When it was, as the agent says, in JSON; empty for nothing.
+    #[prost(string, tag = "5")]
+    pub ts_json: ::prost::alloc::string::String,
 }
 /// Events that are not there any more: there was no room for them, or they are too old.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -24,6 +24,7 @@ pub(crate) mod preview0;
 pub(crate) mod preview1;
 pub(crate) mod preview2;
 pub(crate) mod quota;
+pub(crate) mod reports;
 pub(crate) mod requests;
 pub(crate) mod sandbox;
 pub(crate) mod scratch;

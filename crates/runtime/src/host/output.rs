@@ -1,5 +1,6 @@
-//! The output of a WASI command: what it writes to stdout, bounded. Where somebody follows the execution, it is told as
-//! well as it is written, as a stream that waits for its readers like any other.
+//! The output of a WASI command: what it writes to stdout, bounded, without the lines that report on its work where its
+//! manifest says that there are such. Where somebody follows the execution, it is told as well as it is written, as a stream
+//! that waits for its readers like any other.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +13,8 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::stdio::{OutputOverflow, OutputSink, WRITE_PERMIT_BYTES};
+use super::reports::{ReportLines, Reported};
+use super::stdio::{LogSink, OutputOverflow, OutputSink, WRITE_PERMIT_BYTES};
 use crate::events::EventBuffer;
 use crate::model::{Event, STDOUT_STREAM};
 
@@ -20,7 +22,16 @@ use crate::model::{Event, STDOUT_STREAM};
 #[derive(Clone, Debug)]
 pub(crate) struct OutputStdio {
     output: OutputSink,
+    reports: Option<Arc<Reports>>,
     told: Option<Arc<Told>>,
+}
+
+/// Where the lines go that are no output.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    lines: Mutex<ReportLines>,
+    logs: LogSink,
+    events: Option<Arc<EventBuffer>>,
 }
 
 /// What is told of it.
@@ -40,15 +51,27 @@ struct State {
 }
 
 impl OutputStdio {
-    /// `events` is where it is told, too.
-    pub(crate) fn new(output: OutputSink, events: Option<Arc<EventBuffer>>) -> Self {
+    /// `events` is where it is told, too; `reports` where the lines go that are no output.
+    pub(crate) fn new(
+        output: OutputSink,
+        reports: Option<Reports>,
+        events: Option<Arc<EventBuffer>>,
+    ) -> Self {
         let events = events.filter(|events| events.is_followed());
         let told = events
             .map(|events| Arc::new(Told { events, name: STDOUT_STREAM.into(), state: Mutex::default() }));
-        Self { output, told }
+        Self { output, reports: reports.map(Arc::new), told }
     }
 
     fn append(&self, bytes: Bytes) -> Result<(), OutputOverflow> {
+        let bytes = match &self.reports {
+            Some(reports) => reports.without(&bytes),
+            None => bytes,
+        };
+        self.add(bytes)
+    }
+
+    fn add(&self, bytes: Bytes) -> Result<(), OutputOverflow> {
         self.output.append(&bytes)?;
         if let Some(told) = &self.told {
             told.take(bytes);
@@ -58,6 +81,10 @@ impl OutputStdio {
 
     /// Tells what is left, and that there is no more.
     pub(crate) fn finish(&self) {
+        if let Some(reports) = &self.reports {
+            // Some bytes at most, behind a line that was not ended; where they are over the limit, so were those before.
+            let _ = self.add(reports.rest());
+        }
         let Some(told) = &self.told else { return };
         told.tell_now();
         let state = told.state.lock();
@@ -65,6 +92,24 @@ impl OutputStdio {
             let (stream, total_chunks) = (Arc::clone(&told.name), state.chunks);
             told.events.write(Event::StreamEnd { stream, total_chunks, whole: true });
         }
+    }
+}
+
+impl Reports {
+    pub(crate) fn new(logs: LogSink, events: Option<Arc<EventBuffer>>) -> Self {
+        Self { lines: Mutex::default(), logs, events }
+    }
+
+    fn without(&self, bytes: &[u8]) -> Bytes {
+        self.lines.lock().take(bytes, |reported| self.tell(reported)).into()
+    }
+
+    fn rest(&self) -> Bytes {
+        self.lines.lock().finish(|reported| self.tell(reported)).into()
+    }
+
+    fn tell(&self, reported: Reported) {
+        reported.tell(&self.logs, self.events.as_deref());
     }
 }
 

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 
-use mentat_manifest::{Capability, FileAccess};
+use mentat_manifest::{Capability, Events, FileAccess};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::context::HostContext;
 use super::descriptors::Volume;
 use super::gate::Gate;
-use super::output::OutputStdio;
+use super::output::{OutputStdio, Reports};
 use super::stdio::LogStdio;
 use super::volumes::Location;
 use crate::model::LogLevel;
@@ -72,15 +72,19 @@ fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     let mut wasi = WasiCtxBuilder::new();
     let (mut open, mut output) = (Vec::new(), None);
     wasi.max_random_size(MAX_RANDOM_BYTES);
+    let events = context.streams.events();
+    let reports = context.gate.grant().reports() == Some(Events::Ndjson);
     match stdio {
         Stdio::Command => {
             wasi.stdin(MemoryInputPipe::new(context.input.clone()));
-            let stdout = OutputStdio::new(context.output.clone(), context.streams.events());
+            let reports = reports.then(|| Reports::new(context.logs.clone(), events.clone()));
+            let stdout = OutputStdio::new(context.output.clone(), reports, events);
             wasi.stdout(stdout.clone());
             output = Some(stdout);
         }
         Stdio::Logged => {
             let stdout = LogStdio::new(LogLevel::Info, context.logs.clone());
+            let stdout = stdout.with_reports(events.filter(|_| reports));
             wasi.stdout(stdout.clone());
             open.push(stdout);
         }

@@ -14,11 +14,12 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::reports::Reported;
 use crate::events::EventBuffer;
 use crate::model::{Event, LogLevel, LogLine};
 
 /// Bytes of one log line at most; the rest of it is dropped and said so.
-const MAX_LINE_BYTES: usize = 16 << 10;
+pub(crate) const MAX_LINE_BYTES: usize = 16 << 10;
 /// Bytes of `\u{10ffff}`, the longest that one byte of a line can become.
 const LONGEST_ESCAPE_BYTES: usize = 10;
 /// Bytes that a guest may hand over in one write of a stream.
@@ -56,6 +57,8 @@ struct Log {
 pub(crate) struct LogStdio {
     level: LogLevel,
     logs: LogSink,
+    /// Where lines go that report on the agent's work, where there are such.
+    reports: Option<Arc<EventBuffer>>,
     partial: Arc<Mutex<PartialLine>>,
 }
 
@@ -171,7 +174,12 @@ fn escape_line(text: &[u8]) -> (String, usize) {
 
 impl LogStdio {
     pub(crate) fn new(level: LogLevel, logs: LogSink) -> Self {
-        Self { level, logs, partial: Arc::default() }
+        Self { level, logs, reports: None, partial: Arc::default() }
+    }
+
+    /// The same, of which some lines are reports.
+    pub(crate) fn with_reports(self, reports: Option<Arc<EventBuffer>>) -> Self {
+        Self { reports, ..self }
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -191,6 +199,12 @@ impl LogStdio {
     fn end_line(&self, partial: &mut PartialLine) {
         let line = std::mem::take(partial);
         let text = line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes);
+        if let Some(events) = self.reports.as_deref().filter(|_| line.skipped == 0)
+            && let Some(reported) = Reported::read(text)
+        {
+            reported.tell(&self.logs, Some(events));
+            return;
+        }
         self.logs.log_cut(self.level, text, line.skipped);
     }
 

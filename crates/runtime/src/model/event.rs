@@ -72,6 +72,8 @@ pub struct Report {
     pub data: Option<Value>,
     /// What the agent puts together by it.
     pub correlation_id: Option<String>,
+    /// When it was, as the agent says.
+    pub ts: Option<Value>,
 }
 
 /// What a report is about.
@@ -144,7 +146,8 @@ impl Event {
 impl Report {
     fn bytes(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        text(&self.message) + text(&self.correlation_id) + self.data.as_ref().map_or(0, bytes_of)
+        let value = |value: &Option<Value>| value.as_ref().map_or(0, bytes_of);
+        text(&self.message) + text(&self.correlation_id) + value(&self.data) + value(&self.ts)
     }
 }
 

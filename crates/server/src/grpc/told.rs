@@ -60,6 +60,7 @@ fn reported(report: &Report) -> v1::Report {
         message: report.message.clone().unwrap_or_default(),
         data_json: report.data.as_ref().map(ToString::to_string).unwrap_or_default(),
         correlation_id: report.correlation_id.clone().unwrap_or_default(),
+        ts_json: report.ts.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -41,6 +41,7 @@ impl Report {
             ("message", self.message.clone().map(Value::from)),
             ("data", self.data.clone()),
             ("correlation_id", self.correlation_id.clone().map(Value::from)),
+            ("ts", self.ts.clone()),
         ];
         for (key, value) in members {
             put(&mut data, key, value);
