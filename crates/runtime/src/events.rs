@@ -159,6 +159,13 @@ impl EventBuffer {
         self.agent.as_ref()
     }
 
+    /// How many events there were so far, and how many read them now.
+    #[must_use]
+    pub fn counts(&self) -> (u64, usize) {
+        let state = self.state.lock();
+        (state.next, state.readers.len())
+    }
+
     /// How many chunks were written, of all streams together.
     #[must_use]
     pub fn total_chunks(&self) -> u64 {
@@ -192,7 +199,7 @@ impl EventBuffer {
 
     /// Writes an event without waiting: where there is no room, the oldest ones go.
     pub fn write(&self, event: Event) {
-        let (bytes, is_end) = (event.bytes(), matches!(event, Event::End(_)));
+        let (bytes, is_end) = (event.bytes(), event.is_end());
         let fits = self.count(bytes, is_end);
         let mut state = self.state.lock();
         if state.is_ended {
@@ -206,7 +213,7 @@ impl EventBuffer {
         }
         let sequence = state.next;
         state.next += 1;
-        state.chunks += u64::from(matches!(event, Event::StreamData { .. }));
+        state.chunks += u64::from(event.is_chunk());
         state.is_ended = is_end;
         if fits {
             state.bytes += bytes;

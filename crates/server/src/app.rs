@@ -20,6 +20,7 @@ use crate::dispatch::Dispatcher;
 use crate::door::Door;
 use crate::executions::Executions;
 use crate::guests::{GuestRuntime, GuestThreads};
+use crate::published::PublishedStreams;
 use crate::registry::{MemoryRoom, Registry};
 use crate::store::AgentStore;
 use crate::telemetry::Metrics;
@@ -75,6 +76,8 @@ impl App {
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let room = Arc::new(EventRoom::new(config.streams.room()));
         let executions = Executions::new(remembered, config.streams.limits(), Arc::clone(&room));
+        let patience = Duration::from_millis(config.streams.idle_ms);
+        let published = Arc::new(PublishedStreams::new(Arc::clone(&room), patience));
         let tasks = TaskTracker::new();
         let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
         let dispatcher = Dispatcher::new(
@@ -84,9 +87,10 @@ impl App {
             Arc::clone(&metrics),
             threads,
             executions,
+            Arc::clone(&published),
         );
         let closing = CancellationToken::new();
-        tasks.spawn(forget_old_events(room, closing.clone()));
+        tasks.spawn(forget_old_events(room, published, closing.clone()));
         let limits = transport_limits(config);
         let sockets = usize::try_from(config.streams.max_sockets).unwrap_or(usize::MAX);
         let sockets = sockets.min(Semaphore::MAX_PERMITS);
@@ -156,10 +160,15 @@ impl App {
     }
 }
 
-/// Forgets events that were kept for long enough, until the service closes.
-async fn forget_old_events(room: Arc<EventRoom>, closing: CancellationToken) {
+/// Forgets events that were kept for long enough, and gives up streams whose publishers are gone, until the service closes.
+async fn forget_old_events(
+    room: Arc<EventRoom>,
+    published: Arc<PublishedStreams>,
+    closing: CancellationToken,
+) {
     let mut looks = tokio::time::interval(SWEEP_EVERY);
     while closing.run_until_cancelled(looks.tick()).await.is_some() {
+        published.sweep();
         room.sweep();
     }
 }

@@ -5,6 +5,7 @@
 //! place of its own and one of the pool, one store and one call, then the record of it.
 
 mod following;
+mod publishing;
 mod terms;
 
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 use self::terms::{ending, narrowing, record_for_receipt};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::guests::GuestThreads;
+pub use crate::published::PublishedStream;
+use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
 use crate::store::StoredAgent;
 use crate::telemetry::Metrics;
@@ -37,6 +40,7 @@ pub struct Dispatcher {
     registry: Arc<Registry>,
     authority: Arc<Authority>,
     executions: Arc<Executions>,
+    published: Arc<PublishedStreams>,
     metrics: Arc<Metrics>,
     guests: GuestThreads,
 }
@@ -119,9 +123,10 @@ impl Dispatcher {
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         executions: Executions,
+        published: Arc<PublishedStreams>,
     ) -> Self {
         let executions = Arc::new(executions);
-        Self { runtime, registry: Arc::new(registry), authority, executions, metrics, guests }
+        Self { runtime, registry: Arc::new(registry), authority, executions, published, metrics, guests }
     }
 
     /// Loads an agent and makes it the active version of its id.

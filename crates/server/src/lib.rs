@@ -11,6 +11,7 @@ mod gateway;
 mod grpc;
 pub mod guests;
 pub mod policies;
+pub mod published;
 pub mod registry;
 pub mod store;
 pub mod telemetry;

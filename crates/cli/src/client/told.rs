@@ -29,6 +29,9 @@ pub(super) fn told(event: v1::ExecuteAgentEvent) -> Option<Told> {
         Wire::StreamData(data) => {
             Event::StreamData { stream: data.stream.into(), index: data.index, chunk: data.chunk }
         }
+        Wire::Published(published) => Event::Published(serde_json::from_str(&published.data_json).ok()?),
+        // Of a stream from elsewhere, which has no name in an execution.
+        Wire::StreamEnd(end) if end.stream.is_empty() => Event::Closed { whole: end.whole },
         Wire::StreamEnd(v1::StreamEnd { stream, total_chunks, whole }) => {
             Event::StreamEnd { stream: stream.into(), total_chunks, whole }
         }

@@ -23,6 +23,9 @@ pub(crate) fn run(arguments: &StreamArguments) -> Result<ExitCode, Failure> {
             ended = following => ended,
         }
     });
+    if teller.is_closed() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = ExecutionReport::of_server(arguments.id.to_string(), None, None, result, teller);
     report.write(json)
 }

@@ -32,6 +32,7 @@ pub(crate) struct Teller {
     telling: Telling,
     logs: Vec<LogReport>,
     has_told_output: bool,
+    is_closed: bool,
 }
 
 impl Telling {
@@ -47,11 +48,14 @@ impl Telling {
 
 impl Teller {
     pub(crate) fn new(telling: Telling) -> Self {
-        Self { telling, logs: Vec::new(), has_told_output: false }
+        Self { telling, logs: Vec::new(), has_told_output: false, is_closed: false }
     }
 
     /// Tells an event, or that some were missed. Whoever does not read the results any more is not written to.
     pub(crate) fn tell(&mut self, delivery: &Delivery) {
+        if let Delivery::Event(event) = delivery {
+            self.is_closed |= matches!(event.event, Event::Closed { .. });
+        }
         match (self.telling, delivery) {
             (Telling::JsonLines, _) => write_line(delivery),
             (Telling::Nothing, Delivery::Event(event)) => {
@@ -89,11 +93,16 @@ impl Teller {
                 ));
             }
             Event::Report(report) if is_streaming => write_report(report),
+            Event::Published(data) if is_streaming => {
+                let _ = output::write_json(data);
+            }
             Event::StreamStart { .. }
             | Event::StreamData { .. }
             | Event::StreamEnd { .. }
             | Event::Metric { .. }
             | Event::Report(_)
+            | Event::Published(_)
+            | Event::Closed { .. }
             | Event::End(_) => {}
         }
     }
@@ -101,6 +110,11 @@ impl Teller {
     /// Whether the output was told as it was written, so that it is not to be written once more.
     pub(crate) fn has_told_output(&self) -> bool {
         self.has_told_output
+    }
+
+    /// Whether it was the stream of an agent elsewhere, and has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// The log lines that were not told.

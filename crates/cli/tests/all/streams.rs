@@ -3,9 +3,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use futures::{SinkExt, StreamExt};
+use jsonschema::Validator;
 use mentat_proto::v1;
 use mentat_proto::v1::execute_agent_event::Event;
 use serde_json::{Value, json};
@@ -76,11 +78,35 @@ async fn socket(server: &Server, path: &str, headers: &[(&str, &str)]) -> Result
     Ok(tokio_tungstenite::connect_async(request).await?.0)
 }
 
+/// Holds a message to the document that clients are written by; of an execution also its `data`, which is what they like
+/// where agents elsewhere publish.
+fn check(message: &Value, of_an_execution: bool) {
+    static VALIDATORS: OnceLock<[Validator; 2]> = OnceLock::new();
+    let [execution, any] = VALIDATORS.get_or_init(|| {
+        let text = include_str!("../../../../schemas/asyncapi.yaml");
+        let document: Value = serde_saphyr::from_str(text).unwrap();
+        let any = json!({ "$ref": "#/components/schemas/Message", "components": document["components"] });
+        let mut execution = any.clone();
+        let kinds = &mut execution["components"]["schemas"]["Data"]["properties"]["data"]["anyOf"];
+        let published = kinds.as_array_mut().unwrap().pop().unwrap();
+        assert_eq!(published["$ref"], "#/components/schemas/Published");
+        [execution, any]
+            .map(|schema| jsonschema::options().should_validate_formats(true).build(&schema).unwrap())
+    });
+    let validator = if of_an_execution { execution } else { any };
+    let wrong: Vec<String> = validator.iter_errors(message).map(|error| error.to_string()).collect();
+    assert!(wrong.is_empty(), "{message}: {wrong:?}");
+}
+
 /// The next message, as JSON; `None` when the socket is closed.
 async fn message(socket: &mut Socket) -> Option<Value> {
     loop {
         match tokio::time::timeout(PATIENCE, socket.next()).await.expect("there is a message")? {
-            Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
+            Ok(Message::Text(text)) => {
+                let message = serde_json::from_str(&text).unwrap();
+                check(&message, true);
+                return Some(message);
+            }
             Ok(Message::Close(_)) | Err(_) => return None,
             Ok(_) => {}
         }
@@ -123,7 +149,11 @@ impl Iterator for Events {
                 Some(("data", value)) => data = value.into(),
                 Some(other) => panic!("{other:?}"),
                 None if data.is_empty() => {}
-                None => return Some((kind, id, serde_json::from_str(&data).unwrap())),
+                None => {
+                    let message = serde_json::from_str(&data).unwrap();
+                    check(&message, true);
+                    return Some((kind, id, message));
+                }
             }
         }
     }
@@ -441,6 +471,74 @@ async fn the_command_line_writes_chunks_as_they_come() {
     assert_eq!((events.len(), &events[5]["exit_code"]), (6, &json!(0)));
     let unknown = ask(&["stream", "01890a5d-ac96-774b-bcce-b302099a8000"]);
     assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_elsewhere_publish_here_and_are_followed_in_the_same_way() {
+    let server = Server::with(&["streams.heartbeat_ms=60000"]);
+    let ask = |method: &str, path: &str, body: Option<Value>| {
+        let url = format!("{}/api/v1/streams{path}", server.http);
+        let answered = match (method, body) {
+            ("POST", Some(body)) => ureq::post(url).send_json(body),
+            ("DELETE", _) => ureq::delete(url).call(),
+            _ => ureq::get(url).call(),
+        };
+        match answered {
+            Ok(mut response) => (200, response.body_mut().read_json::<Value>().unwrap()),
+            Err(ureq::Error::StatusCode(status)) => (status, Value::Null),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let (_, opened) =
+        ask("POST", "/init", Some(json!({ "agent_id": "mentatlab.outside", "pin_name": "tokens" })));
+    let id = opened["stream_id"].as_str().unwrap().to_owned();
+    assert_eq!(opened["status"], "active");
+    let mut early = socket(&server, opened["ws_url"].as_str().unwrap(), &[]).await.unwrap();
+    for number in 0..3 {
+        let (_, published) = ask("POST", &format!("/{id}/publish"), Some(json!({ "token": number })));
+        assert_eq!(published, json!({ "message": "Data published", "sequence": number }));
+    }
+    early.send(Message::text(r#"{"type": "ping"}"#)).await.unwrap();
+    let (_, stands) = ask("GET", &format!("/{id}"), None);
+    assert_eq!((&stands["agent_id"], &stands["pin_name"]), (&json!("mentatlab.outside"), &json!("tokens")));
+    assert_eq!((&stands["message_count"], &stands["subscriber_count"]), (&json!(3), &json!(1)));
+    assert_eq!(ask("GET", "", None).1["streams"].as_array().unwrap().len(), 1);
+    assert_eq!(ask("DELETE", &format!("/{id}"), None).0, 200);
+    assert_eq!(ask("GET", "", None).1["streams"].as_array().unwrap().len(), 0);
+    for (method, path, body) in [
+        ("POST", format!("/{id}/publish"), Some(json!({}))),
+        ("DELETE", format!("/{id}"), None),
+        ("GET", format!("/{id}"), None),
+    ] {
+        assert_eq!(ask(method, &path, body).0, 404, "{method} {path}");
+    }
+    for (path, body) in
+        [("/init", json!({})), ("/init", json!({ "agent_id": "a b" })), ("/x/publish", json!({}))]
+    {
+        assert_eq!(ask("POST", path, Some(body)).0, 400, "{path}");
+    }
+    let (mut tokens, mut kinds, mut pongs) = (Vec::new(), Vec::new(), 0);
+    while let Some(Ok(Message::Text(text))) = early.next().await {
+        let message: Value = serde_json::from_str(&text).unwrap();
+        if message["type"] == "pong" {
+            pongs += 1;
+            continue;
+        }
+        check(&message, false);
+        tokens.extend(message["data"]["token"].as_u64());
+        kinds.push(message["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((tokens, pongs), (vec![0, 1, 2], 1));
+    assert_eq!(kinds, ["stream_start", "stream_data", "stream_data", "stream_data", "stream_end"]);
+    // Late, by gRPC and by the command line.
+    let late: Vec<_> = follow(&server, &id, 2).await.unwrap().map(|event| event.unwrap()).collect().await;
+    let Some(Event::Published(published)) = &late[0].event else { panic!("{late:?}") };
+    assert_eq!(published.data_json, r#"{"token":2}"#);
+    let Some(Event::StreamEnd(end)) = &late[1].event else { panic!("{late:?}") };
+    assert_eq!((late.len(), end.total_chunks, end.whole), (2, 3, true));
+    let followed = mentat().args(["stream", &id, "--server", &server.grpc]).output().unwrap();
+    assert_eq!(text(&followed.stdout), "{\"token\":0}\n{\"token\":1}\n{\"token\":2}\n");
+    assert_eq!(followed.status.code(), Some(0), "{}", text(&followed.stderr));
 }
 
 /// A command that writes this to stdout, in pieces of seven bytes.

@@ -210,7 +210,7 @@ pub struct ExecuteAgentEvent {
     #[prost(message, optional, tag = "10")]
     pub timestamp: ::core::option::Option<::prost_types::Timestamp>,
     /// What it says.
-    #[prost(oneof = "execute_agent_event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "execute_agent_event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8, 11")]
     pub event: ::core::option::Option<execute_agent_event::Event>,
 }
 /// Nested message and enum types in `ExecuteAgentEvent`.
@@ -242,6 +242,9 @@ pub mod execute_agent_event {
         /// Events that are not there any more. It has no number of its own.
         #[prost(message, tag = "8")]
         Missed(super::Missed),
+        /// What an agent that runs elsewhere has published. Such a stream ends with a StreamEnd without a name.
+        #[prost(message, tag = "11")]
+        Published(super::Published),
     }
 }
 /// A stream begins.
@@ -306,6 +309,13 @@ pub struct Report {
     #[prost(string, tag = "5")]
     pub ts_json: ::prost::alloc::string::String,
 }
+/// What an agent that runs elsewhere has published.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Published {
+    /// As JSON.
+    #[prost(string, tag = "1")]
+    pub data_json: ::prost::alloc::string::String,
+}
 /// Events that are not there any more: there was no room for them, or they are too old.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Missed {
@@ -319,7 +329,7 @@ pub struct Missed {
 /// Asks for the events of an execution.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamEventsRequest {
-    /// The stream: the execution's id.
+    /// The stream: the execution's id, or that of a stream from elsewhere.
     #[prost(string, tag = "1")]
     pub stream_id: ::prost::alloc::string::String,
     /// The number of the first event that is wanted: 0 for all, one more than that of the last one seen to go on.

@@ -57,7 +57,14 @@ pub enum Event {
     },
     /// A line of the agent's output that reports on its work, where its manifest says `events: ndjson`.
     Report(Report),
-    /// The end; nothing comes after it.
+    /// What an agent that runs elsewhere has published.
+    Published(Value),
+    /// The end of what such an agent publishes; nothing comes after it.
+    Closed {
+        /// Whether it was ended, or given up when nothing was published for too long.
+        whole: bool,
+    },
+    /// The end of an execution; nothing comes after it.
     End(Arc<Ended>),
 }
 
@@ -129,12 +136,24 @@ pub struct NumberedEvent {
 }
 
 impl Event {
+    /// Whether nothing comes after it.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::End(_) | Self::Closed { .. })
+    }
+
+    /// Whether it counts among the chunks of its stream.
+    pub(crate) fn is_chunk(&self) -> bool {
+        matches!(self, Self::StreamData { .. } | Self::Published(_))
+    }
+
     /// Bytes of memory that are kept for it, about.
     pub(crate) fn bytes(&self) -> usize {
         EVENT_BYTES
             + match self {
                 Self::Log(line) => line.message.len(),
-                Self::StreamStart { .. } | Self::StreamEnd { .. } => 0,
+                Self::StreamStart { .. } | Self::StreamEnd { .. } | Self::Closed { .. } => 0,
+                Self::Published(data) => bytes_of(data),
                 Self::StreamData { chunk, .. } => chunk.len(),
                 Self::Metric { name, .. } => name.len(),
                 Self::Report(report) => report.bytes(),

@@ -131,7 +131,9 @@ async fn all(mut reader: EventReader) -> Vec<String> {
                     format!("end {stream} {total_chunks} whole={whole}")
                 }
                 Event::Metric { name, value } => format!("metric {name} {value}"),
-                Event::Report(_) | Event::End(_) => "another".into(),
+                Event::Report(_) | Event::Published(_) | Event::Closed { .. } | Event::End(_) => {
+                    "another".into()
+                }
             },
         });
     }

@@ -270,6 +270,10 @@ pub const KEYS: &[Key] = &[
         "Milliseconds that events are kept after the end of their execution, where their room is not needed.",
     ),
     key(
+        "streams.idle_ms",
+        "Milliseconds after which a stream that an agent elsewhere publishes is given up, if nothing is published.",
+    ),
+    key(
         "streams.heartbeat_ms",
         "Milliseconds of silence after which a reader by WebSocket or server-sent events gets a heartbeat.",
     ),

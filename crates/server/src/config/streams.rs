@@ -26,6 +26,8 @@ pub struct StreamsConfig {
     pub total: ByteCount,
     /// Milliseconds that events are kept after the end of their execution.
     pub retention_ms: u64,
+    /// Milliseconds that nothing may be published to a stream from elsewhere.
+    pub idle_ms: u64,
     /// Milliseconds of silence after which a reader gets a heartbeat.
     pub heartbeat_ms: u64,
     /// WebSockets at one time.
@@ -60,6 +62,7 @@ impl Default for StreamsConfig {
             per_tenant: ByteCount(room.tenant_bytes as u64),
             total: ByteCount(room.total_bytes as u64),
             retention_ms: milliseconds(room.retention),
+            idle_ms: 300_000,
             heartbeat_ms: 15_000,
             max_sockets: 10_000,
         }

@@ -18,7 +18,8 @@ impl Dispatcher {
         self.executions.events(caller, agent)
     }
 
-    /// Reads what an execution says, from the event of that number on; of one that has ended, for as long as that is kept.
+    /// Reads what an execution says, or an agent elsewhere publishes, from the event of that number on; of one that has
+    /// ended, for as long as that is kept.
     ///
     /// # Errors
     /// `STREAM_NOT_FOUND`.
@@ -28,6 +29,9 @@ impl Dispatcher {
         execution_id: ExecutionId,
         from_sequence: u64,
     ) -> Result<EventReader, Error> {
+        if let Some(reader) = self.published.follow(caller, execution_id, from_sequence) {
+            return Ok(reader);
+        }
         self.executions.follow(caller, execution_id, from_sequence)
     }
 

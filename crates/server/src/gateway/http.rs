@@ -26,7 +26,7 @@ use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
 use super::site::Guard;
 use super::straight::HttpDoor;
-use super::{openapi, sse, websocket};
+use super::{openapi, publishing, sse, websocket};
 use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::Levels;
@@ -51,6 +51,10 @@ fn router(state: DoorState) -> Router {
         .route("/v1/agents/{id}/activate", post(activate_version))
         .route("/v1/executions/{id}", get(get_execution))
         .route("/v1/executions/{id}/cancel", post(cancel_execution))
+        .route("/api/v1/streams", get(publishing::list))
+        .route("/api/v1/streams/init", post(publishing::init))
+        .route("/api/v1/streams/{stream_id}", get(publishing::get).delete(publishing::end))
+        .route("/api/v1/streams/{stream_id}/publish", post(publishing::publish))
         .route("/api/v1/streams/{stream_id}/sse", get(sse::follow))
         .route("/ws/streams/{stream_id}", any(websocket::follow))
         .route("/openapi.json", get(openapi::document))

@@ -108,9 +108,7 @@ impl Follower {
         from_sequence: u64,
         format: Format,
     ) -> Result<(Self, ExecutionId), Error> {
-        let execution_id: ExecutionId = stream_id.parse().map_err(|_| Error::InvalidRequest {
-            message: "the stream's id is not a UUID of version 7; it is the id of the execution".into(),
-        })?;
+        let execution_id = stream_id_of(stream_id)?;
         let reader = state.dispatcher.follow(caller, execution_id, from_sequence)?;
         let agent = reader.buffer().agent().map(ToString::to_string).unwrap_or_default();
         Ok((Self { reader, agent, stream_id: execution_id.to_string(), format }, execution_id))
@@ -143,14 +141,16 @@ impl Follower {
         let mut data = event.event.to_json();
         let total_chunks = self.reader.buffer().total_chunks();
         let kind = match &event.event {
-            Event::End(ended) => {
-                if let Some(data) = data.as_object_mut() {
-                    data.insert("total_chunks".into(), total_chunks.into());
-                }
-                if ended.result.is_ok() { MessageType::StreamEnd } else { MessageType::StreamError }
-            }
+            Event::End(ended) if ended.result.is_ok() => MessageType::StreamEnd,
+            Event::Closed { whole: true } => MessageType::StreamEnd,
+            Event::End(_) | Event::Closed { .. } => MessageType::StreamError,
             _ => MessageType::StreamData,
         };
+        if event.event.is_end()
+            && let Some(data) = data.as_object_mut()
+        {
+            data.insert("total_chunks".into(), total_chunks.into());
+        }
         let mut told = self.told(kind, &data, Some(event.sequence), event.time);
         if let Event::StreamData { chunk, .. } = &event.event {
             told.chunk = Some((chunk.clone(), event.sequence));
@@ -179,6 +179,19 @@ impl Follower {
         };
         Told { kind, sequence, text, chunk: None }
     }
+}
+
+/// Reads the id of a stream.
+///
+/// # Errors
+/// `INVALID_REQUEST`.
+pub(super) fn stream_id_of(text: &str) -> Result<ExecutionId, Error> {
+    text.parse().map_err(|_| Error::InvalidRequest {
+        message:
+            "the stream's id is not a UUID of version 7; it is the id of the execution, or the one that \
+                  `/api/v1/streams/init` answered"
+                .into(),
+    })
 }
 
 impl MessageType {

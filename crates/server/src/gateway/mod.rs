@@ -7,6 +7,7 @@ mod form;
 mod http;
 mod messages;
 mod openapi;
+mod publishing;
 mod reply;
 mod requests;
 mod site;

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{http, sse};
+use super::{http, publishing, sse};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,11 @@ use super::{http, sse};
         http::get_execution,
         http::cancel_execution,
         sse::follow,
+        publishing::init,
+        publishing::publish,
+        publishing::end,
+        publishing::list,
+        publishing::get,
     )
 )]
 struct Document;

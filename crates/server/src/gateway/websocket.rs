@@ -24,8 +24,8 @@ use crate::door::DoorState;
 
 /// The sub-protocol of those who take chunks as they are.
 const BINARY: &str = "mentat.v1.binary";
-/// The sub-protocol of those who take everything as JSON, which is also what others get.
-const JSON: &str = "mentat.v1.json";
+/// The sub-protocols of those who take everything as JSON, which is also what others get.
+const JSON: [&str; 2] = ["mentat.v1.json", "mentatlab.streaming.v1"];
 /// Bytes of a message from a reader at most; they have little to say.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 /// Bytes of messages that wait for a slow reader's connection, beyond which it is waited for.
@@ -37,6 +37,8 @@ const WRITE_BUFFER_BYTES: usize = 128 << 10;
 enum Said {
     /// The execution is to be ended.
     Cancel,
+    /// Whether anybody is there.
+    Ping,
 }
 
 /// One socket.
@@ -76,7 +78,7 @@ pub(super) async fn follow(
         retry_after: Duration::from_secs(1),
     })?;
     let upgrade = upgrade
-        .protocols([JSON, BINARY])
+        .protocols(JSON.into_iter().chain([BINARY]))
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .write_buffer_size(0)
@@ -145,11 +147,15 @@ async fn hear(
 ) -> Option<()> {
     match serde_json::from_str(text) {
         Ok(Said::Cancel) => {
+            // A stream from elsewhere is nobody's to cancel here.
             let _ = state.dispatcher.cancel(caller, execution_id);
             Some(())
         }
+        Ok(Said::Ping) => socket.answer(r#"{"type":"pong"}"#).await.ok(),
         Err(_) => {
-            socket.close(close_code::UNSUPPORTED, r#"say {"type": "cancel"} or nothing"#).await;
+            socket
+                .close(close_code::UNSUPPORTED, r#"say {"type": "cancel"}, {"type": "ping"} or nothing"#)
+                .await;
             None
         }
     }
@@ -161,10 +167,18 @@ impl Socket {
             Some((chunk, sequence)) => Message::Binary(framed(&chunk, sequence)),
             None => Message::Text(told.text.into()),
         };
+        self.hand_over(message).await
+    }
+
+    async fn hand_over(&mut self, message: Message) -> Result<(), Gone> {
         match tokio::time::timeout(self.patience, self.socket.send(message)).await {
             Ok(sent) => sent.map_err(|_| Gone::Closed),
             Err(_elapsed) => Err(Gone::Stuck),
         }
+    }
+
+    async fn answer(&mut self, text: &'static str) -> Result<(), Gone> {
+        self.hand_over(Message::text(text)).await
     }
 
     /// Says goodbye, to a reader that hears it.

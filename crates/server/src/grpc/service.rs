@@ -119,7 +119,7 @@ impl WasmRuntime for Service {
             executed
         };
         let events = events::tell(&self.state.tasks, reader, execution).map(move |told| match told {
-            Told::Delivery(delivery) => told::delivered(delivery, execution_id),
+            Told::Delivery(delivery) => told::delivered(delivery, execution_id, 0),
             Told::End(ended, event) => {
                 let executed = ended.map_err(|error| status(&error))?;
                 let response = v1::execute_agent_event::Event::Response(response(*executed, false)?);
@@ -138,8 +138,11 @@ impl WasmRuntime for Service {
         let execution_id = stream_id(&request.stream_id).map_err(|error| status(&error))?;
         let reader = self.state.dispatcher.follow(&caller, execution_id, request.from_sequence);
         let reader = reader.map_err(|error| status(&error))?;
-        let events = stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)));
-        let events = events.map(move |delivery| told::delivered(delivery, execution_id));
+        let events = stream::unfold(reader, move |mut reader| async move {
+            let delivery = reader.next().await?;
+            let total_chunks = reader.buffer().total_chunks();
+            Some((told::delivered(delivery, execution_id, total_chunks), reader))
+        });
         Ok(Response::new(Box::pin(events)))
     }
 

@@ -11,16 +11,19 @@ use tonic::Status;
 use super::messages::{log_line, metrics, timestamp};
 use super::status::failure_status;
 
-/// What a reader was delivered.
+/// What a reader was delivered. `total_chunks` is told with the end of a stream from elsewhere.
 ///
 /// # Errors
 /// The status of an execution that failed, which is its end.
 pub(super) fn delivered(
     delivery: Delivery,
     execution_id: ExecutionId,
+    total_chunks: u64,
 ) -> Result<v1::ExecuteAgentEvent, Status> {
     match delivery {
-        Delivery::Event(event) => wire(&event, execution_id).map(|told| numbered(told, Some(&event))),
+        Delivery::Event(event) => {
+            wire(&event, execution_id, total_chunks).map(|told| numbered(told, Some(&event)))
+        }
         Delivery::Missed { first, last } => Ok(numbered(Wire::Missed(v1::Missed { first, last }), None)),
     }
 }
@@ -34,7 +37,7 @@ pub(super) fn numbered(told: Wire, event: Option<&Arc<NumberedEvent>>) -> v1::Ex
     }
 }
 
-fn wire(event: &NumberedEvent, execution_id: ExecutionId) -> Result<Wire, Status> {
+fn wire(event: &NumberedEvent, execution_id: ExecutionId, total_chunks: u64) -> Result<Wire, Status> {
     Ok(match &event.event {
         Event::Log(line) => Wire::Log(log_line(line.clone())),
         Event::StreamStart { stream } => Wire::StreamStart(v1::StreamStart { stream: stream.to_string() }),
@@ -50,6 +53,10 @@ fn wire(event: &NumberedEvent, execution_id: ExecutionId) -> Result<Wire, Status
         }),
         Event::Metric { name, value } => Wire::Metric(v1::Metric { name: name.clone(), value: *value }),
         Event::Report(report) => Wire::Report(reported(report)),
+        Event::Published(data) => Wire::Published(v1::Published { data_json: data.to_string() }),
+        Event::Closed { whole } => {
+            Wire::StreamEnd(v1::StreamEnd { stream: String::new(), total_chunks, whole: *whole })
+        }
         Event::End(ended) => Wire::Response(response(ended, execution_id)?),
     })
 }

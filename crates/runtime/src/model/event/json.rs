@@ -29,6 +29,8 @@ impl Event {
             }
             Self::Metric { name, value } => json!({ "kind": "metric", "name": name, "value": value }),
             Self::Report(report) => report.to_json(),
+            Self::Published(data) => data.clone(),
+            Self::Closed { whole } => json!({ "kind": "closed", "whole": whole }),
             Self::End(ended) => ended.to_json(),
         }
     }
