@@ -21,6 +21,9 @@ use crate::guests::{ECHO, EXIT_3, LOOP, manifest_with, numbers};
 use crate::program::{agent_folder, mentat, run, text};
 use crate::server::{Server, eventually, execute};
 
+mod published;
+mod reports;
+
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Longest wait for a message; the machine may be busy with other tests.
@@ -471,147 +474,6 @@ async fn the_command_line_writes_chunks_as_they_come() {
     assert_eq!((events.len(), &events[5]["exit_code"]), (6, &json!(0)));
     let unknown = ask(&["stream", "01890a5d-ac96-774b-bcce-b302099a8000"]);
     assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn agents_elsewhere_publish_here_and_are_followed_in_the_same_way() {
-    let server = Server::with(&["streams.heartbeat_ms=60000"]);
-    let ask = |method: &str, path: &str, body: Option<Value>| {
-        let url = format!("{}/api/v1/streams{path}", server.http);
-        let answered = match (method, body) {
-            ("POST", Some(body)) => ureq::post(url).send_json(body),
-            ("DELETE", _) => ureq::delete(url).call(),
-            _ => ureq::get(url).call(),
-        };
-        match answered {
-            Ok(mut response) => (200, response.body_mut().read_json::<Value>().unwrap()),
-            Err(ureq::Error::StatusCode(status)) => (status, Value::Null),
-            Err(error) => panic!("{error}"),
-        }
-    };
-    let (_, opened) =
-        ask("POST", "/init", Some(json!({ "agent_id": "mentatlab.outside", "pin_name": "tokens" })));
-    let id = opened["stream_id"].as_str().unwrap().to_owned();
-    assert_eq!(opened["status"], "active");
-    let mut early = socket(&server, opened["ws_url"].as_str().unwrap(), &[]).await.unwrap();
-    for number in 0..3 {
-        let (_, published) = ask("POST", &format!("/{id}/publish"), Some(json!({ "token": number })));
-        assert_eq!(published, json!({ "message": "Data published", "sequence": number }));
-    }
-    early.send(Message::text(r#"{"type": "ping"}"#)).await.unwrap();
-    let (_, stands) = ask("GET", &format!("/{id}"), None);
-    assert_eq!((&stands["agent_id"], &stands["pin_name"]), (&json!("mentatlab.outside"), &json!("tokens")));
-    assert_eq!((&stands["message_count"], &stands["subscriber_count"]), (&json!(3), &json!(1)));
-    assert_eq!(ask("GET", "", None).1["streams"].as_array().unwrap().len(), 1);
-    assert_eq!(ask("DELETE", &format!("/{id}"), None).0, 200);
-    assert_eq!(ask("GET", "", None).1["streams"].as_array().unwrap().len(), 0);
-    for (method, path, body) in [
-        ("POST", format!("/{id}/publish"), Some(json!({}))),
-        ("DELETE", format!("/{id}"), None),
-        ("GET", format!("/{id}"), None),
-    ] {
-        assert_eq!(ask(method, &path, body).0, 404, "{method} {path}");
-    }
-    for (path, body) in
-        [("/init", json!({})), ("/init", json!({ "agent_id": "a b" })), ("/x/publish", json!({}))]
-    {
-        assert_eq!(ask("POST", path, Some(body)).0, 400, "{path}");
-    }
-    let (mut tokens, mut kinds, mut pongs) = (Vec::new(), Vec::new(), 0);
-    while let Some(Ok(Message::Text(text))) = early.next().await {
-        let message: Value = serde_json::from_str(&text).unwrap();
-        if message["type"] == "pong" {
-            pongs += 1;
-            continue;
-        }
-        check(&message, false);
-        tokens.extend(message["data"]["token"].as_u64());
-        kinds.push(message["type"].as_str().unwrap().to_owned());
-    }
-    assert_eq!((tokens, pongs), (vec![0, 1, 2], 1));
-    assert_eq!(kinds, ["stream_start", "stream_data", "stream_data", "stream_data", "stream_end"]);
-    // Late, by gRPC and by the command line.
-    let late: Vec<_> = follow(&server, &id, 2).await.unwrap().map(|event| event.unwrap()).collect().await;
-    let Some(Event::Published(published)) = &late[0].event else { panic!("{late:?}") };
-    assert_eq!(published.data_json, r#"{"token":2}"#);
-    let Some(Event::StreamEnd(end)) = &late[1].event else { panic!("{late:?}") };
-    assert_eq!((late.len(), end.total_chunks, end.whole), (2, 3, true));
-    let followed = mentat().args(["stream", &id, "--server", &server.grpc]).output().unwrap();
-    assert_eq!(text(&followed.stdout), "{\"token\":0}\n{\"token\":1}\n{\"token\":2}\n");
-    assert_eq!(followed.status.code(), Some(0), "{}", text(&followed.stderr));
-}
-
-/// A command that writes this to stdout, in pieces of seven bytes.
-fn writer(text: &str) -> String {
-    let bytes: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
-    format!(
-        r#"(module
-          (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-          (memory (export "memory") 1)
-          (data (i32.const 1000) "{bytes}")
-          (func (export "_start") (local $at i32) (local $left i32)
-            (local.set $left (i32.const {length}))
-            (loop $next
-              (i32.store (i32.const 0) (i32.add (i32.const 1000) (local.get $at)))
-              (i32.store (i32.const 4) (select (i32.const 7) (local.get $left)
-                (i32.gt_u (local.get $left) (i32.const 7))))
-              (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-              (local.set $at (i32.add (local.get $at) (i32.load (i32.const 8))))
-              (local.set $left (i32.sub (local.get $left) (i32.load (i32.const 8))))
-              (br_if $next (local.get $left)))))"#,
-        length = text.len()
-    )
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lines_that_report_are_events_and_all_others_output_where_the_manifest_says_so() {
-    let text = concat!(
-        "a line\n",
-        "{\"type\": \"log\", \"level\": \"warn\", \"message\": \"careful\"}\n",
-        "{\"type\": \"progress\", \"message\": \"half\", \"data\": {\"percent\": 50}, \"correlation_id\": \"c-1\"}\n",
-        "{\"type\": \"result\", \"value\": 7}\n",
-        "the last",
-    );
-    let output = "a line\n{\"type\": \"result\", \"value\": 7}\nthe last";
-    let plain = crate::guests::manifest("a.reports", "1.0.0");
-    let reporting = format!("events: ndjson\n{plain}");
-    let events = |manifest: &str| -> Vec<Value> {
-        let folder = agent_folder(manifest, &crate::guests::assemble(&writer(text)));
-        let ran = run(&["run", folder.path().to_str().unwrap(), "--stream", "--json"]);
-        let lines = crate::program::text(&ran.stdout);
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
-    let told = events(&reporting);
-    let of_kind = |told: &[Value], kind: &str| -> Vec<Value> {
-        told.iter().filter(|event| event["kind"] == kind).cloned().collect()
-    };
-    let [log] = &of_kind(&told, "log")[..] else { panic!("{told:?}") };
-    assert_eq!((&log["level"], &log["message"]), (&json!("warn"), &json!("careful")));
-    let [progress] = &of_kind(&told, "progress")[..] else { panic!("{told:?}") };
-    assert_eq!(
-        (&progress["message"], &progress["data"], &progress["correlation_id"]),
-        (&json!("half"), &json!({ "percent": 50 }), &json!("c-1"))
-    );
-    let chunks: String =
-        of_kind(&told, "chunk").iter().map(|chunk| chunk["text"].as_str().unwrap().to_owned()).collect();
-    assert_eq!((chunks.as_str(), told.last().unwrap()["exit_code"].as_i64()), (output, Some(0)));
-    assert_eq!(of_kind(&events(&plain), "progress").len(), 0, "who says nothing has no reports");
-
-    let server = Server::start();
-    server.load_as(&reporting, &writer(text)).await.unwrap();
-    let request = execute("a.reports", "");
-    let mut told = server.client().await.execute_agent_stream(request).await.unwrap().into_inner();
-    let (mut reports, mut end) = (Vec::new(), None);
-    while let Some(event) = told.next().await {
-        match event.unwrap().event.unwrap() {
-            Event::Report(report) => reports.push(report),
-            Event::Response(response) => end = Some(response),
-            _ => {}
-        }
-    }
-    assert_eq!((reports.len(), reports[0].kind.as_str()), (1, "progress"));
-    assert_eq!(reports[0].data_json, "{\"percent\":50}");
-    assert_eq!(end.unwrap().output, output);
 }
 
 fn base64_of(bytes: &[u8]) -> String {
