@@ -26,6 +26,7 @@ use tonic_prost::ProstCodec;
 use crate::modules;
 use crate::raw::{Raw, RawEngine, Settings};
 use crate::server::FLOOR_READY;
+use crate::streams;
 
 /// Executions at the same time that a floor has room for; its clients ask for fewer.
 const PLACES: u32 = 256;
@@ -41,6 +42,8 @@ pub(crate) enum Kind {
     GrpcRaw,
     /// Executes a module by Wasmtime alone, by HTTP
     HttpRaw,
+    /// Sends as many chunks as it is asked for, by WebSocket
+    WebSocket,
     /// Has an engine and its pool, and does nothing
     Engine,
 }
@@ -61,7 +64,7 @@ pub(crate) fn serve(kind: Kind, module: &str) -> anyhow::Result<()> {
         }
     }
     let raw = match kind {
-        Kind::GrpcEcho => None,
+        Kind::GrpcEcho | Kind::WebSocket => None,
         _ => Some(Arc::new(Raw::new(&modules::named(module)?.module, Settings::best(PLACES))?)),
     };
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -69,6 +72,10 @@ pub(crate) fn serve(kind: Kind, module: &str) -> anyhow::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         match (kind, raw) {
+            (Kind::WebSocket, _) => {
+                ready(&format!("http={address}"));
+                streams::serve_bare(listener).await
+            }
             (Kind::HttpRaw, raw) => {
                 ready(&format!("http={address}"));
                 serve_http(listener, raw.context("nothing to execute")?).await

@@ -22,6 +22,7 @@ mod raw;
 mod scaling;
 mod server;
 mod start;
+mod streams;
 mod workshop;
 
 use std::path::{Path, PathBuf};
@@ -84,7 +85,7 @@ struct Group {
     rows: Vec<Row>,
 }
 
-const GROUPS: [(&str, Measure); 14] = [
+const GROUPS: [(&str, Measure); 15] = [
     ("decision", decisions::decisions),
     ("execution", executions::executions),
     ("sandbox", executions::sandboxes),
@@ -97,6 +98,7 @@ const GROUPS: [(&str, Measure); 14] = [
     ("grpc", grpc::grpc),
     ("http", http::http),
     ("fairness", fairness::fairness),
+    ("streams", streams::streams),
     ("load", load::load),
     ("parked", parked::parked),
 ];
