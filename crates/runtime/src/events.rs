@@ -209,8 +209,9 @@ impl EventBuffer {
             return;
         }
         while !state.has_room(&self.limits, bytes) && !state.kept.is_empty() {
-            state.drop_oldest();
+            self.make_way(&mut state);
         }
+        self.room.count_event();
         let sequence = state.next;
         state.next += 1;
         state.chunks += u64::from(event.is_chunk());
@@ -241,7 +242,7 @@ impl EventBuffer {
             {
                 let mut state = self.state.lock();
                 while !state.has_room(&self.limits, bytes) && !state.is_awaited() && !state.kept.is_empty() {
-                    state.drop_oldest();
+                    self.make_way(&mut state);
                 }
                 if state.has_room(&self.limits, bytes) {
                     drop(state);
@@ -294,6 +295,12 @@ impl EventBuffer {
         self.progress.notify_waiters();
     }
 
+    /// Lets the oldest event go for a later one.
+    fn make_way(&self, state: &mut State) {
+        state.drop_oldest();
+        self.room.count_dropped();
+    }
+
     /// Counts bytes in the room for all, for which others may have to go; in any case where they must be kept. Answers
     /// whether they are counted.
     ///
@@ -311,7 +318,7 @@ impl EventBuffer {
                 }
                 return must_be_kept;
             }
-            state.drop_oldest();
+            self.make_way(&mut state);
         }
         true
     }

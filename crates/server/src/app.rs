@@ -106,6 +106,7 @@ impl App {
             idle_timeout: limits.idle_timeout,
             longest_message: usize::try_from(config.streams.buffer.0).unwrap_or(usize::MAX).saturating_mul(2),
             sockets: Arc::new(Semaphore::new(sockets)),
+            max_sockets: sockets,
             closing: closing.clone(),
             tasks: tasks.clone(),
         });

@@ -39,8 +39,10 @@ pub struct Door {
     pub idle_timeout: Duration,
     /// Bytes of the longest message of a stream, about.
     pub longest_message: usize,
-    /// Places of WebSockets.
+    /// Places of WebSockets that are free.
     pub sockets: Arc<Semaphore>,
+    /// All places of WebSockets.
+    pub max_sockets: usize,
     /// Cancelled when no more calls are taken.
     pub closing: CancellationToken,
     /// Work that must not end with the connection that asked for it; shutdown waits for it.

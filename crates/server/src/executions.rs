@@ -178,6 +178,12 @@ impl Executions {
         Arc::new(EventBuffer::new(self.event_limits, tenant, agent.clone(), room))
     }
 
+    /// Where events are kept.
+    #[must_use]
+    pub fn room(&self) -> &EventRoom {
+        &self.room
+    }
+
     fn part_of(&self, key: &Key) -> usize {
         usize::try_from(self.hasher.hash_one(key) % self.used as u64).unwrap_or_default()
     }

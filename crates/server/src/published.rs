@@ -136,6 +136,12 @@ impl PublishedStreams {
         list
     }
 
+    /// How many are open, of all tenants.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.open.lock().values().map(HashMap::len).sum()
+    }
+
     /// One of them.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! Invariant: a metric's labels take a bounded number of values, whatever clients send.
 
 mod samples;
+mod streams;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -25,6 +26,8 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use self::samples::{Sample, Samples};
+pub use self::streams::StreamLevels;
+use self::streams::StreamMetrics;
 use crate::config::{LogConfig, LogFormat};
 
 /// Agents that have a label of their own; the rest are counted as `other`.
@@ -66,6 +69,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "Bytes of requests that are being worked on and of replies that are not yet sent",
         "",
     ),
+    ("stream_events", "Events of executions and of streams from elsewhere", ""),
+    ("stream_events_dropped", "Events that went to make room for later ones", ""),
+    ("stream_buffered_bytes", "Bytes of events that are kept for their readers", ""),
+    ("stream_sockets", "WebSockets that follow streams", ""),
+    ("stream_published", "Open streams of agents elsewhere", ""),
 ];
 
 /// The service's metrics.
@@ -86,6 +94,7 @@ pub struct Metrics {
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
     in_flight: Gauge,
+    streams: StreamMetrics,
     agents: RwLock<HashSet<AgentId>>,
     /// Executions that came to an end and are not in the metrics yet.
     samples: Samples,
@@ -102,6 +111,8 @@ pub struct Levels {
     pub warm: usize,
     /// Bytes on their way.
     pub in_flight_bytes: u64,
+    /// What is kept of streams, and who follows them.
+    pub streams: StreamLevels,
     /// Bytes of linear memory that all executions have.
     pub memory_used: ByteCount,
     /// Bytes that they may have.
@@ -169,6 +180,7 @@ impl Metrics {
             capabilities: Family::default(),
             rejected: Family::default(),
             in_flight: Gauge::default(),
+            streams: StreamMetrics::default(),
             agents: RwLock::default(),
             samples: Samples::default(),
         };
@@ -195,6 +207,11 @@ impl Metrics {
             "wasm_module_cache_misses" => registry.register(name, help, self.cache_misses.clone()),
             "wasm_module_cache_evictions" => registry.register(name, help, self.evictions.clone()),
             "server_in_flight_bytes" => registry.register(name, help, self.in_flight.clone()),
+            "stream_events" => registry.register(name, help, self.streams.events.clone()),
+            "stream_events_dropped" => registry.register(name, help, self.streams.dropped.clone()),
+            "stream_buffered_bytes" => registry.register(name, help, self.streams.bytes.clone()),
+            "stream_sockets" => registry.register(name, help, self.streams.sockets.clone()),
+            "stream_published" => registry.register(name, help, self.streams.published.clone()),
             "capability_requests" => registry.register(name, help, self.capabilities.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
@@ -287,6 +304,7 @@ impl Metrics {
         evictions("memory").inner().store(levels.memory_evictions, Ordering::Relaxed);
         evictions("disk").inner().store(levels.disk_evictions, Ordering::Relaxed);
         self.in_flight.set(i64::try_from(levels.in_flight_bytes).unwrap_or(i64::MAX));
+        self.streams.set(&levels.streams);
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
         Ok(rendered)
@@ -391,6 +409,7 @@ mod tests {
             places: 10,
             warm: 1,
             in_flight_bytes: 5,
+            streams: StreamLevels { events: 9, dropped: 1, bytes: 7, sockets: 3, published: 2 },
             memory_used: ByteCount(65_536),
             memory_limit: ByteCount(1 << 30),
             memory_evictions: 2,
@@ -403,6 +422,7 @@ mod tests {
         assert!(text.contains("wasm_instances_total{status=\"active\"} 3"));
         assert!(text.contains("wasm_module_cache_hits_total 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
+        assert!(text.contains("stream_events_total 9") && text.contains("stream_sockets 3"));
         assert!(text.contains("wasm_memory_usage_bytes{kind=\"used\"} 65536"));
         assert!(text.contains("wasm_module_cache_evictions_total{place=\"memory\"} 2"));
         assert!(text.contains("capability_requests_total{kind=\"env\",result=\"denied\"} 1"));
@@ -419,6 +439,7 @@ mod tests {
             places: 1,
             warm: 0,
             in_flight_bytes: 0,
+            streams: StreamLevels::default(),
             memory_used: ByteCount(0),
             memory_limit: ByteCount(1),
             memory_evictions: 0,

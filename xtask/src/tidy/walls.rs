@@ -261,6 +261,7 @@ const ROOMS: &[Room] = &[
             "crate::store::StoredAgent",
             "mentat_runtime::CodeOrigin",
             "crate::telemetry::Levels",
+            "crate::telemetry::StreamLevels",
             // Bodies, why they do not come, and who is at the other end.
             "crate::transport::BodyError",
             "crate::transport::Charge",

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -30,6 +30,8 @@ pub struct RoomLimits {
 pub struct EventRoom {
     limits: RoomLimits,
     total: Arc<AtomicUsize>,
+    events: AtomicU64,
+    dropped: AtomicU64,
     tenants: Mutex<HashMap<Arc<str>, Tenant>>,
 }
 
@@ -96,7 +98,22 @@ impl EventRoom {
     /// A room.
     #[must_use]
     pub fn new(limits: RoomLimits) -> Self {
-        Self { limits, total: Arc::default(), tenants: Mutex::default() }
+        let (events, dropped) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { limits, total: Arc::default(), events, dropped, tenants: Mutex::default() }
+    }
+
+    /// Events that were written, and those of them that went to make room for later ones.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.events.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn count_event(&self) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Bytes that are kept now, about.

@@ -66,6 +66,7 @@ async fn a_reader_that_is_behind_is_told_what_it_missed() {
     assert_eq!(told(reader.now()), Err((0, 6)));
     assert_eq!((told(reader.now()), told(reader.now()), told(reader.now())), (Ok(7), Ok(8), Ok(9)));
     assert!(reader.now().is_none());
+    assert_eq!(events.room.counts(), (10, 7));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use mentat_runtime::model::{Caller, ExecutionId};
 
 use super::{Dispatcher, ExecuteRequest};
 use crate::executions::ExecutionRecord;
+use crate::telemetry::StreamLevels;
 
 impl Dispatcher {
     /// A place for the events of an execution that a door is about to ask for, to read them from the first on.
@@ -33,6 +34,14 @@ impl Dispatcher {
             return Ok(reader);
         }
         self.executions.follow(caller, execution_id, from_sequence)
+    }
+
+    /// What is kept of streams.
+    #[must_use]
+    pub fn streams(&self) -> StreamLevels {
+        let room = self.executions.room();
+        let (events, dropped) = room.counts();
+        StreamLevels { events, dropped, bytes: room.bytes(), published: self.published.count(), sockets: 0 }
     }
 
     /// Begins an execution that goes on by itself, whatever becomes of its caller. What comes of it is told to those who

@@ -29,7 +29,7 @@ use super::straight::HttpDoor;
 use super::{openapi, publishing, sse, websocket};
 use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
-use crate::telemetry::Levels;
+use crate::telemetry::{Levels, StreamLevels};
 
 /// Headers of a reply, those that browsers are told by among them.
 const REPLY_HEADERS: usize = 12;
@@ -335,6 +335,10 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
         places,
         warm: state.dispatcher.warm_instances(),
         in_flight_bytes,
+        streams: StreamLevels {
+            sockets: state.max_sockets.saturating_sub(state.sockets.available_permits()),
+            ..state.dispatcher.streams()
+        },
         memory_used,
         memory_limit,
         memory_evictions,
