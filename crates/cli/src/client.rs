@@ -135,7 +135,8 @@ impl Client {
         }
     }
 
-    /// Executes an agent; `on_told` gets its events as they come.
+    /// Executes an agent; `on_told` gets its events as they come, and says whether it wants more: where not, the execution
+    /// is ended.
     ///
     /// # Errors
     /// The server's, and those of the execution.
@@ -144,7 +145,7 @@ impl Client {
         agent: &AgentReference,
         input: Bytes,
         wish: &ExecutionWish,
-        on_told: impl FnMut(Delivery),
+        on_told: impl FnMut(Delivery) -> bool,
     ) -> Result<ExecutedReport, Failure> {
         let request = ExecuteAgentRequest {
             agent_id: agent.id.to_string(),
@@ -157,10 +158,13 @@ impl Client {
         };
         let answer = self.calls.execute_agent_stream(request).await;
         let events = answer.map_err(|status| self.failure(&status))?.into_inner();
-        self.receive(events, on_told).await
+        self.receive(events, on_told).await?.ok_or_else(|| {
+            Failure::unavailable(format!("the server at `{}` ended the call without an answer", self.address))
+        })
     }
 
-    /// Follows an execution from the event of that number on; `on_told` gets its events as they come.
+    /// Follows an execution from the event of that number on; `on_told` gets its events as they come, and says whether it
+    /// wants more. `None` where there was no more to be told.
     ///
     /// # Errors
     /// The server's, and those of the execution.
@@ -168,8 +172,8 @@ impl Client {
         &mut self,
         execution_id: &ExecutionId,
         from_sequence: u64,
-        on_told: impl FnMut(Delivery),
-    ) -> Result<ExecutedReport, Failure> {
+        on_told: impl FnMut(Delivery) -> bool,
+    ) -> Result<Option<ExecutedReport>, Failure> {
         let request = StreamEventsRequest { stream_id: execution_id.to_string(), from_sequence };
         let answer = self.calls.stream_events(request).await;
         let events = answer.map_err(|status| self.failure(&status))?.into_inner();
@@ -179,19 +183,21 @@ impl Client {
     async fn receive(
         &self,
         mut events: Streaming<ExecuteAgentEvent>,
-        mut on_told: impl FnMut(Delivery),
-    ) -> Result<ExecutedReport, Failure> {
+        mut on_told: impl FnMut(Delivery) -> bool,
+    ) -> Result<Option<ExecutedReport>, Failure> {
         let mut response = None;
         while let Some(event) = events.message().await.map_err(|status| self.failure(&status))? {
             match told::told(event) {
-                Some(Told::Delivery(delivery)) => on_told(delivery),
+                Some(Told::Delivery(delivery)) => {
+                    if !on_told(delivery) {
+                        return Ok(None);
+                    }
+                }
                 Some(Told::Response(end)) => response = Some(*end),
                 None => {}
             }
         }
-        response.map(Into::into).ok_or_else(|| {
-            Failure::unavailable(format!("the server at `{}` ended the call without an answer", self.address))
-        })
+        Ok(response.map(Into::into))
     }
 
     /// The receipt of an execution that has ended, where the server has kept one.

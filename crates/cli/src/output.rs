@@ -208,6 +208,38 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Why nothing more is written while an execution goes on.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Nobody reads it any more.
+    Unread,
+    /// It cannot be written.
+    Failed(Failure),
+}
+
+/// Writes a part of a result to stdout, whose reader may go away before the end.
+///
+/// # Errors
+/// When there is no use in writing more.
+pub(crate) fn write_part(bytes: &[u8]) -> Result<(), Stop> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Stop::Unread,
+        _ => Stop::Failed(Failure::system("writing to stdout", &error)),
+    })
+}
+
+/// The same, as one line of JSON.
+///
+/// # Errors
+/// As [`write_part`].
+pub(crate) fn write_json_part<T: Serialize + ?Sized>(value: &T) -> Result<(), Stop> {
+    let line = serde_json::to_vec(value);
+    let mut line = line.map_err(|error| Stop::Failed(Failure::system("writing JSON", &error.into())))?;
+    line.push(b'\n');
+    write_part(&line)
+}
+
 /// Writes a result to stdout as one line of JSON.
 ///
 /// # Errors

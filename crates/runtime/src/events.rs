@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mentat_manifest::AgentId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -25,6 +25,9 @@ use crate::model::{Ended, Event, NumberedEvent};
 pub use reader::{Delivery, EventReader};
 use room::Share;
 pub use room::{EventRoom, RoomLimits};
+
+/// Bytes that are kept of an execution whatever others have: enough for the next words of who speaks little.
+const LEAST_BYTES: usize = 16 << 10;
 
 /// What is kept of one execution's events, and how long they wait for their readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,9 @@ pub enum EventError {
     /// A reader is too far behind, and the operator has chunks refused then.
     #[error("the readers are too far behind")]
     Full,
+    /// The end was written before.
+    #[error("there is nobody who could be told any more")]
+    Closed,
     /// It alone is more than what is kept, which is so many bytes.
     #[error("it is more than the {0} bytes of events that are kept")]
     TooLarge(usize),
@@ -146,6 +152,13 @@ impl EventBuffer {
         Self { tenant, agent: Some(agent), ..Self::alone(limits, room) }
     }
 
+    /// The same, whose next event has that number.
+    #[must_use]
+    pub fn going_on_at(self, next: u64) -> Self {
+        self.state.lock().next = next;
+        self
+    }
+
     /// A buffer for an embedder, who knows what it is about.
     #[must_use]
     pub fn alone(limits: EventLimits, room: Arc<EventRoom>) -> Self {
@@ -197,45 +210,41 @@ impl EventBuffer {
         state.next == 0 && !state.is_expected && state.readers.is_empty()
     }
 
-    /// Writes an event without waiting: where there is no room, the oldest ones go.
-    pub fn write(&self, event: Event) {
+    /// Writes an event without waiting: where there is no room, the oldest ones go. Answers its number.
+    ///
+    /// # Errors
+    /// When the end was written before.
+    pub fn write(&self, event: Event) -> Result<u64, EventError> {
         let (bytes, is_end) = (event.bytes(), event.is_end());
-        let fits = self.count(bytes, is_end);
-        let mut state = self.state.lock();
-        if state.is_ended {
-            if fits {
-                state.give_back(bytes);
-            }
-            return;
-        }
-        while !state.has_room(&self.limits, bytes) && !state.kept.is_empty() {
-            self.make_way(&mut state);
-        }
-        self.room.count_event();
-        let sequence = state.next;
-        state.next += 1;
-        state.chunks += u64::from(event.is_chunk());
-        state.is_ended = is_end;
-        if fits {
-            state.bytes += bytes;
-            state.kept.push_back(Arc::new(NumberedEvent { sequence, time: SystemTime::now(), event }));
-        } else {
-            // What is kept has no holes.
-            state.clear();
-        }
-        drop(state);
-        self.news.notify_waiters();
+        let is_counted = self.count(bytes, is_end);
+        self.push(self.state.lock(), event, is_counted)
     }
 
-    /// Writes a chunk of a stream, or something else whose writer can wait for its readers.
+    /// Writes a chunk of a stream, or something else whose writer can wait for its readers. Answers its number.
     ///
     /// # Errors
     /// When it is refused; it then has no number, and no reader misses it.
-    pub async fn write_waiting(&self, event: Event) -> Result<(), EventError> {
+    pub async fn write_waiting(&self, event: Event) -> Result<u64, EventError> {
         let bytes = event.bytes();
         if bytes > self.limits.bytes {
             return Err(EventError::TooLarge(self.limits.bytes));
         }
+        let is_counted = self.count(bytes, false);
+        let mut event = Some(event);
+        let written = self.wait_to_push(&mut event, bytes, is_counted).await;
+        if event.is_some() && is_counted {
+            self.state.lock().give_back(bytes);
+        }
+        written
+    }
+
+    /// Takes the event when it is written.
+    async fn wait_to_push(
+        &self,
+        event: &mut Option<Event>,
+        bytes: usize,
+        is_counted: bool,
+    ) -> Result<u64, EventError> {
         let mut until = None;
         loop {
             let progress = self.progress.notified();
@@ -244,10 +253,13 @@ impl EventBuffer {
                 while !state.has_room(&self.limits, bytes) && !state.is_awaited() && !state.kept.is_empty() {
                     self.make_way(&mut state);
                 }
-                if state.has_room(&self.limits, bytes) {
-                    drop(state);
-                    self.write(event);
-                    return Ok(());
+                if state.is_ended {
+                    return Err(EventError::Closed);
+                }
+                if state.has_room(&self.limits, bytes)
+                    && let Some(event) = event.take()
+                {
+                    return self.push(state, event, is_counted);
                 }
             }
             let deadline = match self.limits.back_pressure {
@@ -264,9 +276,8 @@ impl EventBuffer {
                     true
                 }
             };
-            if !has_progress {
-                self.write(event);
-                return Ok(());
+            if !has_progress && let Some(event) = event.take() {
+                return self.push(self.state.lock(), event, is_counted);
             }
         }
     }
@@ -279,18 +290,25 @@ impl EventBuffer {
             ended.output_left_out = true;
             answer.output = Bytes::new();
         }
-        self.write(Event::End(Arc::new(ended)));
+        // An execution has one end.
+        let _ = self.write(Event::End(Arc::new(ended)));
     }
 
     /// Says that nothing more will be written, where there is no end to tell.
     pub fn close(&self) {
         self.state.lock().is_ended = true;
         self.news.notify_waiters();
+        self.progress.notify_waiters();
     }
 
-    /// Forgets what was kept; whoever reads from now on is told how much it missed.
+    /// Forgets what was kept but the end; whoever reads from now on is told how much it missed, and how it ended.
     pub(crate) fn forget(&self) {
-        self.state.lock().clear();
+        {
+            let mut state = self.state.lock();
+            while state.kept.front().is_some_and(|event| !event.event.is_end()) {
+                state.drop_oldest();
+            }
+        }
         self.news.notify_waiters();
         self.progress.notify_waiters();
     }
@@ -301,8 +319,8 @@ impl EventBuffer {
         self.room.count_dropped();
     }
 
-    /// Counts bytes in the room for all, for which others may have to go; in any case where they must be kept. Answers
-    /// whether they are counted.
+    /// Counts bytes in the room for all, for which others may have to go. They are counted in any case where they must be kept,
+    /// and where this buffer has little. Answers whether they are.
     ///
     /// Not while the state is locked: this buffer may itself be among those that have to go.
     fn count(&self, bytes: usize, must_be_kept: bool) -> bool {
@@ -312,15 +330,50 @@ impl EventBuffer {
                 continue;
             }
             let mut state = self.state.lock();
+            if must_be_kept || state.bytes.saturating_add(bytes) <= LEAST_BYTES {
+                share.take_anyway(bytes);
+                return true;
+            }
             if state.kept.is_empty() {
-                if must_be_kept {
-                    share.take_anyway(bytes);
-                }
-                return must_be_kept;
+                return false;
             }
             self.make_way(&mut state);
         }
         true
+    }
+
+    /// Puts an event behind the others.
+    fn push(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        event: Event,
+        is_counted: bool,
+    ) -> Result<u64, EventError> {
+        let bytes = event.bytes();
+        if state.is_ended {
+            if is_counted {
+                state.give_back(bytes);
+            }
+            return Err(EventError::Closed);
+        }
+        while !state.has_room(&self.limits, bytes) && !state.kept.is_empty() {
+            self.make_way(&mut state);
+        }
+        self.room.count_event();
+        let sequence = state.next;
+        state.next += 1;
+        state.chunks += u64::from(event.is_chunk());
+        state.is_ended = event.is_end();
+        if is_counted {
+            state.bytes += bytes;
+            state.kept.push_back(Arc::new(NumberedEvent { sequence, time: SystemTime::now(), event }));
+        } else {
+            // What is kept has no holes.
+            state.clear();
+        }
+        drop(state);
+        self.news.notify_waiters();
+        Ok(sequence)
     }
 }
 
@@ -328,5 +381,6 @@ impl Drop for State {
     /// Gives back what was counted.
     fn drop(&mut self) {
         self.clear();
+        self.give_back(room::BUFFER_BYTES);
     }
 }

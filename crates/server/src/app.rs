@@ -30,6 +30,9 @@ use crate::{gateway, grpc, policies};
 /// How often events are looked for that have been kept for long enough.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// How long executions that are ended at the end of the grace have for that.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A service that listens.
 #[derive(Debug)]
 pub struct App {
@@ -41,6 +44,7 @@ pub struct App {
     /// The doors, their connections, and the executions.
     tasks: TaskTracker,
     audit: Recorder,
+    dispatcher: Arc<Dispatcher>,
     /// Ends the guests' threads with the service.
     _guests: GuestRuntime,
 }
@@ -91,11 +95,12 @@ impl App {
         );
         let closing = CancellationToken::new();
         tasks.spawn(forget_old_events(room, published, closing.clone()));
+        let dispatcher = Arc::new(dispatcher);
         let limits = transport_limits(config);
         let sockets = usize::try_from(config.streams.max_sockets).unwrap_or(usize::MAX);
         let sockets = sockets.min(Semaphore::MAX_PERMITS);
         let state = Arc::new(Door {
-            dispatcher: Arc::new(dispatcher),
+            dispatcher: Arc::clone(&dispatcher),
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             metrics,
             traffic: Arc::clone(&limits.traffic),
@@ -104,7 +109,7 @@ impl App {
             names: config.host_names(),
             heartbeat: Duration::from_millis(config.streams.heartbeat_ms.max(1)),
             idle_timeout: limits.idle_timeout,
-            longest_message: usize::try_from(config.streams.buffer.0).unwrap_or(usize::MAX).saturating_mul(2),
+            max_event: config.streams.buffer,
             sockets: Arc::new(Semaphore::new(sockets)),
             max_sockets: sockets,
             closing: closing.clone(),
@@ -130,7 +135,7 @@ impl App {
         tasks.spawn(http_door.serve(door, tls, limits, tasks.clone(), closing.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         tracing::info!(%grpc, %http, encrypted = config.tls.is_given(), "listening");
-        Ok(Self { grpc, http, grace, closing, tasks, audit, _guests: guests })
+        Ok(Self { grpc, http, grace, closing, tasks, audit, dispatcher, _guests: guests })
     }
 
     /// Where gRPC is served; tells the port where the configuration said 0.
@@ -153,6 +158,9 @@ impl App {
         self.tasks.close();
         if tokio::time::timeout(self.grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "ending what did not finish in its grace");
+            // Each is recorded as what it is, and told to those who follow it.
+            self.dispatcher.cancel_all();
+            let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         }
         let audit = self.audit;
         if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {

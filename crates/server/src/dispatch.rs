@@ -165,7 +165,7 @@ impl Dispatcher {
             Ok(agent) => agent,
             Err(error) => return Executed::refused(execution_id, None, error),
         };
-        match self.begin(caller, execution_id, &agent.stored, request.events.clone()) {
+        match self.begin(caller, execution_id, &agent.stored, &request) {
             Ok(running) => self.finish(caller, agent, running, request).await,
             Err(error) => Executed::refused(execution_id, Some(agent.stored.version.clone()), error),
         }
@@ -358,8 +358,13 @@ impl Dispatcher {
         caller: &Caller,
         execution_id: ExecutionId,
         agent: &StoredAgent,
-        events: Option<Arc<EventBuffer>>,
+        request: &ExecuteRequest,
     ) -> Result<Running, Error> {
+        // An id of the caller's own can be one that a stream has; one that is made here cannot.
+        if request.execution_id.is_some() && self.published.get(caller, execution_id).is_ok() {
+            let message = format!("execution_id `{execution_id}` is the id of a stream; take another");
+            return Err(Error::InvalidRequest { message });
+        }
         let record = ExecutionRecord {
             execution_id,
             agent_id: agent.id.clone(),
@@ -368,8 +373,9 @@ impl Dispatcher {
             started: SystemTime::now(),
             status: ExecutionStatus::Running,
             receipt: None,
+            end_sequence: 0,
         };
-        self.executions.begin(record, events)
+        self.executions.begin(record, request.events.clone())
     }
 
     /// Decides on an execution.

@@ -37,8 +37,8 @@ pub struct Door {
     pub heartbeat: Duration,
     /// How long a reader of a WebSocket may leave what it is sent.
     pub idle_timeout: Duration,
-    /// Bytes of the longest message of a stream, about.
-    pub longest_message: usize,
+    /// Bytes of one event at most.
+    pub max_event: ByteCount,
     /// Places of WebSockets that are free.
     pub sockets: Arc<Semaphore>,
     /// All places of WebSockets.

@@ -55,6 +55,8 @@ pub struct ExecutionRecord {
     pub status: ExecutionStatus,
     /// Its receipt, where one was made and is still kept.
     pub receipt: Option<Bytes>,
+    /// The number of the event that told its end.
+    pub end_sequence: u64,
 }
 
 /// Where an execution stands.
@@ -247,9 +249,11 @@ impl Executions {
         drop(table);
         let unknown = || Error::StreamNotFound { stream_id: execution_id.to_string() };
         let record = record.ok_or_else(unknown)?;
-        let events = self.events(caller, &record.agent_id);
+        let (tenant, room) = (Arc::clone(&caller.tenant), Arc::clone(&self.room));
+        let events = EventBuffer::new(self.event_limits, tenant, record.agent_id.clone(), room);
+        let events = Arc::new(events.going_on_at(record.end_sequence));
         events.end(record.ended().ok_or_else(unknown)?);
-        Ok(events.read_from(0))
+        Ok(events.read_from(from_sequence))
     }
 
     /// The record, if it is the caller's tenant's.
@@ -296,6 +300,15 @@ impl Executions {
     }
 
     /// Answers the version where somebody reads, or can read, what the execution said.
+    /// Ends all executions that run.
+    pub fn cancel_all(&self) {
+        for part in &self.parts {
+            let running: Vec<CancellationToken> =
+                part.lock().entries.iter().filter_map(|(_, entry)| entry.cancel.clone()).collect();
+            running.iter().for_each(CancellationToken::cancel);
+        }
+    }
+
     fn end(&self, part: usize, place: usize, status: ExecutionStatus) -> Option<AgentVersion> {
         let (mut is_read, mut gone) = (None, None);
         let mut table = self.part(part).lock();
@@ -303,6 +316,7 @@ impl Executions {
             record.status = status;
             *cancel = None;
             gone = events.take();
+            record.end_sequence = gone.as_ref().map_or(0, |events| events.counts().0);
             if let Some(events) = gone.take_if(|events| !events.is_unused()) {
                 // Before the table is free: who looks for them finds them here or there.
                 self.room.keep(&record.caller.tenant, record.execution_id, events);

@@ -13,7 +13,7 @@ use mentat_runtime::error::Error;
 use mentat_runtime::events::{EventBuffer, EventError, EventReader, EventRoom};
 use mentat_runtime::model::{Caller, Event, ExecutionId};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Open streams of one tenant at most.
 const MAX_OPEN: usize = 1_000;
@@ -38,6 +38,8 @@ struct Open {
     opened: SystemTime,
     used: Instant,
     used_at: SystemTime,
+    /// How many publish now, and perhaps wait for a reader.
+    publishing: usize,
 }
 
 /// An open stream, as it stands.
@@ -86,7 +88,8 @@ impl PublishedStreams {
         }
         events.expect_readers();
         let (id, now) = (ExecutionId::new(), SystemTime::now());
-        own.insert(id, Open { events, pin: pin.into(), opened: now, used: Instant::now(), used_at: now });
+        let (pin, used) = (pin.into(), Instant::now());
+        own.insert(id, Open { events, pin, opened: now, used, used_at: now, publishing: 0 });
         Ok(id)
     }
 
@@ -94,19 +97,25 @@ impl PublishedStreams {
     ///
     /// # Errors
     /// `STREAM_NOT_FOUND`; `OVERLOADED` when readers are too far behind; `INVALID_REQUEST` for more than can be kept.
-    pub async fn publish(&self, caller: &Caller, id: ExecutionId, data: Value) -> Result<u64, Error> {
-        let events = {
-            let mut open = self.open.lock();
-            let stream = open.get_mut(&caller.tenant).and_then(|own| own.get_mut(&id));
-            let stream = stream.ok_or_else(|| unknown(id))?;
-            (stream.used, stream.used_at) = (Instant::now(), SystemTime::now());
-            Arc::clone(&stream.events)
-        };
-        events.write_waiting(Event::Published(data)).await.map_err(|error| match error {
+    pub async fn publish(&self, caller: &Caller, id: ExecutionId, data: Box<RawValue>) -> Result<u64, Error> {
+        let events = self.using(caller, id, 1).ok_or_else(|| unknown(id))?;
+        let published = events.write_waiting(Event::Published(data)).await;
+        self.using(caller, id, -1);
+        published.map_err(|error| match error {
             EventError::Full => Error::Overloaded { message: error.to_string(), retry_after: RETRY_AFTER },
             EventError::TooLarge(_) => Error::InvalidRequest { message: error.to_string() },
-        })?;
-        Ok(events.counts().0.saturating_sub(1))
+            // It was ended meanwhile.
+            EventError::Closed => unknown(id),
+        })
+    }
+
+    /// Notes that one more publishes, or one less.
+    fn using(&self, caller: &Caller, id: ExecutionId, change: isize) -> Option<Arc<EventBuffer>> {
+        let mut open = self.open.lock();
+        let stream = open.get_mut(&caller.tenant)?.get_mut(&id)?;
+        (stream.used, stream.used_at) = (Instant::now(), SystemTime::now());
+        stream.publishing = stream.publishing.saturating_add_signed(change);
+        Some(Arc::clone(&stream.events))
     }
 
     /// Ends a stream; its readers then know that they have all of it.
@@ -114,8 +123,15 @@ impl PublishedStreams {
     /// # Errors
     /// `STREAM_NOT_FOUND`.
     pub fn end(&self, caller: &Caller, id: ExecutionId) -> Result<(), Error> {
-        let removed = self.open.lock().get_mut(&caller.tenant).and_then(|own| own.remove(&id));
-        self.close(&caller.tenant, id, &removed.ok_or_else(|| unknown(id))?.events, true);
+        let mut open = self.open.lock();
+        let own = open.get_mut(&caller.tenant).ok_or_else(|| unknown(id))?;
+        let stream = own.get(&id).ok_or_else(|| unknown(id))?;
+        let events = Arc::clone(&stream.events);
+        // Before it is gone from here: who looks for it finds it here or there.
+        self.room.keep(&caller.tenant, id, Arc::clone(&events));
+        own.remove(&id);
+        drop(open);
+        close(&events, true);
         Ok(())
     }
 
@@ -156,19 +172,20 @@ impl PublishedStreams {
     pub fn sweep(&self) {
         let mut gone = Vec::new();
         self.open.lock().retain(|tenant, own| {
-            let old = own.extract_if(|_, stream| stream.used.elapsed() > self.patience);
-            gone.extend(old.map(|(id, stream)| (Arc::clone(tenant), id, stream.events)));
+            let is_old = |stream: &Open| stream.publishing == 0 && stream.used.elapsed() > self.patience;
+            for (id, stream) in own.extract_if(|_, stream| is_old(stream)) {
+                self.room.keep(tenant, id, Arc::clone(&stream.events));
+                gone.push(stream.events);
+            }
             !own.is_empty()
         });
-        for (tenant, id, events) in gone {
-            self.close(&tenant, id, &events, false);
-        }
+        gone.iter().for_each(|events| close(events, false));
     }
+}
 
-    fn close(&self, tenant: &Arc<str>, id: ExecutionId, events: &Arc<EventBuffer>, whole: bool) {
-        self.room.keep(tenant, id, Arc::clone(events));
-        events.write(Event::Closed { whole });
-    }
+fn close(events: &EventBuffer, whole: bool) {
+    // A stream has one end.
+    let _ = events.write(Event::Closed { whole });
 }
 
 impl Open {
@@ -197,6 +214,10 @@ mod tests {
 
     use super::*;
 
+    fn json_of(value: serde_json::Value) -> Box<RawValue> {
+        RawValue::from_string(value.to_string()).unwrap()
+    }
+
     fn streams(patience: Duration) -> (PublishedStreams, Arc<EventRoom>) {
         let room = Arc::new(EventRoom::default());
         (PublishedStreams::new(Arc::clone(&room), patience), room)
@@ -212,9 +233,9 @@ mod tests {
         let (streams, room) = streams(Duration::MAX);
         let (caller, stranger) = (Caller::local(), Caller { tenant: "other".into(), name: "x".into() });
         let id = streams.open(&caller, "output", events(&room)).unwrap();
-        assert_eq!(streams.publish(&caller, id, json!({ "n": 1 })).await.unwrap(), 0);
-        assert_eq!(streams.publish(&caller, id, json!({ "n": 2 })).await.unwrap(), 1);
-        assert!(streams.publish(&stranger, id, json!({})).await.is_err());
+        assert_eq!(streams.publish(&caller, id, json_of(json!({ "n": 1 }))).await.unwrap(), 0);
+        assert_eq!(streams.publish(&caller, id, json_of(json!({ "n": 2 }))).await.unwrap(), 1);
+        assert!(streams.publish(&stranger, id, json_of(json!({}))).await.is_err());
         assert!(streams.follow(&stranger, id, 0).is_none() && streams.list(&stranger).is_empty());
         let mut reader = streams.follow(&caller, id, 1).unwrap();
         assert_eq!((streams.list(&caller)[0].messages, streams.get(&caller, id).unwrap().readers), (2, 1));
@@ -225,7 +246,7 @@ mod tests {
         assert!(matches!(event.event, Event::Closed { whole: true }));
         assert!(reader.next().await.is_none());
         assert!(room.find(&caller.tenant, id).is_some());
-        assert!(streams.publish(&caller, id, json!({})).await.is_err());
+        assert!(streams.publish(&caller, id, json_of(json!({}))).await.is_err());
     }
 
     #[tokio::test]

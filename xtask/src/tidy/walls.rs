@@ -267,6 +267,7 @@ const ROOMS: &[Room] = &[
             "crate::transport::Charge",
             "crate::transport::Peer",
             "crate::transport::RequestBody",
+            "crate::transport::Traffic",
         ],
         crates: None,
         reason: "a door decodes, calls the dispatcher, and encodes",

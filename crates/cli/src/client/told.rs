@@ -7,6 +7,7 @@ use mentat_proto::v1;
 use mentat_proto::v1::execute_agent_event::Event as Wire;
 use mentat_runtime::events::Delivery;
 use mentat_runtime::model::{Event, LogLevel, LogLine, NumberedEvent, Report, ReportKind};
+use serde_json::value::RawValue;
 
 /// What an event of the wire tells.
 pub(super) enum Told {
@@ -29,7 +30,7 @@ pub(super) fn told(event: v1::ExecuteAgentEvent) -> Option<Told> {
         Wire::StreamData(data) => {
             Event::StreamData { stream: data.stream.into(), index: data.index, chunk: data.chunk }
         }
-        Wire::Published(published) => Event::Published(serde_json::from_str(&published.data_json).ok()?),
+        Wire::Published(published) => Event::Published(RawValue::from_string(published.data_json).ok()?),
         // Of a stream from elsewhere, which has no name in an execution.
         Wire::StreamEnd(end) if end.stream.is_empty() => Event::Closed { whole: end.whole },
         Wire::StreamEnd(v1::StreamEnd { stream, total_chunks, whole }) => {
@@ -46,9 +47,9 @@ fn reported(report: v1::Report) -> Option<Report> {
     Some(Report {
         kind: ReportKind::from_name(&report.kind)?,
         message: said(report.message),
-        data: serde_json::from_str(&report.data_json).ok(),
+        data: said(report.data_json),
         correlation_id: said(report.correlation_id),
-        ts: serde_json::from_str(&report.ts_json).ok(),
+        ts: said(report.ts_json),
     })
 }
 

@@ -15,7 +15,7 @@ use super::telling::{Teller, Telling};
 use crate::args::ExecuteArguments;
 use crate::client::{Client, ExecutionWish};
 use crate::files;
-use crate::output::Failure;
+use crate::output::{Failure, Stop};
 use crate::report::ExecutionReport;
 
 /// The file of a receipt, opened before anything is executed, so that no receipt is lost for want of a place.
@@ -59,6 +59,12 @@ pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
         (executed, receipt)
     });
     let kept = receipt_file.map_or(Ok(()), |file| file.keep(receipt));
+    match teller.stop() {
+        // As with any result: `mentat … | head` is fine.
+        Some(Stop::Unread) => return Ok(ExitCode::SUCCESS),
+        Some(Stop::Failed(failure)) => return Err(failure),
+        None => {}
+    }
     let (agent, version) = (arguments.agent.id.to_string(), arguments.agent.version.as_ref());
     let version = version.map(ToString::to_string);
     let report = ExecutionReport::of_server(execution_id.to_string(), Some(agent), version, result, teller);

@@ -15,13 +15,14 @@ use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::secret::Secret;
 use mentat_runtime::{CodeOrigin, ModuleInfo, Preparation, Runtime, Shape};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::telling::{Teller, Telling};
 use crate::args::RunArguments;
 use crate::environment;
 use crate::files;
 use crate::local;
-use crate::output::Failure;
+use crate::output::{Failure, Stop};
 use crate::progress;
 use crate::report::{ExecutionReport, UsageReport};
 use crate::source::AgentSource;
@@ -41,17 +42,23 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     let telling = Telling::of(arguments.stream.stream, arguments.json.json);
     let execution_id = ExecutionId::new();
     let threads = super::threads()?;
-    let (outcome, origin) = threads.block_on(async {
+    let (outcome, origin, stop) = threads.block_on(async {
         tokio::select! {
             // Asked first: Ctrl-C ends the compiling child as well, which is not then the module's fault.
             biased;
-            () = super::interrupted() => (Outcome::failed(Error::Cancelled), None),
+            () = super::interrupted() => (Outcome::failed(Error::Cancelled), None, None),
             ended = execute(&runtime, &agent, &grant, execution_id, input, telling) => ended,
         }
     });
     // A host call that is stuck in the file system must not keep a cancelled run from ending.
     threads.shutdown_background();
 
+    match stop {
+        // As with any result: `mentat … | head` is fine.
+        Some(Stop::Unread) => return Ok(ExitCode::SUCCESS),
+        Some(Stop::Failed(failure)) => return Err(failure),
+        None => {}
+    }
     let compile = match origin {
         Some(CodeOrigin::Compiled(duration)) => Some(duration),
         _ => None,
@@ -79,31 +86,32 @@ async fn execute(
     execution_id: ExecutionId,
     input: Bytes,
     telling: Telling,
-) -> (Outcome, Option<CodeOrigin>) {
+) -> (Outcome, Option<CodeOrigin>, Option<Stop>) {
     let init = agent.manifest().and_then(Manifest::init);
     let how = Preparation { metering: grant.limits().metering, init };
     let load = runtime.load(agent.module.clone(), how);
     let loaded = match progress::spoken_of("compiling the module", load).await {
         Ok(loaded) => loaded,
-        Err(error) => return (Outcome::failed(error), None),
+        Err(error) => return (Outcome::failed(error), None, None),
     };
     let events = Arc::new(EventBuffer::alone(event_limits(grant), Arc::new(EventRoom::new(ROOM))));
-    let printer = (telling != Telling::Nothing).then(|| print(events.read_from(0), telling));
     let invocation = Invocation { execution_id, events: Some(Arc::clone(&events)), ..Invocation::new(input) };
+    let cancel = invocation.cancel.clone();
+    let printer = (telling != Telling::Nothing).then(|| print(events.read_from(0), telling, cancel));
     let mut outcome = runtime.execute(&loaded.module, grant, invocation).await;
     events.close();
+    let mut stop = None;
     if let Some(printer) = printer
         // It ends when it has written the last event.
-        && let Ok(teller) = printer.await
+        && let Ok(mut teller) = printer.await
     {
-        if teller.has_told_output()
-            && let Ok(answer) = &mut outcome.result
-        {
-            answer.output = Bytes::new();
+        if let Ok(answer) = &mut outcome.result {
+            answer.output = teller.untold(std::mem::take(&mut answer.output));
         }
         outcome.logs.clear();
+        stop = teller.stop();
     }
-    (outcome, Some(loaded.origin))
+    (outcome, Some(loaded.origin), stop)
 }
 
 /// What is kept for a terminal that is slower than the agent: all log lines that it may write, and some chunks, whose
@@ -119,12 +127,17 @@ fn event_limits(grant: &Grant) -> EventLimits {
 
 /// Tells what is said as it comes, on a thread of its own: a terminal that is held must not stop the guest's clock for what
 /// does not wait for it.
-fn print(mut events: EventReader, telling: Telling) -> JoinHandle<Teller> {
+///
+/// Where it cannot be written, the agent works for nobody, and is ended.
+fn print(mut events: EventReader, telling: Telling, cancel: CancellationToken) -> JoinHandle<Teller> {
     let threads = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let mut teller = Teller::new(telling);
         while let Some(delivery) = threads.block_on(events.next()) {
-            teller.tell(&delivery);
+            if !teller.tell(&delivery) {
+                cancel.cancel();
+                break;
+            }
         }
         teller
     })

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use mentat_runtime::error::Error;
+use mentat_runtime::error::{Error, Reason};
 
 use super::telling::{Teller, Telling};
 use crate::args::StreamArguments;
 use crate::client::Client;
-use crate::output::Failure;
+use crate::output::{Failure, Stop};
 use crate::report::ExecutionReport;
 
 pub(crate) fn run(arguments: &StreamArguments) -> Result<ExitCode, Failure> {
@@ -23,9 +23,18 @@ pub(crate) fn run(arguments: &StreamArguments) -> Result<ExitCode, Failure> {
             ended = following => ended,
         }
     });
-    if teller.is_closed() {
-        return Ok(ExitCode::SUCCESS);
+    match (teller.stop(), teller.closed()) {
+        // As with any result: `mentat … | head` is fine.
+        (Some(Stop::Unread), _) | (None, Some(true)) => return Ok(ExitCode::SUCCESS),
+        (Some(Stop::Failed(failure)), _) => return Err(failure),
+        (None, Some(false)) => {
+            let message = "nothing was published to the stream for too long, so that it was given up".into();
+            return Err(Failure::answered(Reason::Timeout, message, []));
+        }
+        (None, None) => {}
     }
+    // Who has seen the end is told nothing more.
+    let Some(result) = result.transpose() else { return Ok(ExitCode::SUCCESS) };
     let report = ExecutionReport::of_server(arguments.id.to_string(), None, None, result, teller);
     report.write(json)
 }

@@ -1,13 +1,12 @@
 //! What an execution says, as it comes: its log on stderr, and where that is wanted its streams on stdout.
 
-use std::io::Write;
-
+use bytes::Bytes;
 use mentat_manifest::escape_untrusted;
 use mentat_runtime::events::Delivery;
 use mentat_runtime::model::{Event, NumberedEvent, Report, STDOUT_STREAM};
 use serde_json::{Value, json};
 
-use crate::output;
+use crate::output::{self, Stop};
 use crate::report::{LogReport, milliseconds_since_epoch};
 
 /// Characters of a text that are shown at most; who sent it bounds it more tightly.
@@ -31,8 +30,12 @@ pub(crate) enum Telling {
 pub(crate) struct Teller {
     telling: Telling,
     logs: Vec<LogReport>,
-    has_told_output: bool,
-    is_closed: bool,
+    /// Bytes of a command's output that were told, as long as none is missing between them.
+    told_output: Option<usize>,
+    has_gap: bool,
+    /// Whether a stream of an agent elsewhere was ended, or given up.
+    closed: Option<bool>,
+    stop: Option<Stop>,
 }
 
 impl Telling {
@@ -48,16 +51,21 @@ impl Telling {
 
 impl Teller {
     pub(crate) fn new(telling: Telling) -> Self {
-        Self { telling, logs: Vec::new(), has_told_output: false, is_closed: false }
+        Self { telling, logs: Vec::new(), told_output: None, has_gap: false, closed: None, stop: None }
     }
 
-    /// Tells an event, or that some were missed. Whoever does not read the results any more is not written to.
-    pub(crate) fn tell(&mut self, delivery: &Delivery) {
-        if let Delivery::Event(event) = delivery {
-            self.is_closed |= matches!(event.event, Event::Closed { .. });
+    /// Tells an event, or that some were missed; answers whether there is use in telling more.
+    pub(crate) fn tell(&mut self, delivery: &Delivery) -> bool {
+        match delivery {
+            Delivery::Event(event) => {
+                if let Event::Closed { whole } = event.event {
+                    self.closed = Some(whole);
+                }
+            }
+            Delivery::Missed { .. } => self.has_gap = true,
         }
         match (self.telling, delivery) {
-            (Telling::JsonLines, _) => write_line(delivery),
+            (Telling::JsonLines, _) => self.write_line(delivery),
             (Telling::Nothing, Delivery::Event(event)) => {
                 if let Event::Log(line) = &event.event {
                     self.logs.push(line.clone().into());
@@ -69,6 +77,7 @@ impl Teller {
             }
             (Telling::Log | Telling::Stream, Delivery::Event(event)) => self.tell_event(&event.event),
         }
+        self.stop.is_none()
     }
 
     fn tell_event(&mut self, event: &Event) {
@@ -78,9 +87,13 @@ impl Teller {
                 output::write_log(line.level, &escape_untrusted(&line.message, MAX_SHOWN_CHARS));
             }
             Event::StreamData { stream, chunk, .. } if is_streaming => {
-                self.has_told_output |= **stream == *STDOUT_STREAM;
-                let mut stdout = std::io::stdout().lock();
-                let _ = stdout.write_all(chunk).and_then(|()| stdout.flush());
+                if **stream != *STDOUT_STREAM {
+                    self.note(output::write_part(chunk));
+                } else if !self.has_gap {
+                    // What comes behind a gap is written when all of it is there, at the end.
+                    *self.told_output.get_or_insert_default() += chunk.len();
+                    self.note(output::write_part(chunk));
+                }
             }
             Event::StreamEnd { stream, whole: false, .. } if is_streaming => {
                 let stream = escape_untrusted(stream, MAX_SHOWN_CHARS);
@@ -93,9 +106,7 @@ impl Teller {
                 ));
             }
             Event::Report(report) if is_streaming => write_report(report),
-            Event::Published(data) if is_streaming => {
-                let _ = output::write_json(data);
-            }
+            Event::Published(data) if is_streaming => self.note(output::write_json_part(data)),
             Event::StreamStart { .. }
             | Event::StreamData { .. }
             | Event::StreamEnd { .. }
@@ -107,14 +118,37 @@ impl Teller {
         }
     }
 
-    /// Whether the output was told as it was written, so that it is not to be written once more.
-    pub(crate) fn has_told_output(&self) -> bool {
-        self.has_told_output
+    fn write_line(&mut self, delivery: &Delivery) {
+        let line = match delivery {
+            // How it ended is told by the report of the whole.
+            Delivery::Event(event) if matches!(event.event, Event::End(_)) => return,
+            Delivery::Event(event) => line_of(event),
+            Delivery::Missed { first, last } => json!({ "kind": "missed", "first": first, "last": last }),
+        };
+        self.note(output::write_json_part(&line));
     }
 
-    /// Whether it was the stream of an agent elsewhere, and has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed
+    /// Remembers the first thing that could not be written.
+    fn note(&mut self, written: Result<(), Stop>) {
+        if let Err(stop) = written {
+            self.stop.get_or_insert(stop);
+        }
+    }
+
+    /// Why there is no use in telling more.
+    pub(crate) fn stop(&mut self) -> Option<Stop> {
+        self.stop.take()
+    }
+
+    /// What is left of the output behind what was told as it was written.
+    pub(crate) fn untold(&self, output: Bytes) -> Bytes {
+        let told = self.told_output.unwrap_or_default().min(output.len());
+        output.slice(told..)
+    }
+
+    /// Whether it was the stream of an agent elsewhere, and was ended, or given up.
+    pub(crate) fn closed(&self) -> Option<bool> {
+        self.closed
     }
 
     /// The log lines that were not told.
@@ -125,22 +159,12 @@ impl Teller {
 
 fn write_report(report: &Report) {
     let mut text = format!("[{}]", report.kind.as_str());
-    for part in [report.message.clone(), report.data.as_ref().map(Value::to_string)].into_iter().flatten() {
+    for part in [report.message.clone(), report.data.clone()].into_iter().flatten() {
         text.push(' ');
         text.push_str(&escape_untrusted(&part, MAX_SHOWN_CHARS));
     }
     text.push('\n');
     output::write_stderr(&text);
-}
-
-fn write_line(delivery: &Delivery) {
-    let line = match delivery {
-        // How it ended is told by the report of the whole.
-        Delivery::Event(event) if matches!(event.event, Event::End(_)) => return,
-        Delivery::Event(event) => line_of(event),
-        Delivery::Missed { first, last } => json!({ "kind": "missed", "first": first, "last": last }),
-    };
-    let _ = output::write_json(&line);
 }
 
 fn line_of(event: &NumberedEvent) -> Value {

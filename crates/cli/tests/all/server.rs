@@ -117,6 +117,12 @@ impl Server {
         self.child.wait().unwrap().code()
     }
 
+    /// The same; answers what it leaves on disk, too.
+    pub fn stop_keeping_its_data(self) -> (Option<i32>, Arc<tempfile::TempDir>) {
+        let data = Arc::clone(&self.directory);
+        (self.stop(), data)
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).unwrap();

@@ -247,13 +247,18 @@ async fn what_was_said_is_forgotten_after_its_time_and_its_room_is_free_again() 
     let id = start(&server, "a.numbers", "10").await;
     eventually("forgetting", async || {
         let events: Vec<_> = follow(&server, &id, 0).await.unwrap().collect().await;
-        events.len() == 1
+        let gone = Event::Missed(v1::Missed { first: 0, last: 11 });
+        events.len() == 2 && events[0].as_ref().unwrap().event == Some(gone)
     })
     .await;
     // How it ended is remembered for longer.
-    let end = follow(&server, &id, 0).await.unwrap().next().await.unwrap().unwrap();
-    let Some(Event::Response(end)) = end.event else { panic!("no end") };
-    assert!(end.output_left_out);
+    let end = follow(&server, &id, 12).await.unwrap().next().await.unwrap().unwrap();
+    let (sequence, Some(Event::Response(end))) = (end.sequence, end.event) else { panic!("no end") };
+    assert!(end.output_left_out && sequence == 12);
+    assert!(
+        follow(&server, &id, 13).await.unwrap().next().await.is_none(),
+        "who has seen the end is told nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -416,6 +421,40 @@ async fn a_reader_that_stalls_costs_its_execution_no_more_than_is_configured_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_does_not_read_is_heard_all_the_same() {
+    let server = Server::with(&["streams.block_ms=60000"]);
+    server
+        .load_as(&manifest_with("a.numbers", "1.0.0", "  fuel: 1000000000000\n"), &numbers(0))
+        .await
+        .unwrap();
+    let id = start(&server, "a.numbers", "99999999").await;
+    let mut stalled = socket(&server, &format!("/ws/streams/{id}"), &[]).await.unwrap();
+    // Until nothing more fits between the two.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stalled.send(Message::text(r#"{"type": "cancel"}"#)).await.unwrap();
+    eventually("the end", async || {
+        let request = v1::GetExecutionRequest { execution_id: id.clone() };
+        let execution = server.client().await.get_execution(request).await.unwrap().into_inner();
+        execution.error_reason == "CANCELLED"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executions_that_the_end_of_the_server_cuts_off_are_on_record() {
+    let server = Server::with(&["server.shutdown_grace_ms=100"]);
+    server.load_as(&manifest_with("a.loop", "1.0.0", "  fuel: 1000000000000\n"), LOOP).await.unwrap();
+    let id = start(&server, "a.loop", "").await;
+    let (_, mut events) = Events::open(&server, &format!("/api/v1/streams/{id}/sse"), None);
+    assert_eq!(events.next().unwrap().0, "stream_start");
+    let (stopped, data) = server.stop_keeping_its_data();
+    assert_eq!(stopped, Some(0));
+    let log = data.path().join("audit");
+    let found = run(&["audit", "query", log.to_str().unwrap(), "--execution", &id]);
+    assert!(text(&found.stdout).contains("CANCELLED"), "{} {}", text(&found.stdout), text(&found.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_belong_to_their_tenants() {
     let key = |name: &str| {
         let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(name));
@@ -456,6 +495,14 @@ async fn the_command_line_writes_chunks_as_they_come() {
     let json = |output: &std::process::Output| -> Vec<Value> {
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let refused = mentat().args(["run", path, "--input", "3", "--stream"]).stdout(full).output().unwrap();
+    assert_eq!(refused.status.code(), Some(70), "{}", text(&refused.stderr));
+    let mut endless = mentat();
+    endless.args(["run", path, "--input", "99999999", "--stream"]).stdout(std::process::Stdio::piped());
+    let mut endless = endless.spawn().unwrap();
+    drop(endless.stdout.take());
+    assert_eq!(endless.wait().unwrap().code(), Some(0), "nobody reads it, as behind `head`");
     let events = json(&run(&["run", path, "--input", "3", "--stream", "--json"]));
     assert_eq!(events.len(), 6);
     assert_eq!((&events[1]["text"], &events[1]["sequence"]), (&json!(line(1)), &json!(1)));
@@ -470,6 +517,12 @@ async fn the_command_line_writes_chunks_as_they_come() {
     let id = start(&server, "a.numbers", "3").await;
     let followed = ask(&["stream", &id, "--from", "3"]);
     assert_eq!(text(&followed.stdout), line(3) + &line(3), "{}", text(&followed.stderr));
+    let seen = ask(&["stream", &id, "--from", "99"]);
+    assert_eq!(
+        (text(&seen.stdout).as_str(), seen.status.code()),
+        ("", Some(0)),
+        "who has seen the end is told nothing"
+    );
     let events = json(&ask(&["stream", &id, "--json"]));
     assert_eq!((events.len(), &events[5]["exit_code"]), (6, &json!(0)));
     let unknown = ask(&["stream", "01890a5d-ac96-774b-bcce-b302099a8000"]);

@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 use super::EventBuffer;
 use crate::model::ExecutionId;
 
+/// What the buffer of an execution takes of memory without its events, and its place among those that are kept, about.
+pub(super) const BUFFER_BYTES: usize = 1 << 10;
+
 /// What all events may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomLimits {
@@ -126,7 +129,10 @@ impl EventRoom {
     pub fn keep(&self, tenant: &Arc<str>, execution: ExecutionId, events: Arc<EventBuffer>) {
         let mut tenants = self.tenants.lock();
         let kept = tenants.entry(Arc::clone(tenant)).or_default();
-        kept.ended.insert(execution, events);
+        if kept.ended.insert(execution, events).is_some() {
+            // An id that was used again; what stood there before is gone.
+            kept.order.retain(|(_, id)| *id != execution);
+        }
         kept.order.push_back((Instant::now(), execution));
     }
 
@@ -155,7 +161,9 @@ impl EventRoom {
 
     pub(super) fn share(&self, tenant: &Arc<str>) -> Share {
         let own = Arc::clone(&self.tenants.lock().entry(Arc::clone(tenant)).or_default().bytes);
-        Share { limits: self.limits, own, total: Arc::clone(&self.total) }
+        let share = Share { limits: self.limits, own, total: Arc::clone(&self.total) };
+        share.take_anyway(BUFFER_BYTES);
+        share
     }
 
     /// Forgets the oldest events that are kept of an execution which has ended, for so many bytes of a tenant's; answers

@@ -38,8 +38,8 @@ fn told(delivery: Option<Delivery>) -> Result<u64, (u64, u64)> {
 async fn readers_at_any_time_are_told_the_same_from_where_they_want() {
     let events = buffer(10, BackPressure::DropOldest);
     let mut early = events.read_from(0);
-    events.write(line("a"));
-    events.write(line("b"));
+    events.write(line("a")).unwrap();
+    events.write(line("b")).unwrap();
     let mut again = events.read_from(1);
     events.end(ended(b"done"));
     let mut late = events.read_from(0);
@@ -96,13 +96,13 @@ async fn a_writer_waits_for_a_slow_reader_once_and_no_longer_than_it_may() {
         told(reader.now())
     };
     let (written, read) = tokio::join!(events.write_waiting(line("1")), reading);
-    assert_eq!((written, read), (Ok(()), Ok(0)), "who reads makes room");
+    assert_eq!((written, read), (Ok(1), Ok(0)), "who reads makes room");
     let leaving = async {
         tokio::task::yield_now().await;
         drop(reader);
     };
     let (written, ()) = tokio::join!(events.write_waiting(line("2")), leaving);
-    assert_eq!(written, Ok(()), "who leaves makes room");
+    assert_eq!(written, Ok(2), "who leaves makes room");
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ fn nothing_is_written_behind_the_end_and_large_output_is_left_out_of_it() {
     let events = buffer(4, BackPressure::Fail);
     static LARGE: [u8; 600 << 10] = [0; 600 << 10];
     events.end(ended(&LARGE));
-    events.write(line("late"));
+    assert_eq!(events.write(line("late")), Err(EventError::Closed));
     let mut reader = events.read_from(0);
     let Some(Delivery::Event(event)) = reader.now() else { panic!("no end") };
     let Event::End(ended) = &event.event else { panic!("another event") };
@@ -133,14 +133,16 @@ fn nothing_is_written_behind_the_end_and_large_output_is_left_out_of_it() {
 
 #[test]
 fn a_tenants_events_make_way_for_its_own_and_not_for_those_of_others() {
-    let room = RoomLimits { tenant_bytes: 10_000, total_bytes: 15_000, retention: Duration::ZERO };
+    let room = RoomLimits { tenant_bytes: 100_000, total_bytes: 150_000, retention: Duration::ZERO };
     let room = Arc::new(EventRoom::new(room));
     let new = |tenant: &str| {
         let agent = "a.b".parse().unwrap();
         let limits = limits(1000, BackPressure::DropOldest);
         Arc::new(EventBuffer::new(limits, tenant.into(), agent, Arc::clone(&room)))
     };
-    let say = |events: &EventBuffer| events.write(line(&"x".repeat(3_000)));
+    let say = |events: &EventBuffer| {
+        events.write(line(&"x".repeat(30_000))).unwrap();
+    };
     let (old, quiet) = (new("loud"), new("quiet"));
     say(&quiet);
     say(&old);
@@ -151,11 +153,13 @@ fn a_tenants_events_make_way_for_its_own_and_not_for_those_of_others() {
     let now = new("loud");
     (0..3).for_each(|_| say(&now));
     assert!(room.find(&loud, id).is_none(), "the oldest that has ended goes first");
-    assert_eq!(told(old.read_from(0).now()), Err((0, 1)));
+    let mut reader = old.read_from(0);
+    assert_eq!((told(reader.now()), told(reader.now())), (Err((0, 0)), Ok(1)), "the end stays");
+    drop(reader);
     (0..3).for_each(|_| say(&now));
     assert_eq!(told(now.read_from(0).now()), Err((0, 2)), "then its own");
     assert_eq!(told(quiet.read_from(0).now()), Ok(0));
-    assert!(room.bytes() <= 15_000);
+    assert!(room.bytes() <= 150_000);
     drop((old, quiet, now));
     assert_eq!(room.bytes(), 0);
 }
@@ -170,5 +174,34 @@ fn what_has_ended_is_forgotten_when_it_is_old() {
     std::thread::sleep(Duration::from_millis(2));
     room.sweep();
     assert!(room.find(&tenant, id).is_none());
-    assert_eq!(told(events.read_from(0).now()), Err((0, 0)));
+    assert_eq!(told(events.read_from(0).now()), Ok(0), "who has the buffer still is told the end");
+}
+
+#[test]
+fn who_speaks_little_is_heard_whatever_others_keep() {
+    let limits = RoomLimits { tenant_bytes: 100_000, total_bytes: 100_000, retention: Duration::MAX };
+    let room = Arc::new(EventRoom::new(limits));
+    let new = || Arc::new(EventBuffer::alone(EventLimits::default(), Arc::clone(&room)));
+    let (loud, quiet) = (new(), new());
+    for _ in 0..9 {
+        loud.write(line(&"x".repeat(10_000))).unwrap();
+    }
+    let mut reader = quiet.read_from(0);
+    for number in 0..3 {
+        assert_eq!(quiet.write(line("a few words")), Ok(number));
+        assert_eq!(told(reader.now()), Ok(number));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_taken_for_written_that_is_not() {
+    let events = buffer(1, BackPressure::Block(Duration::MAX));
+    let _stalled = events.read_from(0);
+    assert_eq!(events.write_waiting(line("0")).await, Ok(0));
+    let ending = async {
+        tokio::task::yield_now().await;
+        events.end(ended(b""));
+    };
+    let (written, ()) = tokio::join!(events.write_waiting(line("1")), ending);
+    assert_eq!(written, Err(EventError::Closed));
 }

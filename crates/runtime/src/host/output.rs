@@ -79,8 +79,8 @@ impl OutputStdio {
         Ok(())
     }
 
-    /// Tells what is left, and that there is no more.
-    pub(crate) fn finish(&self) {
+    /// Tells what is left, and that there is no more: all of it, or what came until the execution failed.
+    pub(crate) fn finish(&self, whole: bool) {
         if let Some(reports) = &self.reports {
             // Some bytes at most, behind a line that was not ended; where they are over the limit, so were those before.
             let _ = self.add(reports.rest());
@@ -90,7 +90,7 @@ impl OutputStdio {
         let state = told.state.lock();
         if state.has_begun {
             let (stream, total_chunks) = (Arc::clone(&told.name), state.chunks);
-            told.events.write(Event::StreamEnd { stream, total_chunks, whole: true });
+            told.write(Event::StreamEnd { stream, total_chunks, whole });
         }
     }
 }
@@ -122,14 +122,19 @@ impl Told {
         self.tell_now();
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.has_begun, true) {
-            self.events.write(Event::StreamStart { stream: Arc::clone(&self.name) });
+            self.write(Event::StreamStart { stream: Arc::clone(&self.name) });
         }
         state.waiting = Some(bytes);
     }
 
+    /// Nobody is told after the end of the execution.
+    fn write(&self, event: Event) {
+        let _ = self.events.write(event);
+    }
+
     fn tell_now(&self) {
         if let Some(event) = self.waiting() {
-            self.events.write(event);
+            self.write(event);
             self.told();
         }
     }
@@ -137,10 +142,9 @@ impl Told {
     /// Waits until what was written is told.
     async fn tell(&self) {
         let Some(event) = self.waiting() else { return };
-        match self.events.write_waiting(event.clone()).await {
-            Ok(()) => {}
+        if self.events.write_waiting(event.clone()).await.is_err() {
             // There is no way to refuse what is in the output already.
-            Err(_) => self.events.write(event),
+            self.write(event);
         }
         self.told();
     }

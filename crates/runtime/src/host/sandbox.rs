@@ -40,10 +40,10 @@ pub(crate) struct OpenLines {
 }
 
 impl OpenLines {
-    /// Logs and tells what was left unfinished.
-    pub(crate) fn finish(&self) {
+    /// Logs and tells what was left unfinished by a guest that ran to its end, or did not.
+    pub(crate) fn finish(&self, whole: bool) {
         self.logs.iter().for_each(LogStdio::finish);
-        self.output.iter().for_each(OutputStdio::finish);
+        self.output.iter().for_each(|output| output.finish(whole));
     }
 }
 

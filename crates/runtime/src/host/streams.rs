@@ -92,7 +92,7 @@ impl Streams {
         }
         // One for each that was ever started, so that none is used again.
         let handle = i32::try_from(said.names.len()).unwrap_or(i32::MAX);
-        events.write(Event::StreamStart { stream: Arc::clone(&stream) });
+        events.write(Event::StreamStart { stream: Arc::clone(&stream) }).map_err(refusal)?;
         said.open.insert(handle, OpenStream { name: stream, chunks: 0 });
         Ok(handle)
     }
@@ -146,14 +146,14 @@ impl Streams {
             }
             said.metrics.insert(name.to_owned());
         }
-        events.write(Event::Metric { name: name.to_owned(), value });
-        Ok(())
+        events.write(Event::Metric { name: name.to_owned(), value }).map(drop).map_err(refusal)
     }
 
     fn tell_end(&self, stream: OpenStream, whole: bool) {
         if let Some(events) = &self.events {
             let OpenStream { name: stream, chunks: total_chunks } = stream;
-            events.write(Event::StreamEnd { stream, total_chunks, whole });
+            // Nobody is told after the end of the execution, which ends its streams as well.
+            let _ = events.write(Event::StreamEnd { stream, total_chunks, whole });
         }
     }
 }
@@ -171,14 +171,17 @@ impl Drop for Streams {
 impl Writing {
     /// Waits until the chunk is among the events.
     pub(crate) async fn done(self) -> Result<(), CallError> {
-        self.events.write_waiting(self.event).await.map_err(|error| {
-            let code = match error {
-                EventError::Full => AbiError::Exhausted,
-                EventError::TooLarge(_) => AbiError::TooLarge,
-            };
-            CallError::new(code, error.to_string())
-        })
+        self.events.write_waiting(self.event).await.map(drop).map_err(refusal)
     }
+}
+
+fn refusal(error: EventError) -> CallError {
+    let code = match error {
+        EventError::Full => AbiError::Exhausted,
+        EventError::Closed => AbiError::Closed,
+        EventError::TooLarge(_) => AbiError::TooLarge,
+    };
+    CallError::new(code, error.to_string())
 }
 
 /// Whether a chunk of so many bytes is taken; asked before they are copied.

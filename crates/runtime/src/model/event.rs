@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mentat_manifest::AgentVersion;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 pub use json::is_plain;
 
@@ -58,7 +58,7 @@ pub enum Event {
     /// A line of the agent's output that reports on its work, where its manifest says `events: ndjson`.
     Report(Report),
     /// What an agent that runs elsewhere has published.
-    Published(Value),
+    Published(Box<RawValue>),
     /// The end of what such an agent publishes; nothing comes after it.
     Closed {
         /// Whether it was ended, or given up when nothing was published for too long.
@@ -75,12 +75,12 @@ pub struct Report {
     pub kind: ReportKind,
     /// A sentence for people.
     pub message: Option<String>,
-    /// Whatever else the agent says.
-    pub data: Option<Value>,
+    /// Whatever else the agent says, as JSON.
+    pub data: Option<String>,
     /// What the agent puts together by it.
     pub correlation_id: Option<String>,
-    /// When it was, as the agent says.
-    pub ts: Option<Value>,
+    /// When it was, as the agent says, as JSON.
+    pub ts: Option<String>,
 }
 
 /// What a report is about.
@@ -153,11 +153,11 @@ impl Event {
             + match self {
                 Self::Log(line) => line.message.len(),
                 Self::StreamStart { .. } | Self::StreamEnd { .. } | Self::Closed { .. } => 0,
-                Self::Published(data) => bytes_of(data),
+                Self::Published(data) => data.get().len(),
                 Self::StreamData { chunk, .. } => chunk.len(),
                 Self::Metric { name, .. } => name.len(),
                 Self::Report(report) => report.bytes(),
-                Self::End(ended) => ended.result.as_ref().map_or(0, |answer| answer.output.len()),
+                Self::End(ended) => ended.bytes(),
             }
     }
 }
@@ -165,20 +165,20 @@ impl Event {
 impl Report {
     fn bytes(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let value = |value: &Option<Value>| value.as_ref().map_or(0, bytes_of);
-        text(&self.message) + text(&self.correlation_id) + value(&self.data) + value(&self.ts)
+        text(&self.message) + text(&self.correlation_id) + text(&self.data) + text(&self.ts)
     }
 }
 
-/// Bytes of memory that a value has, about.
-fn bytes_of(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-            Value::String(text) => text.len(),
-            Value::Array(values) => values.iter().map(bytes_of).sum(),
-            Value::Object(values) => values.iter().map(|(key, value)| key.len() + bytes_of(value)).sum(),
+impl Ended {
+    fn bytes(&self) -> usize {
+        match &self.result {
+            Ok(answer) => answer.output.len(),
+            Err(failure) => {
+                let details: usize = failure.details.iter().map(|(_, text)| text.len()).sum();
+                failure.message.len() + details
+            }
         }
+    }
 }
 
 impl From<&Error> for Failure {

@@ -106,7 +106,7 @@ pub(super) async fn run(
             (result, live, open_lines)
         }
     };
-    open_lines.finish();
+    open_lines.finish(result.is_ok());
 
     let spent = Spent { clock, fuel: fuel_used(&store, &code, &budget), queued: permit.queued() };
     let outcome = tell(&store, result, &spent);

@@ -192,6 +192,18 @@ async fn the_output_of_a_command_is_told_as_it_is_written_where_somebody_follows
 }
 
 #[tokio::test]
+async fn the_output_of_a_command_that_fails_is_told_to_be_cut_off() {
+    let (events, reader) = followed();
+    let trapping = COMMAND.replace(
+        "(drop (call $write (i32.const 1) (i32.const 8)",
+        "unreachable (drop (call $write (i32.const 1) (i32.const 8)",
+    );
+    let outcome = execute(&trapping, b"", &events).await;
+    assert_eq!(outcome.result.unwrap_err().reason(), Reason::Trap);
+    assert_eq!(all(reader).await.last().unwrap(), "end stdout 1 whole=false");
+}
+
+#[tokio::test]
 async fn a_flood_is_held_back_refused_or_passes_a_reader_by_as_configured() {
     static HUNDRED: [u8; 4] = 100_u32.to_le_bytes();
     let with = |back_pressure| {

@@ -36,6 +36,11 @@ impl Dispatcher {
         self.executions.follow(caller, execution_id, from_sequence)
     }
 
+    /// Ends all executions that run.
+    pub fn cancel_all(&self) {
+        self.executions.cancel_all();
+    }
+
     /// What is kept of streams.
     #[must_use]
     pub fn streams(&self) -> StreamLevels {
@@ -45,7 +50,7 @@ impl Dispatcher {
     }
 
     /// Begins an execution that goes on by itself, whatever becomes of its caller. What comes of it is told to those who
-    /// follow it, and by `get_execution`.
+    /// follow it, and by `get_execution`. `held` is what its request takes until then.
     ///
     /// # Errors
     /// Why it is not begun; what keeps it from being executed afterwards is its end.
@@ -53,14 +58,16 @@ impl Dispatcher {
         self: &Arc<Self>,
         caller: &Caller,
         request: ExecuteRequest,
+        held: impl Send + 'static,
     ) -> Result<(ExecutionId, AgentVersion), Error> {
         let execution_id = request.execution_id.unwrap_or_default();
         let agent = self.registry.get(caller, &request.agent_id, request.version.as_ref()).await?;
-        let running = self.begin(caller, execution_id, &agent.stored, request.events.clone())?;
+        let running = self.begin(caller, execution_id, &agent.stored, &request)?;
         running.events().expect_readers();
         let version = agent.stored.version.clone();
         let (this, caller) = (Arc::clone(self), caller.clone());
         self.guests.go_on(async move {
+            let _held = held;
             this.finish(&caller, agent, running, request).await;
         });
         Ok((execution_id, version))

@@ -3,7 +3,7 @@
 use mentat_manifest::AgentId;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, ExecutionId};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Dispatcher;
 use crate::published::PublishedStream;
@@ -21,7 +21,12 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `STREAM_NOT_FOUND`, `OVERLOADED`, `INVALID_REQUEST`.
-    pub async fn publish(&self, caller: &Caller, stream_id: ExecutionId, data: Value) -> Result<u64, Error> {
+    pub async fn publish(
+        &self,
+        caller: &Caller,
+        stream_id: ExecutionId,
+        data: Box<RawValue>,
+    ) -> Result<u64, Error> {
         self.published.publish(caller, stream_id, data).await
     }
 

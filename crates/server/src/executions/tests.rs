@@ -18,6 +18,7 @@ fn record() -> ExecutionRecord {
         started: SystemTime::now(),
         status: ExecutionStatus::Running,
         receipt: None,
+        end_sequence: 0,
     }
 }
 
@@ -101,7 +102,7 @@ async fn who_follows_is_told_everything_before_and_after_the_end() {
     let running = executions.begin(record.clone(), None).unwrap();
     let follow = || executions.follow(&record.caller, record.execution_id, 0).unwrap();
     let early = follow();
-    running.events().write(line());
+    running.events().write(line()).unwrap();
     let middle = follow();
     running.end(&outcome("done"));
     for reader in [early, middle, follow()] {
@@ -121,8 +122,9 @@ async fn of_one_that_said_nothing_its_end_is_told_as_long_as_it_is_remembered() 
     let executions = table(1);
     let (silent, next) = (record(), record());
     executions.begin(silent.clone(), None).unwrap().end(&outcome("not kept"));
-    let reader = executions.follow(&silent.caller, silent.execution_id, 7).unwrap();
-    let (before, end) = end_of(reader).await;
+    let follow = |from| executions.follow(&silent.caller, silent.execution_id, from).unwrap();
+    assert!(follow(1).is_at_end(), "who has seen the end is told nothing");
+    let (before, end) = end_of(follow(0)).await;
     let Event::End(ended) = &end.event else { panic!("no end") };
     assert_eq!((before, ended.result.as_ref().unwrap().exit_code), (0, 3));
     assert!(ended.output_left_out);
@@ -138,7 +140,7 @@ async fn what_somebody_will_read_is_kept_though_the_execution_is_forgotten() {
     running.events().expect_readers();
     running.end(&outcome("kept"));
     let running = executions.begin(cancelled.clone(), None).unwrap();
-    running.events().write(line());
+    running.events().write(line()).unwrap();
     drop(running);
     assert!(executions.get(&expected.caller, expected.execution_id).is_err());
     let (_, end) = end_of(executions.follow(&expected.caller, expected.execution_id, 0).unwrap()).await;

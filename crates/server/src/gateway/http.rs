@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -30,6 +31,7 @@ use super::{openapi, publishing, sse, websocket};
 use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::{Levels, StreamLevels};
+use crate::transport::Charge;
 
 /// Headers of a reply, those that browsers are told by among them.
 const REPLY_HEADERS: usize = 12;
@@ -117,7 +119,7 @@ pub(super) async fn execute_agent(
 ) -> Result<Response, Reply> {
     let (id, asked) = (agent_id(&name(id)?)?, query(asked)?);
     let (parts, body) = request.into_parts();
-    execute(&state, &caller, id, asked, &parts.headers, body).await
+    execute(&state, &caller, id, asked, &parts, body).await
 }
 
 /// Executes an agent, whichever way the request came here.
@@ -129,13 +131,14 @@ pub(super) async fn execute<B>(
     caller: &Caller,
     agent_id: AgentId,
     asked: ExecuteQuery,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: B,
 ) -> Result<Response, Reply>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: StdError + 'static,
 {
+    let headers = &parts.headers;
     let bytes = read(state, headers, body).await?;
     if kind(headers) == Kind::Json {
         let body: ExecuteBody = parse_json(&bytes)?;
@@ -145,7 +148,7 @@ where
             request.version = version(asked.version.as_deref())?;
         }
         if detach {
-            return start(state, caller, request).await;
+            return start(state, caller, request, parts).await;
         }
         // Awaited here and not on a task: a client that goes away takes its execution with it.
         let executed = state.dispatcher.execute(caller, request).await;
@@ -165,13 +168,19 @@ where
         events: None,
     };
     if asked.detach {
-        return start(state, caller, request).await;
+        return start(state, caller, request, parts).await;
     }
     raw_reply(state.dispatcher.execute(caller, request).await)
 }
 
-async fn start(state: &DoorState, caller: &Caller, request: ExecuteRequest) -> Result<Response, Reply> {
-    let (execution_id, version) = state.dispatcher.start(caller, request).await?;
+async fn start(
+    state: &DoorState,
+    caller: &Caller,
+    request: ExecuteRequest,
+    parts: &Parts,
+) -> Result<Response, Reply> {
+    let charge: Option<Arc<Charge>> = parts.extensions.get().cloned();
+    let (execution_id, version) = state.dispatcher.start(caller, request, charge).await?;
     Ok((StatusCode::ACCEPTED, Json(StartedBody::new(execution_id, &version))).into_response())
 }
 

@@ -8,7 +8,7 @@ use mentat_runtime::error::Error;
 use mentat_runtime::events::{Delivery, EventReader};
 use mentat_runtime::model::{Caller, Event, ExecutionId};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::door::DoorState;
@@ -54,9 +54,9 @@ pub(super) enum MessageType {
 
 /// A message as MentatLab's gateway has it.
 #[derive(Debug, Serialize)]
-struct Message<'a> {
+struct Message<'a, D: ?Sized> {
     r#type: MessageType,
-    data: &'a Value,
+    data: &'a D,
     stream_id: &'a str,
     agent_id: &'a str,
     /// Of messages that are events.
@@ -67,7 +67,7 @@ struct Message<'a> {
 
 /// The same by the CloudEvents specification, version 1.0, JSON format.
 #[derive(Debug, Serialize)]
-struct CloudEvent<'a> {
+struct CloudEvent<'a, D: ?Sized> {
     specversion: &'static str,
     /// Unique with the source; of messages that are no events, by their time.
     id: String,
@@ -76,7 +76,7 @@ struct CloudEvent<'a> {
     time: String,
     subject: &'a str,
     datacontenttype: &'static str,
-    data: &'a Value,
+    data: &'a D,
 }
 
 /// A message that is ready to be sent.
@@ -138,6 +138,10 @@ impl Follower {
             }
             Delivery::Event(event) => event,
         };
+        if let Event::Published(data) = &event.event {
+            // As it was published: as a value it would take many times its size.
+            return Some(self.told(MessageType::StreamData, data, Some(event.sequence), event.time));
+        }
         let mut data = event.event.to_json();
         let total_chunks = self.reader.buffer().total_chunks();
         let kind = match &event.event {
@@ -158,7 +162,13 @@ impl Follower {
         Some(told)
     }
 
-    fn told(&self, kind: MessageType, data: &Value, sequence: Option<u64>, time: SystemTime) -> Told {
+    fn told<D: Serialize + ?Sized>(
+        &self,
+        kind: MessageType,
+        data: &D,
+        sequence: Option<u64>,
+        time: SystemTime,
+    ) -> Told {
         let timestamp = rfc3339(time);
         let text = match self.format {
             Format::Json => {

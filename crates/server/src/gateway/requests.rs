@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use mentat_manifest::escape_untrusted;
+use mentat_manifest::{ByteCount, escape_untrusted};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 use serde::de::DeserializeOwned;
@@ -47,26 +47,37 @@ pub(super) fn authenticate(state: &DoorState, parts: &Parts) -> Result<Caller, R
 ///
 /// # Errors
 /// `INVALID_REQUEST` with the status that HTTP has for it; `OVERLOADED`.
-pub(super) async fn read<B>(state: &DoorState, headers: &HeaderMap, mut body: B) -> Result<Bytes, Reply>
+pub(super) async fn read<B>(state: &DoorState, headers: &HeaderMap, body: B) -> Result<Bytes, Reply>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: StdError + 'static,
 {
-    let limit = state.max_message.0;
+    read_within(state.max_message, headers, body).await
+}
+
+/// The same, by a limit of its own.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_within<B>(limit: ByteCount, headers: &HeaderMap, mut body: B) -> Result<Bytes, Reply>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: StdError + 'static,
+{
     let too_large = || {
-        let message = format!("the body is over this server's limit of {}", state.max_message);
+        let message = format!("the body is over this server's limit of {limit}");
         Reply::transport(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit) {
+    if declared.is_some_and(|length| length > limit.0) {
         return Err(too_large());
     }
     // Most bodies are one piece, which is kept as it is.
     let (mut first, mut read) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(|error| refusal(&error))?.into_data() else { continue };
-        if (first.len() + read.len() + piece.len()) as u64 > limit {
+        if (first.len() + read.len() + piece.len()) as u64 > limit.0 {
             return Err(too_large());
         }
         if first.is_empty() && read.is_empty() {
@@ -96,14 +107,16 @@ fn refusal(error: &(dyn StdError + 'static)) -> Reply {
 /// `INVALID_REQUEST` that names the key.
 pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let place = match error.path().to_string().as_str() {
             // The whole of it; or text that is no JSON, which has no keys.
             "." | "?" => String::new(),
             key => format!(" at `{key}`"),
         };
         wrong(&format!("the body{place}: {}", error.inner()))
-    })
+    })?;
+    deserializer.end().map_err(|error| wrong(&format!("the body: {error}")))?;
+    Ok(parsed)
 }
 
 /// What a query asks for.
@@ -169,6 +182,7 @@ mod tests {
         );
         assert!(wrong_with("\"text\"").starts_with("the body: invalid type"));
         assert!(wrong_with("{").starts_with("the body: EOF"));
+        assert!(wrong_with("{} {}").starts_with("the body: trailing characters"));
         assert!(wrong_with(r#"{"inptu": ""}"#).contains("unknown field `inptu`"));
     }
 

@@ -2,7 +2,6 @@
 //! number of the last event that they saw.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -17,6 +16,7 @@ use super::messages::{Follower, MessageType, StreamQuery, Told};
 use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, name, query};
 use crate::door::DoorState;
+use crate::transport::Charge;
 
 /// Names the last event that a browser saw before its connection was cut.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -45,7 +45,7 @@ pub(super) async fn follow(
     if from > 0 && follower.is_at_end() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(Sse::new(events(follower, state.heartbeat)).into_response())
+    Ok(Sse::new(events(follower, state)).into_response())
 }
 
 fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Error> {
@@ -59,22 +59,31 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Error> {
 /// Where a reader is.
 enum Place {
     Start(Follower),
-    Middle(Follower),
+    /// What it was told last is counted until it comes for the next.
+    Middle(Follower, Charge),
     End,
 }
 
-fn events(follower: Follower, heartbeat: Duration) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold(Place::Start(follower), move |place| async move {
+fn events(follower: Follower, state: DoorState) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((Place::Start(follower), state), async |(place, state)| {
         let (told, follower) = match place {
             Place::Start(follower) => (follower.start(), follower),
-            Place::Middle(mut follower) => match tokio::time::timeout(heartbeat, follower.next()).await {
-                Ok(told) => (told?, follower),
-                Err(_elapsed) => (follower.heartbeat(), follower),
-            },
+            Place::Middle(mut follower, sent) => {
+                drop(sent);
+                let next = tokio::time::timeout(state.heartbeat, follower.next());
+                // A browser comes back, to another server perhaps, with the number of what it saw last.
+                match state.closing.run_until_cancelled(next).await? {
+                    Ok(told) => (told?, follower),
+                    Err(_elapsed) => (follower.heartbeat(), follower),
+                }
+            }
             Place::End => return None,
         };
+        // Where too much is on its way, it comes back later.
+        let sent = state.traffic.hold(told.text.len())?;
         let is_end = matches!(told.kind, MessageType::StreamEnd | MessageType::StreamError);
-        Some((Ok(event(told)), if is_end { Place::End } else { Place::Middle(follower) }))
+        let place = if is_end { Place::End } else { Place::Middle(follower, sent) };
+        Some((Ok(event(told)), (place, state)))
     })
 }
 

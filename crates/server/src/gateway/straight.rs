@@ -64,7 +64,7 @@ async fn answer(
 ) -> Result<Response, Reply> {
     let caller = authenticate(state, parts)?;
     let asked = query(Query::try_from_uri(&parts.uri))?;
-    execute(state, &caller, agent_id, asked, &parts.headers, body).await
+    execute(state, &caller, agent_id, asked, parts, body).await
 }
 
 /// The agent that is to be executed, where that is asked for and its name is written as it is.

@@ -1,6 +1,7 @@
 //! Streams by WebSocket (RFC 6455). A reader that takes the sub-protocol `mentat.v1.binary` gets chunks as binary frames:
 //! eight bytes with the number of the event, the highest first, then the chunk.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::{BufMut, BytesMut};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
 use mentat_runtime::error::Error;
-use mentat_runtime::model::{Caller, ExecutionId};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,6 +23,7 @@ use super::messages::{Follower, StreamQuery, Told};
 use super::reply::Reply;
 use super::requests::{Authenticated, name, query};
 use crate::door::DoorState;
+use crate::transport::Traffic;
 
 /// The sub-protocol of those who take chunks as they are.
 const BINARY: &str = "mentat.v1.binary";
@@ -28,34 +31,53 @@ const BINARY: &str = "mentat.v1.binary";
 const JSON: [&str; 2] = ["mentat.v1.json", "mentatlab.streaming.v1"];
 /// Bytes of a message from a reader at most; they have little to say.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
-/// Bytes of messages that wait for a slow reader's connection, beyond which it is waited for.
-const WRITE_BUFFER_BYTES: usize = 128 << 10;
+/// What is said to a reader whom nobody understands.
+const NONSENSE: &str = r#"say {"type": "cancel"}, {"type": "ping"} or nothing"#;
+
+/// How many times as long as what it tells a message can be: JSON needs six bytes for a control character.
+const LONGEST_ESCAPE: usize = 6;
+/// Bytes of a message besides what it tells.
+const ENVELOPE_BYTES: usize = 4 << 10;
 
 /// What a reader can say.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum Said {
     /// The execution is to be ended.
-    Cancel,
+    Cancel {},
     /// Whether anybody is there.
-    Ping,
+    Ping {},
 }
 
-/// One socket.
-struct Socket {
-    socket: WebSocket,
+/// What was heard of a reader.
+enum Heard {
+    Said(Said),
+    /// Something that is none of our business.
+    Nothing,
+    /// What nobody understands.
+    Nonsense,
+    /// It has gone away.
+    Gone,
+}
+
+/// Where a reader is told.
+struct Teller {
+    sink: SplitSink<WebSocket, Message>,
     takes_bytes: bool,
     patience: Duration,
+    traffic: Arc<Traffic>,
     /// Its place among those that there is room for.
     _place: OwnedSemaphorePermit,
 }
 
-/// Why a socket is not written to any more.
+/// Why a reader is not told any more.
 enum Gone {
-    /// It was closed, or its connection is gone.
+    /// It closed the socket, or its connection is gone.
     Closed,
     /// It does not take what it is sent.
     Stuck,
+    /// More is on its way than the server holds.
+    Busy,
 }
 
 /// What an execution says, by WebSocket: what is kept of it, then the rest as it comes.
@@ -77,91 +99,115 @@ pub(super) async fn follow(
         message: "there are as many WebSockets as `streams.max_sockets` allows".into(),
         retry_after: Duration::from_secs(1),
     })?;
+    let longest = usize::try_from(state.max_event.0).unwrap_or(usize::MAX).saturating_mul(LONGEST_ESCAPE);
     let upgrade = upgrade
         .protocols(JSON.into_iter().chain([BINARY]))
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES.max(state.longest_message));
+        .max_write_buffer_size(longest.saturating_add(ENVELOPE_BYTES));
     let takes_bytes = upgrade.selected_protocol().is_some_and(|protocol| protocol == BINARY);
     Ok(upgrade.on_upgrade(async move |socket| {
-        let socket = Socket { socket, takes_bytes, patience: state.idle_timeout, _place: place };
-        let work = tell(socket, follower, &state, &caller, execution_id);
-        if work.await.is_none() && asked.cancel_on_disconnect {
-            // It may have ended meanwhile.
+        let (sink, heard) = socket.split();
+        let (patience, traffic) = (state.idle_timeout, Arc::clone(&state.traffic));
+        let teller = Teller { sink, takes_bytes, patience, traffic, _place: place };
+        let cancel = || {
+            // It may have ended meanwhile; and a stream from elsewhere is nobody's to cancel here.
             let _ = state.dispatcher.cancel(&caller, execution_id);
+        };
+        let told = tell(teller, heard, follower, &state, cancel).await;
+        if told.is_none() && asked.cancel_on_disconnect {
+            cancel();
         }
     }))
 }
 
 /// Tells a reader everything; `None` where it goes away before the end.
 async fn tell(
-    mut socket: Socket,
+    mut teller: Teller,
+    mut reader: SplitStream<WebSocket>,
     mut follower: Follower,
     state: &DoorState,
-    caller: &Caller,
-    execution_id: ExecutionId,
+    cancel: impl Fn(),
 ) -> Option<()> {
-    let start = follower.start();
-    socket.send(start).await.ok()?;
+    let mut told = Some(follower.start());
     loop {
-        let told = tokio::select! {
-            told = follower.next() => told,
-            said = socket.socket.recv() => {
-                match said?.ok()? {
-                    Message::Text(text) => hear(&text, &mut socket, state, caller, execution_id).await?,
-                    Message::Close(_) => return None,
-                    // Pings are answered below us; bytes mean nothing here.
-                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
-                }
-                continue;
-            }
-            () = tokio::time::sleep(state.heartbeat) => Some(follower.heartbeat()),
-            () = state.closing.cancelled() => {
-                socket.close(close_code::AWAY, "the server is closing").await;
-                // The execution is ended by the server itself, or goes on to its end.
-                return Some(());
-            }
-        };
-        let Some(told) = told else {
-            socket.close(close_code::NORMAL, "the stream has ended").await;
+        let Some(message) = told else {
+            teller.close(close_code::NORMAL, "the stream has ended").await;
             return Some(());
         };
-        match socket.send(told).await {
+        let (mut pings, mut is_nonsense) = (0_u32, false);
+        // Heard while it is told: who does not take what it is sent can cancel and go away all the same.
+        let sent = {
+            let mut sending = pin!(teller.send(message));
+            loop {
+                tokio::select! {
+                    sent = &mut sending => break sent,
+                    heard = hear(&mut reader) => match heard {
+                        Heard::Said(Said::Cancel {}) => cancel(),
+                        Heard::Said(Said::Ping {}) => pings = pings.saturating_add(1),
+                        Heard::Nothing => {}
+                        Heard::Nonsense => is_nonsense = true,
+                        Heard::Gone => return None,
+                    }
+                }
+            }
+        };
+        match sent {
             Ok(()) => {}
             Err(Gone::Closed) => return None,
             Err(Gone::Stuck) => {
-                tracing::debug!(%execution_id, "a reader of a stream did not take it");
+                tracing::debug!("a reader of a stream did not take it");
                 return None;
             }
+            Err(Gone::Busy) => {
+                teller
+                    .close(close_code::AGAIN, "the server sends as much as it can hold; come back later")
+                    .await;
+                return Some(());
+            }
         }
+        told = loop {
+            if is_nonsense {
+                teller.close(close_code::UNSUPPORTED, NONSENSE).await;
+                return None;
+            }
+            for _ in 0..std::mem::take(&mut pings) {
+                teller.hand_over(Message::text(r#"{"type":"pong"}"#)).await.ok()?;
+            }
+            tokio::select! {
+                told = follower.next() => break told,
+                heard = hear(&mut reader) => match heard {
+                    Heard::Said(Said::Cancel {}) => cancel(),
+                    Heard::Said(Said::Ping {}) => pings = 1,
+                    Heard::Nothing => {}
+                    Heard::Nonsense => is_nonsense = true,
+                    Heard::Gone => return None,
+                },
+                () = tokio::time::sleep(state.heartbeat) => break Some(follower.heartbeat()),
+                () = state.closing.cancelled() => {
+                    teller.close(close_code::AWAY, "the server is closing").await;
+                    // The execution is ended by the server itself, or goes on to its end.
+                    return Some(());
+                }
+            }
+        };
     }
 }
 
-async fn hear(
-    text: &str,
-    socket: &mut Socket,
-    state: &DoorState,
-    caller: &Caller,
-    execution_id: ExecutionId,
-) -> Option<()> {
-    match serde_json::from_str(text) {
-        Ok(Said::Cancel) => {
-            // A stream from elsewhere is nobody's to cancel here.
-            let _ = state.dispatcher.cancel(caller, execution_id);
-            Some(())
-        }
-        Ok(Said::Ping) => socket.answer(r#"{"type":"pong"}"#).await.ok(),
-        Err(_) => {
-            socket
-                .close(close_code::UNSUPPORTED, r#"say {"type": "cancel"}, {"type": "ping"} or nothing"#)
-                .await;
-            None
-        }
+async fn hear(reader: &mut SplitStream<WebSocket>) -> Heard {
+    match reader.next().await {
+        Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+            Ok(said) => Heard::Said(said),
+            Err(_) => Heard::Nonsense,
+        },
+        // Pings of the protocol are answered below us; bytes mean nothing here.
+        Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Heard::Gone,
     }
 }
 
-impl Socket {
+impl Teller {
     async fn send(&mut self, told: Told) -> Result<(), Gone> {
         let message = match told.chunk.filter(|_| self.takes_bytes) {
             Some((chunk, sequence)) => Message::Binary(framed(&chunk, sequence)),
@@ -171,20 +217,23 @@ impl Socket {
     }
 
     async fn hand_over(&mut self, message: Message) -> Result<(), Gone> {
-        match tokio::time::timeout(self.patience, self.socket.send(message)).await {
+        let bytes = match &message {
+            Message::Text(text) => text.len(),
+            Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+            Message::Close(_) => 0,
+        };
+        let _held = self.traffic.hold(bytes).ok_or(Gone::Busy)?;
+        match tokio::time::timeout(self.patience, self.sink.send(message)).await {
             Ok(sent) => sent.map_err(|_| Gone::Closed),
             Err(_elapsed) => Err(Gone::Stuck),
         }
     }
 
-    async fn answer(&mut self, text: &'static str) -> Result<(), Gone> {
-        self.hand_over(Message::text(text)).await
-    }
-
     /// Says goodbye, to a reader that hears it.
     async fn close(&mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code, reason: reason.into() };
-        let _ = tokio::time::timeout(self.patience, self.socket.send(Message::Close(Some(frame)))).await;
+        // Who does not hear it has gone already.
+        let _ = self.hand_over(Message::Close(Some(frame))).await;
     }
 }
 

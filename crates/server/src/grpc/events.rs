@@ -123,9 +123,9 @@ mod tests {
         let events = buffer();
         let reader = events.read_from(0);
         let execution = async move {
-            events.write(line("one"));
+            events.write(line("one")).unwrap();
             tokio::task::yield_now().await;
-            events.write(line("two"));
+            events.write(line("two")).unwrap();
             events.end(end());
             executed()
         };
@@ -147,7 +147,7 @@ mod tests {
         let reader = events.read_from(0);
         let (ended, end) = oneshot::channel();
         let _unread = tell(&TaskTracker::new(), reader, async move {
-            events.write(line("one"));
+            events.write(line("one")).unwrap();
             ended.send(()).unwrap();
             executed()
         });

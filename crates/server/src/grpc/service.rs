@@ -46,8 +46,9 @@ impl Service {
         &self,
         caller: &Caller,
         request: ExecuteRequest,
+        charge: Option<Arc<Charge>>,
     ) -> Result<v1::ExecuteAgentResponse, Status> {
-        let started = self.state.dispatcher.start(caller, request).await;
+        let started = self.state.dispatcher.start(caller, request, charge).await;
         let (execution_id, version) = started.map_err(|error| status(&error))?;
         Ok(messages::started_response(execution_id, &version))
     }
@@ -91,7 +92,7 @@ impl WasmRuntime for Service {
         let (include_logs, detach) = (request.include_logs, request.detach);
         let mut request = messages::execute_request(request).map_err(|error| status(&error))?;
         if detach {
-            return self.start(&caller, request).await.map(Response::new);
+            return self.start(&caller, request, charge).await.map(Response::new);
         }
         deadline::narrow(&mut request.narrowing.limits, deadline);
         // Awaited here and not on a task: a client that goes away takes its execution with it.
@@ -138,10 +139,19 @@ impl WasmRuntime for Service {
         let execution_id = stream_id(&request.stream_id).map_err(|error| status(&error))?;
         let reader = self.state.dispatcher.follow(&caller, execution_id, request.from_sequence);
         let reader = reader.map_err(|error| status(&error))?;
-        let events = stream::unfold(reader, move |mut reader| async move {
-            let delivery = reader.next().await?;
+        let closing = self.state.closing.clone();
+        let events = stream::unfold(Some((reader, closing)), move |following| async move {
+            let (mut reader, closing) = following?;
+            let Some(delivery) = closing.run_until_cancelled(reader.next()).await else {
+                return Some((
+                    Err(Status::unavailable("the server is closing; come back with the next number")),
+                    None,
+                ));
+            };
+            let delivery = delivery?;
             let total_chunks = reader.buffer().total_chunks();
-            Some((told::delivered(delivery, execution_id, total_chunks), reader))
+            let told = told::delivered(delivery, execution_id, total_chunks);
+            Some((told, Some((reader, closing))))
         });
         Ok(Response::new(Box::pin(events)))
     }

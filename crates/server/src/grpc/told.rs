@@ -53,7 +53,7 @@ fn wire(event: &NumberedEvent, execution_id: ExecutionId, total_chunks: u64) -> 
         }),
         Event::Metric { name, value } => Wire::Metric(v1::Metric { name: name.clone(), value: *value }),
         Event::Report(report) => Wire::Report(reported(report)),
-        Event::Published(data) => Wire::Published(v1::Published { data_json: data.to_string() }),
+        Event::Published(data) => Wire::Published(v1::Published { data_json: data.get().to_owned() }),
         Event::Closed { whole } => {
             Wire::StreamEnd(v1::StreamEnd { stream: String::new(), total_chunks, whole: *whole })
         }
@@ -65,9 +65,9 @@ fn reported(report: &Report) -> v1::Report {
     v1::Report {
         kind: report.kind.as_str().to_owned(),
         message: report.message.clone().unwrap_or_default(),
-        data_json: report.data.as_ref().map(ToString::to_string).unwrap_or_default(),
+        data_json: report.data.clone().unwrap_or_default(),
         correlation_id: report.correlation_id.clone().unwrap_or_default(),
-        ts_json: report.ts.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ts_json: report.ts.clone().unwrap_or_default(),
     }
 }
 

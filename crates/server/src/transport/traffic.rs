@@ -25,6 +25,12 @@ impl Traffic {
         Arc::new(Self { limit: limit.0, bytes: AtomicU64::new(0) })
     }
 
+    /// Counts bytes that are about to be sent, until what is answered is dropped; `None` where they would be too many.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let charge = Charge::new(self);
+        charge.try_add(bytes).then_some(charge)
+    }
+
     /// Bytes on their way now.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -76,6 +82,9 @@ mod tests {
         assert!(first.try_add(10));
         first.add(5);
         drop(first);
+        let held = traffic.hold(10).unwrap();
+        assert!(traffic.hold(1).is_none());
+        drop(held);
         assert_eq!(traffic.bytes(), 0);
     }
 }

@@ -43,6 +43,17 @@ async fn agents_elsewhere_publish_here_and_are_followed_in_the_same_way() {
     ] {
         assert_eq!(ask(method, &path, body).0, 404, "{method} {path}");
     }
+    let again = ask("POST", "/init", Some(json!({ "agent_id": "a.b" }))).1["stream_id"].clone();
+    let again = again.as_str().unwrap();
+    // Refused by what it says of itself, before it is sent.
+    let mut large = TcpStream::connect(server.http.strip_prefix("http://").unwrap()).unwrap();
+    let head = format!(
+        "POST /api/v1/streams/{again}/publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 5242880\r\n\r\n"
+    );
+    large.write_all(head.as_bytes()).unwrap();
+    let mut status = String::new();
+    BufReader::new(large).read_line(&mut status).unwrap();
+    assert!(status.starts_with("HTTP/1.1 413 "), "{status}");
     for (path, body) in
         [("/init", json!({})), ("/init", json!({ "agent_id": "a b" })), ("/x/publish", json!({}))]
     {

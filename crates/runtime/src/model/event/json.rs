@@ -29,7 +29,7 @@ impl Event {
             }
             Self::Metric { name, value } => json!({ "kind": "metric", "name": name, "value": value }),
             Self::Report(report) => report.to_json(),
-            Self::Published(data) => data.clone(),
+            Self::Published(data) => json_of(data.get()),
             Self::Closed { whole } => json!({ "kind": "closed", "whole": whole }),
             Self::End(ended) => ended.to_json(),
         }
@@ -41,9 +41,9 @@ impl Report {
         let mut data = json!({ "kind": self.kind.as_str() });
         let members = [
             ("message", self.message.clone().map(Value::from)),
-            ("data", self.data.clone()),
+            ("data", self.data.as_deref().map(json_of)),
             ("correlation_id", self.correlation_id.clone().map(Value::from)),
-            ("ts", self.ts.clone()),
+            ("ts", self.ts.as_deref().map(json_of)),
         ];
         for (key, value) in members {
             put(&mut data, key, value);
@@ -125,6 +125,11 @@ fn metrics(usage: &Usage) -> Value {
     });
     put(&mut metrics, "fuel_consumed", usage.fuel.map(|fuel| fuel.0.into()));
     metrics
+}
+
+/// Reads what was JSON before.
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// Puts bytes in as text, where they are text for people, or else in base64.
