@@ -23,6 +23,9 @@ use crate::telemetry::Metrics;
 use crate::transport::{Listener, Protocol, Traffic, TransportLimits, acceptor};
 use crate::{gateway, grpc, policies};
 
+/// How often the media store is looked through for objects that have been kept for long enough.
+const MEDIA_SWEEP: Duration = Duration::from_secs(10 * 60);
+
 /// A service that listens.
 #[derive(Debug)]
 pub struct App {
@@ -69,6 +72,7 @@ impl App {
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let tasks = TaskTracker::new();
         let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
+        let sweeping = Arc::clone(&runtime);
         let dispatcher = Dispatcher::new(
             runtime,
             registry,
@@ -89,6 +93,7 @@ impl App {
             tasks: tasks.clone(),
         });
         let closing = CancellationToken::new();
+        tasks.spawn(sweep_media(sweeping, closing.clone()));
         let folder = &config.policy.dir;
         if !folder.as_os_str().is_empty() && config.policy.reload_ms > 0 {
             let every = Duration::from_millis(config.policy.reload_ms);
@@ -137,6 +142,20 @@ impl App {
         if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {
             tracing::error!("the audit log was not closed");
         }
+    }
+}
+
+/// Looks through the media store, from the start on and until the service closes.
+async fn sweep_media(runtime: Arc<Runtime>, closing: CancellationToken) {
+    let sweeping = async {
+        loop {
+            runtime.sweep_media().await;
+            tokio::time::sleep(MEDIA_SWEEP).await;
+        }
+    };
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = sweeping => {}
     }
 }
 

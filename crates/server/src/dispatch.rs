@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest};
-use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::audit::Ending;
@@ -20,6 +19,7 @@ use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
+use mentat_runtime::{MediaCounts, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -344,6 +344,11 @@ impl Dispatcher {
     #[must_use]
     pub fn memory(&self) -> (ByteCount, ByteCount) {
         self.runtime.memory()
+    }
+
+    /// What happened to objects of the media store.
+    pub fn media_counts(&self) -> MediaCounts {
+        self.runtime.media_counts()
     }
 
     /// Instances that wait for the next execution of their agent.

@@ -11,10 +11,10 @@ use std::io::IsTerminal;
 use std::sync::atomic::Ordering;
 
 use mentat_manifest::{AgentId, ByteCount, CapabilityKind};
-use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::Outcome;
 use mentat_runtime::security::audit::Decisions;
+use mentat_runtime::{CodeOrigin, MediaCounts};
 use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -62,6 +62,13 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("capability_requests", "Decisions on capabilities that executions asked for", "kind, result"),
     ("admission_rejected", "Executions and compiles refused for want of a place", "reason"),
     (
+        "media_objects",
+        "Objects that executions opened (read) and stored, that have expired, or were damaged",
+        "what",
+    ),
+    ("media_bytes", "Bytes that executions read from the media store, and stored there", "what"),
+    ("media_failures", "Requests that the media store failed, or did not answer in time", ""),
+    (
         "server_in_flight_bytes",
         "Bytes of requests that are being worked on and of replies that are not yet sent",
         "",
@@ -85,6 +92,9 @@ pub struct Metrics {
     evictions: Family<PlaceLabels, Counter>,
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
+    media_objects: Family<MediaLabels, Counter>,
+    media_bytes: Family<MediaLabels, Counter>,
+    media_failures: Counter,
     in_flight: Gauge,
     agents: RwLock<HashSet<AgentId>>,
     /// Executions that came to an end and are not in the metrics yet.
@@ -110,6 +120,8 @@ pub struct Levels {
     pub memory_evictions: u64,
     /// Artifacts that left the disk for others, so far.
     pub disk_evictions: u64,
+    /// What happened to objects of the media store, so far.
+    pub media: MediaCounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,6 +137,11 @@ struct MemoryLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PlaceLabels {
     place: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MediaLabels {
+    what: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -168,6 +185,9 @@ impl Metrics {
             evictions: Family::default(),
             capabilities: Family::default(),
             rejected: Family::default(),
+            media_objects: Family::default(),
+            media_bytes: Family::default(),
+            media_failures: Counter::default(),
             in_flight: Gauge::default(),
             agents: RwLock::default(),
             samples: Samples::default(),
@@ -196,6 +216,9 @@ impl Metrics {
             "wasm_module_cache_evictions" => registry.register(name, help, self.evictions.clone()),
             "server_in_flight_bytes" => registry.register(name, help, self.in_flight.clone()),
             "capability_requests" => registry.register(name, help, self.capabilities.clone()),
+            "media_objects" => registry.register(name, help, self.media_objects.clone()),
+            "media_bytes" => registry.register(name, help, self.media_bytes.clone()),
+            "media_failures" => registry.register(name, help, self.media_failures.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
             _ => {}
@@ -287,6 +310,17 @@ impl Metrics {
         evictions("memory").inner().store(levels.memory_evictions, Ordering::Relaxed);
         evictions("disk").inner().store(levels.disk_evictions, Ordering::Relaxed);
         self.in_flight.set(i64::try_from(levels.in_flight_bytes).unwrap_or(i64::MAX));
+        let MediaCounts { read, read_bytes, stored, stored_bytes, damaged, failed, expired } = levels.media;
+        let tell = |family: &Family<MediaLabels, Counter>, what, count| {
+            family.get_or_create_owned(&MediaLabels { what }).inner().store(count, Ordering::Relaxed);
+        };
+        for (what, count) in [("read", read), ("stored", stored), ("expired", expired), ("damaged", damaged)]
+        {
+            tell(&self.media_objects, what, count);
+        }
+        tell(&self.media_bytes, "read", read_bytes);
+        tell(&self.media_bytes, "stored", stored_bytes);
+        self.media_failures.inner().store(failed, Ordering::Relaxed);
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
         Ok(rendered)
@@ -395,6 +429,7 @@ mod tests {
             memory_limit: ByteCount(1 << 30),
             memory_evictions: 2,
             disk_evictions: 0,
+            media: MediaCounts { stored_bytes: 7, ..MediaCounts::default() },
         };
         let text = metrics.render(&levels).unwrap();
         for (name, help, _) in METRICS {
@@ -403,6 +438,7 @@ mod tests {
         assert!(text.contains("wasm_instances_total{status=\"active\"} 3"));
         assert!(text.contains("wasm_module_cache_hits_total 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
+        assert!(text.contains("media_bytes_total{what=\"stored\"} 7"));
         assert!(text.contains("wasm_memory_usage_bytes{kind=\"used\"} 65536"));
         assert!(text.contains("wasm_module_cache_evictions_total{place=\"memory\"} 2"));
         assert!(text.contains("capability_requests_total{kind=\"env\",result=\"denied\"} 1"));
@@ -423,6 +459,7 @@ mod tests {
             memory_limit: ByteCount(1),
             memory_evictions: 0,
             disk_evictions: 0,
+            media: MediaCounts::default(),
         };
         let text = metrics.render(&levels).unwrap();
         assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));

@@ -13,8 +13,8 @@ use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
 use super::calls::{self, CORE_WASI};
-use super::context::{HostConfig, HostContext};
-use super::{capabilities, component, metering};
+use super::context::{GuestResult, HostConfig, HostContext};
+use super::{capabilities, component, media, metering};
 use crate::model::{HostCallKind, LogLevel};
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
@@ -28,7 +28,9 @@ const MAX_ABORT_UNITS: u32 = 1024;
 
 /// Everything a guest can be linked to.
 pub(crate) struct HostInterface {
-    pub(crate) core: Linker<HostContext>,
+    core: Linker<HostContext>,
+    /// For modules whose results may have to be waited for. Others read theirs without giving the thread away.
+    core_waiting: Linker<HostContext>,
     pub(crate) component: wasmtime::component::Linker<HostContext>,
     /// What core modules may import, by module and name.
     pub(crate) core_imports: BTreeMap<(String, String), Signature>,
@@ -43,13 +45,32 @@ impl HostInterface {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
         let core = core_linker(engine)?;
         let core_imports = list_imports(engine, &core);
+        let mut core_waiting = core.clone();
+        core_waiting.allow_shadowing(true);
+        core_waiting.func_wrap_async(MENTAT, "result_read", |caller, (offset, pointer, capacity)| {
+            Box::new(result_read_waiting(caller, offset, pointer, capacity))
+        })?;
+        core_waiting.allow_shadowing(false);
         let component = component::linker(engine)?;
-        Ok(Self { core, component, core_imports })
+        Ok(Self { core, core_waiting, component, core_imports })
     }
 
     /// Offers what baseline code is charged by. No module can ask for it: it is not among the imports.
     pub(crate) fn offer_charge(&mut self) -> wasmtime::Result<()> {
-        metering::add_to_linker(&mut self.core)
+        metering::add_to_linker(&mut self.core)?;
+        metering::add_to_linker(&mut self.core_waiting)
+    }
+
+    /// What a core module is linked to that imports these, by module and name.
+    pub(crate) fn core_for<'a>(
+        &self,
+        mut imports: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> &Linker<HostContext> {
+        if imports.any(|import| import == (MENTAT, "download_media")) {
+            &self.core_waiting
+        } else {
+            &self.core
+        }
     }
 }
 
@@ -94,23 +115,18 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
         Box::new(invoke_capability(caller, handle, pointer, length))
     })?;
     linker.func_wrap(MENTAT, "release_capability", release_capability)?;
-
-    // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
-    linker.func_wrap(MENTAT, "download_media", |caller: Caller<'_, HostContext>, pointer, length| {
-        unsupported(caller, HostCallKind::Media, "download_media", &[(pointer, length)])
+    linker.func_wrap_async(MENTAT, "download_media", |caller, (pointer, length)| {
+        Box::new(download_media(caller, pointer, length))
     })?;
-    linker.func_wrap(
+    linker.func_wrap_async(
         MENTAT,
         "upload_media",
-        |caller: Caller<'_, HostContext>, pointer, length, type_pointer, type_length| {
-            unsupported(
-                caller,
-                HostCallKind::Media,
-                "upload_media",
-                &[(pointer, length), (type_pointer, type_length)],
-            )
+        |caller, (pointer, length, type_pointer, type_length)| {
+            Box::new(upload_media(caller, (pointer, length), (type_pointer, type_length)))
         },
     )?;
+
+    // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
     linker.func_wrap(MENTAT, "start_stream", |caller: Caller<'_, HostContext>, pointer, length| {
         unsupported(caller, HostCallKind::Stream, "start_stream", &[(pointer, length)])
     })?;
@@ -196,7 +212,7 @@ async fn invoke_capability(
         Ok(result) => {
             abi::charge(&mut caller, result.len())?;
             let length = i32::try_from(result.len())?;
-            caller.data_mut().result = Some(result);
+            caller.data_mut().result = Some(GuestResult::Whole(result));
             Ok(length)
         }
         Err(error) => Ok(caller.data_mut().refuse(error)),
@@ -213,6 +229,57 @@ fn release_capability(mut caller: Caller<'_, HostContext>, handle: i32) -> wasmt
     }
 }
 
+/// Fetches an object; answers its length, and leaves it to be read.
+async fn download_media(
+    mut caller: Caller<'_, HostContext>,
+    pointer: i32,
+    length: i32,
+) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Media);
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "download_media", pointer, length)?;
+    abi::charge(&mut caller, DECISION_BYTES)?;
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    let opened = media::download(context, None, bytes.get(source).unwrap_or_default()).await;
+    context.gate.check()?;
+    match opened {
+        Ok(object) => match i32::try_from(object.size()) {
+            Ok(length) => {
+                context.result = Some(GuestResult::Object(Box::new(object)));
+                Ok(length)
+            }
+            Err(_) => Ok(context.fail(AbiError::TooLarge)),
+        },
+        Err(error) => Ok(context.refuse(error)),
+    }
+}
+
+/// Stores bytes of a media type; answers the length of the reference, which is the result.
+async fn upload_media(
+    mut caller: Caller<'_, HostContext>,
+    content: (i32, i32),
+    media_type: (i32, i32),
+) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Media);
+    let memory = abi::memory(&mut caller)?;
+    let content = abi::range(&caller, memory, "upload_media", content.0, content.1)?;
+    let media_type = abi::range(&caller, memory, "upload_media", media_type.0, media_type.1)?;
+    let digest = content.len().saturating_mul(media::DIGEST_COST);
+    abi::charge(&mut caller, DECISION_BYTES.saturating_add(digest))?;
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    let bytes_in = |range| bytes.get(range).unwrap_or_default();
+    let stored = media::upload(context, bytes_in(content), bytes_in(media_type)).await;
+    context.gate.check()?;
+    match stored {
+        Ok(reference) => {
+            let length = i32::try_from(reference.len())?;
+            context.result = Some(GuestResult::Whole(reference.into()));
+            Ok(length)
+        }
+        Err(error) => Ok(context.refuse(error)),
+    }
+}
+
 /// Copies from the current result; answers how much that was.
 fn result_read(
     mut caller: Caller<'_, HostContext>,
@@ -224,19 +291,55 @@ fn result_read(
     let memory = abi::memory(&mut caller)?;
     let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
     let offset = usize::try_from(offset.cast_unsigned())?;
-    let left = caller
-        .data()
-        .result
-        .as_ref()
-        .and_then(|result| (offset <= result.len()).then(|| result.slice(offset..)));
-    let Some(left) = left else {
-        abi::charge(&mut caller, 0)?;
-        return Ok(caller.data_mut().fail(AbiError::NoResult));
+    let left = match &caller.data().result {
+        Some(GuestResult::Whole(result)) if offset <= result.len() => result.slice(offset..),
+        _ => {
+            abi::charge(&mut caller, 0)?;
+            return Ok(caller.data_mut().fail(AbiError::NoResult));
+        }
     };
     let copied = left.slice(..left.len().min(target.len()));
     abi::charge(&mut caller, copied.len())?;
     memory.write(&mut caller, target.start, &copied)?;
     Ok(i32::try_from(copied.len())?)
+}
+
+/// The same, for modules whose result can be an object: waits for what comes of it.
+async fn result_read_waiting(
+    mut caller: Caller<'_, HostContext>,
+    offset: i32,
+    pointer: i32,
+    capacity: i32,
+) -> wasmtime::Result<i32> {
+    let mut object = match caller.data_mut().result.take() {
+        Some(GuestResult::Object(object)) => object,
+        other => {
+            caller.data_mut().result = other;
+            return result_read(caller, offset, pointer, capacity);
+        }
+    };
+    caller.data_mut().calls.count(HostCallKind::Result);
+    let memory = abi::memory(&mut caller)?;
+    let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
+    let begin = u64::from(offset.cast_unsigned());
+    let left = object.size().checked_sub(begin).map(|left| left.min(target.len() as u64));
+    let cost = usize::try_from(left.unwrap_or(0))?.saturating_mul(media::DIGEST_COST);
+    abi::charge(&mut caller, cost)?;
+    let answer = match left {
+        None => Ok(None),
+        Some(wanted) => {
+            let (bytes, _) = memory.data_and_store_mut(&mut caller);
+            let target = bytes.get_mut(target).unwrap_or_default();
+            object.read_into(begin, target, wanted).await.map(Some)
+        }
+    };
+    let context = caller.data_mut();
+    context.result = Some(GuestResult::Object(object));
+    match answer {
+        Ok(Some(copied)) => Ok(i32::try_from(copied)?),
+        Ok(None) => Ok(context.fail(AbiError::NoResult)),
+        Err(error) => Ok(context.refuse(error.into())),
+    }
 }
 
 /// Answers the length of the last error's text; copies it if all of it fits.

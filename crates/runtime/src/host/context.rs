@@ -20,6 +20,7 @@ use super::descriptors::{Descriptors, FileLimits};
 use super::exchanges::Exchanges;
 use super::gate::Gate;
 use super::http::{self, OutboundHttp};
+use super::media::{MediaStore, OpenMedia, OpenObject};
 use super::network::Network;
 use super::outbound::Outbound;
 use super::preview1::Preview1;
@@ -50,6 +51,8 @@ pub(crate) struct HostConfig {
     pub(crate) storage: Storage,
     /// The memory of all executions.
     pub(crate) memory: Arc<MemoryBudget>,
+    /// Objects, where there is a store for them.
+    pub(crate) media: Option<Arc<MediaStore>>,
 }
 
 /// What the sandbox of one execution may take of the machine.
@@ -99,6 +102,8 @@ pub(crate) struct HostContext {
     pub(crate) capabilities: CapabilitySet,
     /// HTTP exchanges by a grant that are not over.
     pub(crate) exchanges: Exchanges,
+    /// Objects of the media store that are read or stored in parts.
+    pub(crate) media: OpenMedia,
     /// What all executions share.
     pub(crate) host: Arc<HostConfig>,
     /// Its way onto the network, made when it is first asked for.
@@ -108,7 +113,7 @@ pub(crate) struct HostContext {
     /// How often it called the host.
     pub(crate) calls: HostCalls,
     /// Result of the last call that makes one, for `result_read`.
-    pub(crate) result: Option<Bytes>,
+    pub(crate) result: Option<GuestResult>,
     /// Directories that were opened.
     pub(crate) volumes: Volumes,
     /// The core module's exported memory, once found, and where it is.
@@ -120,6 +125,15 @@ pub(crate) struct HostContext {
     pub(crate) preview1: Option<Box<Preview1>>,
     /// For components; made from the grant before the guest starts.
     pub(crate) preview2: Option<Box<Preview2>>,
+}
+
+/// What a call left behind for the guest to read.
+#[derive(Debug)]
+pub(crate) enum GuestResult {
+    /// All of it.
+    Whole(Bytes),
+    /// An object that comes as it is read.
+    Object(Box<OpenObject>),
 }
 
 /// The WASI 0.2 state of a component.
@@ -155,6 +169,7 @@ impl HostContext {
             budget: Budget::new(limits.clone()),
             capabilities: CapabilitySet::default(),
             exchanges: Exchanges::default(),
+            media: OpenMedia::default(),
             outbound: None,
             charged: 0,
             calls: HostCalls::default(),

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mentat_manifest::{ByteCount, ModuleDigest};
@@ -45,6 +45,8 @@ use self::warm::{WarmConfig, WarmInstance, WarmInstances};
 use crate::error::Error;
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
+use crate::host::media::MediaStore;
+pub use crate::host::media::{BucketConfig, BucketCredentials, MediaConfig, MediaCounts, MediaPlace};
 use crate::host::network::Network;
 pub use crate::host::network::NetworkConfig;
 use crate::host::quota::Storage;
@@ -71,6 +73,8 @@ pub struct RuntimeConfig {
     pub sandbox: SandboxLimits,
     /// How executions reach the network.
     pub network: NetworkConfig,
+    /// Where objects of the media store are.
+    pub media: MediaConfig,
     /// Where compiled code is kept; `None` for a private directory that goes with the runtime.
     pub artifacts: Option<PathBuf>,
     /// Where executions have their scratch directories; `None` for the system's own place for such.
@@ -116,11 +120,14 @@ impl Runtime {
             prepare_scratch(scratch)
                 .map_err(|error| Error::internal("making a place for scratch files", error))?;
         }
+        let network = Arc::new(Network::new(config.network.clone())?);
+        let media = open_media(&config.media, &network)?;
         let host = Arc::new(HostConfig {
             table_elements: config.engine.table_elements,
             scratch: config.scratch.clone(),
             sandbox: config.sandbox.clone(),
-            network: Arc::new(Network::new(config.network.clone())?),
+            network,
+            media: media.map(Arc::new),
             storage: Storage::default(),
             memory: Arc::new(MemoryBudget::new(config.engine.memory_budget())),
         });
@@ -284,6 +291,22 @@ impl Runtime {
         self.warm.waiting()
     }
 
+    /// What happened to objects of the media store since the start.
+    #[must_use]
+    pub fn media_counts(&self) -> MediaCounts {
+        self.host.media.as_ref().map(|store| store.counts()).unwrap_or_default()
+    }
+
+    /// Deletes objects of the media store that have been kept for long enough, and counts what tenants have stored. Tells
+    /// the log where it cannot.
+    pub async fn sweep_media(&self) {
+        if let Some(store) = &self.host.media
+            && let Err(error) = store.sweep(SystemTime::now().into()).await
+        {
+            tracing::warn!(%error, "sweeping the media store");
+        }
+    }
+
     /// Forgets a module's compiled code on disk; executions that use it are not disturbed.
     pub fn forget(&self, digest: &ModuleDigest) {
         self.loader.forget(digest);
@@ -335,6 +358,21 @@ fn sweep_from_now_on(warm: &Arc<WarmInstances>) {
     if let Err(error) = looking {
         tracing::warn!(%error, "no thread for taking down instances that wait; they go when their places are needed");
     }
+}
+
+/// Makes the directory of a media store, and removes what uploads left there that were killed: it belongs to one runtime at
+/// a time, but for a user's own.
+fn open_media(config: &MediaConfig, network: &Arc<Network>) -> Result<Option<MediaStore>, Error> {
+    let failed = |error| Error::internal("making the media directory", error);
+    if let MediaPlace::Directory(directory) = &config.place {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        match std::fs::remove_dir_all(directory.join("parts")) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    MediaStore::new(config.clone(), network)
 }
 
 /// Makes the place of the scratch directories, and removes those that a process left which was killed: the place belongs

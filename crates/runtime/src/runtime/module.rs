@@ -190,12 +190,14 @@ impl Linked {
                     Some(Shape::WasiCommand) => (CoreCall::Start, "_start"),
                     _ => (CoreCall::Process, "process"),
                 };
+                let imports =
+                    info.imports.iter().map(|import| (import.module.as_str(), import.name.as_str()));
                 let missing = || {
                     let message = format!("the compiled module does not export `{name}`");
                     invalid(ModuleProblemKind::MissingExport, name, message)
                 };
                 Entry::Core {
-                    pre: engine.host.core.instantiate_pre(module).map_err(mismatch)?,
+                    pre: engine.host.core_for(imports).instantiate_pre(module).map_err(mismatch)?,
                     call,
                     function: module.get_export_index(name).ok_or_else(missing)?,
                     // A snapshot has been initialised.
