@@ -264,20 +264,22 @@ async fn upload_media(
     let memory = abi::memory(&mut caller)?;
     let content = abi::range(&caller, memory, "upload_media", content.0, content.1)?;
     let media_type = abi::range(&caller, memory, "upload_media", media_type.0, media_type.1)?;
-    let digest = content.len().saturating_mul(media::DIGEST_COST);
-    abi::charge(&mut caller, DECISION_BYTES.saturating_add(digest))?;
+    abi::charge(&mut caller, DECISION_BYTES)?;
     let (bytes, context) = memory.data_and_store_mut(&mut caller);
     let bytes_in = |range| bytes.get(range).unwrap_or_default();
     let stored = media::upload(context, bytes_in(content), bytes_in(media_type)).await;
     context.gate.check()?;
-    match stored {
+    let answer = match stored {
         Ok(reference) => {
             let length = i32::try_from(reference.len())?;
             context.result = Some(GuestResult::Whole(reference.into()));
-            Ok(length)
+            length
         }
-        Err(error) => Ok(context.refuse(error)),
-    }
+        Err(error) => context.refuse(error),
+    };
+    // What is owed for the bytes that were moved.
+    abi::charge(&mut caller, 0)?;
+    Ok(answer)
 }
 
 /// Copies from the current result; answers how much that was.
@@ -322,24 +324,21 @@ async fn result_read_waiting(
     let memory = abi::memory(&mut caller)?;
     let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
     let begin = u64::from(offset.cast_unsigned());
-    let left = object.size().checked_sub(begin).map(|left| left.min(target.len() as u64));
-    let cost = usize::try_from(left.unwrap_or(0))?.saturating_mul(media::DIGEST_COST);
-    abi::charge(&mut caller, cost)?;
-    let answer = match left {
-        None => Ok(None),
-        Some(wanted) => {
-            let (bytes, _) = memory.data_and_store_mut(&mut caller);
-            let target = bytes.get_mut(target).unwrap_or_default();
-            object.read_into(begin, target, wanted).await.map(Some)
-        }
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    let read = if begin <= object.size() {
+        let target = bytes.get_mut(target).unwrap_or_default();
+        Some(media::fill(context, &mut object, begin, target).await)
+    } else {
+        None
     };
-    let context = caller.data_mut();
     context.result = Some(GuestResult::Object(object));
-    match answer {
-        Ok(Some(copied)) => Ok(i32::try_from(copied)?),
-        Ok(None) => Ok(context.fail(AbiError::NoResult)),
-        Err(error) => Ok(context.refuse(error.into())),
-    }
+    let (answer, copied) = match read {
+        Some(Ok(copied)) => (i32::try_from(copied)?, copied),
+        Some(Err(error)) => (context.refuse(error), 0),
+        None => (context.fail(AbiError::NoResult), 0),
+    };
+    abi::charge(&mut caller, copied)?;
+    Ok(answer)
 }
 
 /// Answers the length of the last error's text; copies it if all of it fits.

@@ -110,6 +110,8 @@ pub(crate) struct HostContext {
     outbound: Option<Arc<Outbound>>,
     /// Bytes and elements that baseline code was charged for since it yielded last.
     pub(crate) charged: u64,
+    /// What is to be charged with the next call, as bytes that are moved.
+    pub(crate) owed: u64,
     /// How often it called the host.
     pub(crate) calls: HostCalls,
     /// Result of the last call that makes one, for `result_read`.
@@ -172,6 +174,7 @@ impl HostContext {
             media: OpenMedia::default(),
             outbound: None,
             charged: 0,
+            owed: 0,
             calls: HostCalls::default(),
             result: None,
             memory: None,

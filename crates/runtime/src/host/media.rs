@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use mentat_manifest::{Capability, MediaAccess};
+use mentat_manifest::{ByteCount, Capability, MediaAccess};
 
 pub(crate) use self::component::add_to_linker;
 pub use self::config::{BucketConfig, BucketCredentials, MediaConfig, MediaPlace};
@@ -40,8 +40,8 @@ use crate::security::policy::Permission;
 const MAX_OPEN: usize = 8;
 /// Bytes of an object that are read in one call.
 pub(crate) const MAX_READ_BYTES: u64 = 1 << 20;
-/// How much more than copying it costs to compute the digest of what is stored or read.
-pub(crate) const DIGEST_COST: usize = 16;
+/// How much more than copying it costs to fetch or to store something, and to compute its digest.
+const DIGEST_COST: u64 = 16;
 
 /// What one execution reads and stores in parts.
 #[derive(Default)]
@@ -137,6 +137,11 @@ fn decide(gate: &Gate, by: Option<By<'_>>, asked: &Capability) -> Result<Permiss
     gate.decide(asked).map_err(CallError::from)
 }
 
+/// Has the guest owe what was fetched for it, or stored.
+fn owe(context: &mut HostContext, bytes: u64) {
+    context.owed = context.owed.saturating_add(bytes.saturating_mul(DIGEST_COST));
+}
+
 /// Opens an object that a guest refers to.
 pub(crate) async fn download(
     context: &mut HostContext,
@@ -159,6 +164,7 @@ pub(crate) async fn upload(
     let (store, gate) = (store(context)?, Arc::clone(&context.gate));
     let media_type = MediaType::parse(media_type)?;
     store.check_size(content.len() as u64)?;
+    owe(context, content.len() as u64);
     let name = uploads::name_of(content).await;
     let permission = decide(&gate, None, &name.capability(MediaAccess::Write))?;
     let mut upload = store.begin(&permission, gate.grant().tenant(), media_type).await?;
@@ -195,8 +201,32 @@ pub(crate) async fn read(
         }
     };
     let read = read_some(&mut object, offset, length.min(MAX_READ_BYTES)).await;
+    owe(context, object.take_fetched());
     context.media.put_back(by, number, State::Reading(object));
     Ok(read?)
+}
+
+/// Fills memory from an offset of an object on, as far as that goes; answers how many bytes those were.
+pub(crate) async fn fill(
+    context: &mut HostContext,
+    object: &mut OpenObject,
+    offset: u64,
+    target: &mut [u8],
+) -> Result<usize, CallError> {
+    let filled = object.fill(offset, target).await;
+    owe(context, object.take_fetched());
+    Ok(filled?)
+}
+
+/// All of an object.
+pub(crate) async fn gather(
+    context: &mut HostContext,
+    mut object: OpenObject,
+    limit: ByteCount,
+) -> Result<Vec<u8>, CallError> {
+    let gathered = object.gather(limit).await;
+    owe(context, object.take_fetched());
+    Ok(gathered?)
 }
 
 async fn read_some(object: &mut OpenObject, offset: u64, length: u64) -> Result<Bytes, MediaError> {
@@ -240,6 +270,7 @@ pub(crate) async fn write(
     content: &[u8],
 ) -> Result<(), CallError> {
     let mut upload = take_upload(context, by, number)?;
+    owe(context, content.len() as u64);
     upload.write(content).await?;
     context.media.put_back(by, number, State::Writing(upload));
     Ok(())

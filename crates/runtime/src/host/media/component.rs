@@ -3,7 +3,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 
-use super::{DIGEST_COST, MAX_READ_BYTES, begin, download, finish, open, read, upload, write};
+use super::{MAX_READ_BYTES, begin, download, finish, gather, open, read, upload, write};
 use crate::host::abi;
 use crate::host::api::DECISION_BYTES;
 use crate::host::capabilities::CallError;
@@ -25,26 +25,24 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
             let mut call = begin_call(store, DECISION_BYTES)?;
             let limit = call.data().budget.limits().memory_bytes;
             let got = match download(call.data_mut(), None, reference.as_bytes()).await {
-                Ok(mut object) => object.gather(limit).await.map_err(CallError::from),
+                Ok(object) => gather(call.data_mut(), object, limit).await,
                 Err(error) => Err(error),
             };
-            let length = got.as_ref().map_or(0, Vec::len);
-            end_call(&mut call, length.saturating_mul(DIGEST_COST), got)
+            end_call(&mut call, got)
         })
     })?;
     instance.func_wrap_async("upload", |store, (content, media_type): (Vec<u8>, String)| {
         Box::new(async move {
-            let cost = DECISION_BYTES.saturating_add(content.len().saturating_mul(DIGEST_COST));
-            let mut call = begin_call(store, cost)?;
+            let mut call = begin_call(store, DECISION_BYTES)?;
             let stored = upload(call.data_mut(), &content, media_type.as_bytes()).await;
-            end_call(&mut call, 0, stored)
+            end_call(&mut call, stored)
         })
     })?;
     instance.func_wrap_async("open", |store, (reference,): (String,)| {
         Box::new(async move {
             let mut call = begin_call(store, DECISION_BYTES)?;
             let opened = open(call.data_mut(), None, reference.as_bytes()).await;
-            end_call(&mut call, 0, opened.map(Resource::<media::Object>::new_own))
+            end_call(&mut call, opened.map(Resource::<media::Object>::new_own))
         })
     })?;
     instance.func_wrap_async(
@@ -52,10 +50,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
         |store, (object, offset, length): (Resource<media::Object>, u64, u32)| {
             Box::new(async move {
                 let length = u64::from(length).min(MAX_READ_BYTES);
-                let cost = usize::try_from(length)?.saturating_mul(DIGEST_COST);
-                let mut call = begin_call(store, cost)?;
+                let mut call = begin_call(store, 0)?;
                 let got = read(call.data_mut(), None, object.rep(), offset, length).await;
-                end_call(&mut call, 0, got.map(|piece| piece.to_vec()))
+                end_call(&mut call, got.map(|piece| piece.to_vec()))
             })
         },
     )?;
@@ -63,16 +60,16 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
         Box::new(async move {
             let mut call = begin_call(store, DECISION_BYTES)?;
             let begun = begin(call.data_mut(), None, media_type.as_bytes()).await;
-            end_call(&mut call, 0, begun.map(Resource::<media::Writer>::new_own))
+            end_call(&mut call, begun.map(Resource::<media::Writer>::new_own))
         })
     })?;
     instance.func_wrap_async(
         "[method]writer.write",
         |store, (writer, part): (Resource<media::Writer>, Vec<u8>)| {
             Box::new(async move {
-                let mut call = begin_call(store, part.len().saturating_mul(DIGEST_COST))?;
+                let mut call = begin_call(store, 0)?;
                 let written = write(call.data_mut(), None, writer.rep(), &part).await;
-                end_call(&mut call, 0, written)
+                end_call(&mut call, written)
             })
         },
     )?;
@@ -80,7 +77,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
         Box::new(async move {
             let mut call = begin_call(store, DECISION_BYTES)?;
             let finished = finish(call.data_mut(), None, writer.rep()).await;
-            end_call(&mut call, 0, finished.map(|(reference, _)| reference))
+            end_call(&mut call, finished.map(|(reference, _)| reference))
         })
     })
 }
@@ -94,15 +91,10 @@ fn begin_call(
     Ok(store)
 }
 
-fn end_call<T>(
-    store: &mut StoreContextMut<'_, HostContext>,
-    cost: usize,
-    called: Result<T, CallError>,
-) -> Called<T> {
+fn end_call<T>(store: &mut StoreContextMut<'_, HostContext>, called: Result<T, CallError>) -> Called<T> {
     store.data().gate.check()?;
-    if cost > 0 {
-        abi::charge(store, cost)?;
-    }
+    // What is owed for the bytes that were moved.
+    abi::charge(store, 0)?;
     Ok((called.map_err(refusal),))
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct MediaType(String);
 impl Reference {
     pub(crate) fn parse(text: &[u8]) -> Result<Self, MediaError> {
         let wrong = |what: &str| {
-            let shown = escape_untrusted(&String::from_utf8_lossy(text), MAX_SHOWN_CHARS);
+            let shown = shown(text);
             MediaError::Malformed(format!("the reference `{shown}` {what}"))
         };
         if text.len() > MAX_NAME_BYTES + MEDIA.len() {
@@ -140,7 +140,7 @@ impl MediaType {
 
     pub(crate) fn parse(text: &[u8]) -> Result<Self, MediaError> {
         let wrong = || {
-            let shown = escape_untrusted(&String::from_utf8_lossy(text), MAX_SHOWN_CHARS);
+            let shown = shown(text);
             MediaError::Malformed(format!("`{shown}` is no media type such as `image/png` (RFC 6838)"))
         };
         if text.len() > MAX_TYPE_BYTES {
@@ -166,6 +166,12 @@ impl MediaType {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What a guest wrote, cut before it is made text.
+fn shown(text: &[u8]) -> String {
+    let beginning = text.get(..MAX_SHOWN_CHARS * 4).unwrap_or(text);
+    escape_untrusted(&String::from_utf8_lossy(beginning), MAX_SHOWN_CHARS)
 }
 
 /// RFC 6838, section 4.2.

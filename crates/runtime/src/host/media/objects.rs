@@ -28,6 +28,8 @@ pub(crate) struct OpenObject {
     meta: ObjectMeta,
     media_type: MediaType,
     check: Check,
+    /// Bytes that came from the store and are not charged for.
+    fetched: u64,
     /// Where the piece that is held begins, and the piece.
     held: (u64, Bytes),
 }
@@ -55,7 +57,7 @@ impl OpenObject {
             None => Check::Good,
         };
         let held = (0, Bytes::new());
-        Self { store, reference: name.reference(), path, meta, media_type, check, held }
+        Self { store, reference: name.reference(), path, meta, media_type, check, fetched: 0, held }
     }
 
     /// Its bytes.
@@ -76,8 +78,13 @@ impl OpenObject {
         self.meta.last_modified.timestamp_millis()
     }
 
+    /// Bytes that came from the store since this was last asked.
+    pub(super) fn take_fetched(&mut self) -> u64 {
+        std::mem::take(&mut self.fetched)
+    }
+
     /// The next bytes from an offset on, so many at most; fewer than are there, and none at the end alone.
-    pub(crate) async fn read(&mut self, offset: u64, length: u64) -> Result<Bytes, MediaError> {
+    pub(super) async fn read(&mut self, offset: u64, length: u64) -> Result<Bytes, MediaError> {
         let left = self.size().saturating_sub(offset);
         if left == 0 || length == 0 {
             // Even nothing is not what its digest says.
@@ -100,17 +107,11 @@ impl OpenObject {
         Ok(at_hand.slice(..at_hand.len().min(usize::try_from(length).unwrap_or(usize::MAX))))
     }
 
-    /// Fills memory with so many bytes from an offset on, which must be there; answers how many those were.
-    pub(crate) async fn read_into(
-        &mut self,
-        offset: u64,
-        target: &mut [u8],
-        wanted: u64,
-    ) -> Result<usize, MediaError> {
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(target.len());
+    /// Fills memory from an offset on, as far as that goes; answers how many bytes those were.
+    pub(super) async fn fill(&mut self, offset: u64, target: &mut [u8]) -> Result<usize, MediaError> {
         let mut filled = 0;
         loop {
-            let left = target.get_mut(filled..wanted).unwrap_or_default();
+            let left = target.get_mut(filled..).unwrap_or_default();
             let piece = self.read(offset.saturating_add(filled as u64), left.len() as u64).await?;
             let Some(left) = left.get_mut(..piece.len()).filter(|left| !left.is_empty()) else {
                 return Ok(filled);
@@ -121,7 +122,7 @@ impl OpenObject {
     }
 
     /// All of it.
-    pub(crate) async fn gather(&mut self, limit: ByteCount) -> Result<Vec<u8>, MediaError> {
+    pub(super) async fn gather(&mut self, limit: ByteCount) -> Result<Vec<u8>, MediaError> {
         if self.size() > limit.0 {
             let advice = "; `open` reads it in parts";
             return Err(MediaError::TooLarge { what: "object", limit, advice });
@@ -178,6 +179,7 @@ impl OpenObject {
         if piece.len() as u64 != end - offset {
             return Err(MediaError::Changed(self.reference.clone()));
         }
+        self.fetched = self.fetched.saturating_add(piece.len() as u64);
         self.store.counts.read_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         if matches!(self.check, Check::Looking { looked, .. } if looked == offset) {
             self.look(&piece)?;

@@ -205,6 +205,19 @@ async fn an_object_larger_than_all_memory_is_read_in_pieces() {
     assert!(whole.starts_with('4') && whole.contains("in parts"), "{whole}");
 }
 
+#[tokio::test]
+async fn what_is_fetched_is_paid_for_and_so_is_what_is_looked_at_for_a_single_byte() {
+    let studio = Studio::open(&BOTH).await;
+    let content = content(1_900_000);
+    let reference = studio.store("image/png", &content).await;
+    let fuel = async |input| studio.run_as("default", input).await.usage.fuel.unwrap().0;
+    let least = fuel(download("media://sha256/x", 0, 1)).await;
+    for input in [download(&reference, 1_899_999, 1), count(&reference), upload("image/png", &content)] {
+        let cost = fuel(input).await - least;
+        assert!(cost > 1_900_000 / 4 && cost < 1_900_000 / 2, "{cost}");
+    }
+}
+
 /// The most memory that this process has had, in bytes.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
