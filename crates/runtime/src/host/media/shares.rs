@@ -64,7 +64,7 @@ impl Share {
         counting: impl Future<Output = Result<u64, MediaError>>,
     ) -> Result<(), MediaError> {
         let count = async { counting.await.map(|stored| self.recount(stored)) };
-        self.counted.get_or_try_init(|| count).await.map(|()| ())
+        self.counted.get_or_try_init(|| count).await.copied()
     }
 
     /// Says what is there.
