@@ -20,7 +20,7 @@ use super::descriptors::{Descriptors, FileLimits};
 use super::exchanges::Exchanges;
 use super::gate::Gate;
 use super::http::{self, OutboundHttp};
-use super::media::{MediaStore, OpenMedia, OpenObject};
+use super::media::{MediaStore, ObjectStdin, OpenMedia, OpenObject};
 use super::network::Network;
 use super::outbound::Outbound;
 use super::preview1::Preview1;
@@ -91,6 +91,8 @@ impl SandboxLimits {
 /// What the host functions of one execution see.
 pub(crate) struct HostContext {
     pub(crate) input: Bytes,
+    /// What a command reads in place of that.
+    pub(crate) stdin: Option<ObjectStdin>,
     pub(crate) output: OutputSink,
     pub(crate) logs: LogSink,
     pub(crate) limiter: ExecutionLimiter,
@@ -162,6 +164,7 @@ impl HostContext {
         let share = MemoryShare::of(Arc::clone(&host.memory));
         Self {
             input,
+            stdin: None,
             output: OutputSink::new(limits.output_bytes),
             logs: logs.clone(),
             limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements, share),

@@ -9,8 +9,10 @@ mod error;
 mod names;
 mod objects;
 mod operations;
+mod referred;
 mod s3;
 mod shares;
+mod stdin;
 mod store;
 mod uploads;
 
@@ -27,6 +29,8 @@ use self::error::MediaError;
 use self::names::{MediaType, Reference, UPLOADS};
 pub(crate) use self::objects::OpenObject;
 pub(crate) use self::operations::invoke;
+pub(crate) use self::referred::{open_input, refers, store_output};
+pub(crate) use self::stdin::ObjectStdin;
 pub use self::store::MediaCounts;
 pub(crate) use self::store::MediaStore;
 use self::uploads::Upload;
@@ -149,9 +153,18 @@ pub(crate) async fn download(
     reference: &[u8],
 ) -> Result<OpenObject, CallError> {
     let (store, gate) = (store(context)?, Arc::clone(&context.gate));
-    let tenant = gate.grant().tenant();
+    open_object(&store, gate.grant().tenant(), reference, |asked| decide(&gate, by, asked)).await
+}
+
+/// Opens an object of a tenant, if it is permitted.
+async fn open_object(
+    store: &Arc<MediaStore>,
+    tenant: &str,
+    reference: &[u8],
+    decide: impl FnOnce(&Capability) -> Result<Permission, CallError>,
+) -> Result<OpenObject, CallError> {
     let name = store.resolve(Reference::parse(reference)?, tenant)?;
-    let permission = decide(&gate, by, &name.capability(MediaAccess::Read))?;
+    let permission = decide(&name.capability(MediaAccess::Read))?;
     Ok(store.open(&permission, tenant).await?)
 }
 
@@ -162,12 +175,25 @@ pub(crate) async fn upload(
     media_type: &[u8],
 ) -> Result<String, CallError> {
     let (store, gate) = (store(context)?, Arc::clone(&context.gate));
-    let media_type = MediaType::parse(media_type)?;
     store.check_size(content.len() as u64)?;
     owe(context, content.len() as u64);
+    store_content(&store, gate.grant().tenant(), content, media_type, |asked| decide(&gate, None, asked))
+        .await
+}
+
+/// Stores content for a tenant, if it is permitted; answers the reference.
+async fn store_content(
+    store: &Arc<MediaStore>,
+    tenant: &str,
+    content: &[u8],
+    media_type: &[u8],
+    decide: impl FnOnce(&Capability) -> Result<Permission, CallError>,
+) -> Result<String, CallError> {
+    let media_type = MediaType::parse(media_type)?;
+    store.check_size(content.len() as u64)?;
     let name = uploads::name_of(content).await;
-    let permission = decide(&gate, None, &name.capability(MediaAccess::Write))?;
-    let mut upload = store.begin(&permission, gate.grant().tenant(), media_type).await?;
+    let permission = decide(&name.capability(MediaAccess::Write))?;
+    let mut upload = store.begin(&permission, tenant, media_type).await?;
     upload.write(content).await?;
     Ok(upload.finish(&permission).await?.reference())
 }

@@ -70,7 +70,10 @@ fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     wasi.max_random_size(MAX_RANDOM_BYTES);
     match stdio {
         Stdio::Command => {
-            wasi.stdin(MemoryInputPipe::new(context.input.clone()));
+            match &context.stdin {
+                Some(object) => wasi.stdin(object.clone()),
+                None => wasi.stdin(MemoryInputPipe::new(context.input.clone())),
+            };
             wasi.stdout(OutputStdio(context.output.clone()));
         }
         Stdio::Logged => {

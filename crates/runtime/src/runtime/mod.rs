@@ -16,6 +16,7 @@ mod machine;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pool;
+mod referred;
 mod snapshot;
 pub(crate) mod trap;
 pub(crate) mod warm;
@@ -45,8 +46,8 @@ use self::warm::{WarmConfig, WarmInstance, WarmInstances};
 use crate::error::Error;
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
-use crate::host::media::MediaStore;
 pub use crate::host::media::{BucketConfig, BucketCredentials, MediaConfig, MediaCounts, MediaPlace};
+use crate::host::media::{MediaStore, ObjectStdin};
 use crate::host::network::Network;
 pub use crate::host::network::NetworkConfig;
 use crate::host::quota::Storage;
@@ -195,7 +196,11 @@ impl Runtime {
     /// thread away. Where this answers nothing, nothing has happened.
     pub fn execute_now(&self, module: &Module, grant: &Grant, invocation: &Invocation) -> Option<Outcome> {
         let code = module.code();
-        if !code.is_brief() || grant.reused().is_some() || grant.ensure_audited().is_err() {
+        if !code.is_brief()
+            || self.refers(grant, invocation)
+            || grant.reused().is_some()
+            || grant.ensure_audited().is_err()
+        {
             return None;
         }
         let permit = self.pool.admit_now(code.places)?;
@@ -205,16 +210,30 @@ impl Runtime {
     /// Executes a module once, waiting for a place when all are taken. Cancelling the invocation, or dropping this
     /// future, ends it at once; the first tells what it cost until then.
     pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
+        if self.refers(grant, &invocation) {
+            return Box::pin(self.execute_referred(module, grant, invocation)).await;
+        }
         if let Some(outcome) = self.execute_now(module, grant, &invocation) {
             return outcome;
         }
+        self.execute_anywhere(module, grant, invocation, None).await
+    }
+
+    async fn execute_anywhere(
+        &self,
+        module: &Module,
+        grant: &Grant,
+        invocation: Invocation,
+        stdin: Option<ObjectStdin>,
+    ) -> Outcome {
         let code = module.code();
         let agent = grant.reused().filter(|_| self.warm.is_on() && code.is_reusable);
         let mut reuse = agent.map(|agent| Reuse::begin(self, agent, &code));
         let kept = reuse.as_mut().and_then(|reuse| reuse.instance.take());
         let sandbox = match kept {
             Some(WarmInstance { store, live, code, permit, uses, .. }) => {
-                Ok(Sandbox { code, permit: permit.again(), kept: Some(Kept { store, live, uses }) })
+                let kept = Some(Kept { store, live, uses });
+                Ok(Sandbox { code, permit: permit.again(), kept, stdin })
             }
             None => {
                 let permit = match self.pool.admit_now(code.places) {
@@ -222,7 +241,7 @@ impl Runtime {
                     // Boxed, since it is rare: a future has room for all that it may wait for, and is copied.
                     None => Box::pin(self.admit(code.places, &invocation.cancel)).await,
                 };
-                permit.map(|permit| Sandbox { code, permit, kept: None })
+                permit.map(|permit| Sandbox { code, permit, kept: None, stdin })
             }
         };
         // Only now: who waited for a place waited while the log can have failed.

@@ -64,6 +64,11 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    /// Whether its input comes by standard input.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self, Self::Command(_) | Self::Core { call: CoreCall::Start, .. })
+    }
+
     /// The memory that a core module exports.
     pub(super) fn memory(&self) -> Option<ModuleExport> {
         match self {

@@ -8,9 +8,9 @@ use mentat_manifest::{Capability, MediaAccess, escape_untrusted};
 use super::error::MediaError;
 
 /// The scheme of references.
-const MEDIA: &str = "media://";
+pub(super) const MEDIA: &str = "media://";
 /// What references to a bucket begin with.
-const S3: &str = "s3://";
+pub(super) const S3: &str = "s3://";
 /// What the names of uploads begin with; their digests follow.
 pub(crate) const UPLOADS: &str = "sha256/";
 /// The first part of names that the store keeps for itself.

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::MediaError;
 use super::names::{Digest, MediaType, ObjectName};
 use super::store::MediaStore;
+use crate::host::capabilities::CallError;
 
 /// Bytes that are fetched at once, and held until the guest has read them.
 const PIECE_BYTES: u64 = 512 << 10;
@@ -136,6 +137,11 @@ impl OpenObject {
             }
             whole.extend_from_slice(&piece);
         }
+    }
+
+    /// All of it, for those who know no more of media than that something can be wrong.
+    pub(crate) async fn whole(mut self, limit: ByteCount) -> Result<Bytes, CallError> {
+        Ok(self.gather(limit).await?.into())
     }
 
     /// What is held from an offset on.

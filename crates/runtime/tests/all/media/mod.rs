@@ -2,6 +2,7 @@
 //! is room.
 
 mod faults;
+mod referred;
 mod services;
 mod studio;
 
