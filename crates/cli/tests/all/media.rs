@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::guests::{assemble, manifest_with};
+use crate::guests::{ECHO, assemble, manifest_with};
 use crate::program::{mentat, text};
 use crate::server::{Server, eventually, execute};
 
@@ -100,6 +100,31 @@ async fn agents_of_a_service_work_on_objects_of_its_data_directory() {
         };
         eventually(capability, recorded).await;
     }
+}
+
+#[tokio::test]
+async fn callers_hand_objects_over_and_get_others_back_by_reference() {
+    let policies = tempfile::tempdir().unwrap();
+    let policy = "@id(\"media\") permit (principal, action in Action::\"media\", resource);";
+    std::fs::write(policies.path().join("media.cedar"), policy).unwrap();
+    let server = Server::with(&[&format!("policy.dir={}", policies.path().display())]);
+    let object = server.data().join("media/objects/default/hello.txt");
+    std::fs::create_dir_all(object.parent().unwrap()).unwrap();
+    std::fs::write(object, "hello").unwrap();
+    let manifest = manifest_with("a.echo", "1.0.0", "  capabilities: [\"media:read:\", \"media:write:\"]\n")
+        + "inputs: [{ name: a, type: binary }]\noutputs: [{ name: b, type: binary }]\n";
+    server.load_as(&manifest, ECHO).await.unwrap();
+    let answer = server.client().await.execute_agent(execute("a.echo", "media://hello.txt")).await.unwrap();
+    assert_eq!(text(&answer.into_inner().output), format!("media://{HELLO}"));
+    let url = format!("{}/v1/agents/a.echo/execute", server.http);
+    let answer = ureq::post(&url).send(&b"media://hello.txt"[..]).unwrap();
+    assert_eq!(answer.into_body().read_to_string().unwrap(), format!("media://{HELLO}"));
+    let answer = server.client().await.execute_agent(execute("a.echo", "itself")).await.unwrap();
+    assert_eq!(text(&answer.into_inner().output), "itself");
+    let refused =
+        server.client().await.execute_agent(execute("a.echo", "media://gone.txt")).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().contains("there is no object `media://gone.txt`"), "{refused}");
 }
 
 #[tokio::test]

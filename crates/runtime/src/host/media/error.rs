@@ -1,6 +1,7 @@
 //! What can go wrong with media, told once for all ways to ask for them. What the store itself said is for the server's
 //! log: it may name buckets, paths and hosts that are the operator's.
 
+use std::io;
 use std::time::Duration;
 
 use mentat_manifest::ByteCount;
@@ -44,20 +45,40 @@ pub(crate) enum MediaError {
 }
 
 impl MediaError {
-    /// What a store said about an object, and for whom it is.
-    pub(super) fn of(error: object_store::Error, reference: &str) -> Self {
+    /// What a store said about an object; what nobody but the operator should know is told to them.
+    pub(super) fn of(
+        error: object_store::Error,
+        reference: &str,
+        tell: impl FnOnce(&object_store::Error),
+    ) -> Self {
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound(reference.to_owned()),
             object_store::Error::Precondition { .. } => Self::Changed(reference.to_owned()),
             object_store::Error::InvalidPath { .. } => {
                 Self::Malformed(format!("`{reference}` is no name that this store can have"))
             }
+            // Guests can ask for such as often as they like.
+            error if is_no_file(&error) => Self::NotFound(reference.to_owned()),
             error => {
-                tracing::warn!(%error, "the media store failed");
+                tell(&error);
                 Self::Unavailable
             }
         }
     }
+}
+
+/// Whether a name leads through a file, or to a directory.
+fn is_no_file(error: &object_store::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let kinds =
+                [io::ErrorKind::NotADirectory, io::ErrorKind::IsADirectory, io::ErrorKind::InvalidFilename];
+            return kinds.contains(&error.kind());
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl From<Denial> for MediaError {

@@ -205,7 +205,8 @@ impl OpenObject {
             self.check = Check::Good;
             return Ok(());
         }
-        tracing::warn!(reference = %self.reference, "an object is not what its digest says");
+        let reference = &self.reference;
+        self.store.tell(|| tracing::warn!(%reference, "an object is not what its digest says"));
         self.store.counts.damaged.fetch_add(1, Ordering::Relaxed);
         self.check = Check::Damaged;
         self.held = (0, Bytes::new());

@@ -63,13 +63,15 @@ impl Share {
         &self,
         counting: impl Future<Output = Result<u64, MediaError>>,
     ) -> Result<(), MediaError> {
-        let count = async { counting.await.map(|stored| self.recount(stored)) };
+        let count = async { counting.await.map(|stored| self.amounts.lock().stored = stored) };
         self.counted.get_or_try_init(|| count).await.copied()
     }
 
     /// Says what is there.
     pub(super) fn recount(&self, stored: u64) {
         self.amounts.lock().stored = stored;
+        // Fails where that was said before, or is being counted.
+        let _ = self.counted.set(());
     }
 
     /// Begins to take room, for what will be in place of so many bytes that are there.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
@@ -16,6 +16,7 @@ use object_store::path::{Path, PathPart};
 use object_store::{
     Attribute, BackoffConfig, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +35,8 @@ use crate::security::policy::Permission;
 const MAX_RETRIES: usize = 2;
 /// How long after its object a record of a media type is kept, and pieces of uploads that came to no end.
 const LEFTOVERS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often the server's log is told that the store fails.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of a record at most.
 const MAX_RECORD_BYTES: u64 = 1024;
 /// The version of records.
@@ -47,6 +50,8 @@ pub(crate) struct MediaStore {
     pub(super) config: MediaConfig,
     shares: Shares,
     pub(super) counts: Counts,
+    /// When the server's log was told something last.
+    told: Mutex<Option<Instant>>,
     /// What is cleaned up after uploads that were given up.
     pub(super) tasks: TaskTracker,
 }
@@ -129,8 +134,8 @@ impl MediaStore {
             }
         };
         let shares = Shares::new(config.per_tenant);
-        let (counts, tasks) = (Counts::default(), TaskTracker::new());
-        Ok(Some(Self { objects, kind, config, shares, counts, tasks }))
+        let (counts, told, tasks) = (Counts::default(), Mutex::default(), TaskTracker::new());
+        Ok(Some(Self { objects, kind, config, shares, counts, told, tasks }))
     }
 
     /// The name of what a tenant refers to.
@@ -275,13 +280,26 @@ impl MediaStore {
         asked: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, MediaError> {
         let answer = match tokio::time::timeout(timeout, asked).await {
-            Ok(answer) => answer.map_err(|error| MediaError::of(error, reference)),
+            Ok(answer) => answer.map_err(|error| {
+                MediaError::of(error, reference, |error| {
+                    self.tell(|| tracing::warn!(%error, "the media store failed"))
+                })
+            }),
             Err(_) => Err(MediaError::TimedOut(timeout)),
         };
         if matches!(answer, Err(MediaError::TimedOut(_) | MediaError::Unavailable)) {
             self.counts.failed.fetch_add(1, Ordering::Relaxed);
         }
         answer
+    }
+
+    /// Tells the server's log something, now and then: guests can cause it as often as they like.
+    pub(super) fn tell(&self, say: impl FnOnce()) {
+        let mut told = self.told.lock();
+        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            say();
+        }
     }
 
     fn place(&self, tenant: &str) -> Place {
@@ -312,27 +330,30 @@ impl MediaStore {
     /// A tenant's share of the store, with what is there counted.
     async fn share(&self, tenant: &str, place: &Place) -> Result<Arc<Share>, MediaError> {
         let share = self.shares.of(PathPart::from(tenant).as_ref());
-        let counting = async { self.uploads(place, |_| false).await.map(|(stored, _)| stored) };
-        share.ensure_counted(counting).await?;
+        share.ensure_counted(self.sweep_uploads(place, None)).await?;
         Ok(share)
     }
 
-    /// Bytes of a tenant's uploads, without those that are chosen; and the chosen ones.
-    async fn uploads(
-        &self,
-        place: &Place,
-        is_chosen: impl Fn(&ObjectMeta) -> bool,
-    ) -> Result<(u64, Vec<Path>), MediaError> {
-        let (mut bytes, mut chosen) = (0_u64, Vec::new());
+    /// Deletes a tenant's uploads that were stored before a time; answers the bytes of the others.
+    async fn sweep_uploads(&self, place: &Place, before: Option<DateTime<Utc>>) -> Result<u64, MediaError> {
+        let is_over = |found: &ObjectMeta| before.is_some_and(|before| found.last_modified < before);
+        let mut bytes = 0_u64;
         let mut all = self.objects.list(Some(&parse(&format!("{}{UPLOADS}", place.objects))?));
         while let Some(found) = self.timed("media://", all.try_next()).await? {
-            if is_chosen(&found) {
-                chosen.push(found.location);
+            // It may have been stored again since it was listed.
+            if is_over(&found)
+                && self
+                    .timed("media://", self.objects.head(&found.location))
+                    .await
+                    .is_ok_and(|now| is_over(&now))
+            {
+                self.delete(&found.location).await?;
+                self.counts.expired.fetch_add(1, Ordering::Relaxed);
             } else {
                 bytes = bytes.saturating_add(found.size);
             }
         }
-        Ok((bytes, chosen))
+        Ok(bytes)
     }
 
     /// Deletes what has been kept for long enough, and counts anew what each tenant has.
@@ -344,17 +365,7 @@ impl MediaStore {
         let leftovers = before(LEFTOVERS_KEPT.saturating_add(self.config.retention.unwrap_or_default()));
         for tenant in self.tenants("objects").await? {
             let place = self.place_of_part(&tenant);
-            let is_over = |found: &ObjectMeta| expiry.is_some_and(|expiry| found.last_modified < expiry);
-            let (_, expired) = self.uploads(&place, is_over).await?;
-            for path in expired {
-                // It may have been stored again meanwhile.
-                let found = self.timed("media://", self.objects.head(&path)).await;
-                if found.is_ok_and(|found| is_over(&found)) {
-                    self.delete(&path).await?;
-                    self.counts.expired.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            let (stored, _) = self.uploads(&place, |_| false).await?;
+            let stored = self.sweep_uploads(&place, expiry).await?;
             self.shares.of(&tenant).recount(stored);
             if let (Some(records), Some(_)) = (&place.records, expiry) {
                 self.delete_before(&parse(&format!("{records}{UPLOADS}"))?, leftovers).await?;

@@ -125,6 +125,18 @@ async fn what_is_no_reference_and_no_media_type_is_malformed() {
 }
 
 #[tokio::test]
+async fn a_name_that_leads_to_no_file_is_the_name_of_nothing() {
+    let studio = Studio::open(&BOTH).await;
+    studio.put("pictures/cat.png", b"a cat");
+    let long = format!("media://{}", ["a".repeat(240).as_str(); 3].join("/"));
+    for name in ["media://pictures", "media://pictures/cat.png/more", "media://nothing/at/all", &long] {
+        let (code, text) = studio.refusal(download(name, 0, 100)).await;
+        assert_eq!((code, text.contains("there is no object")), (-4, true), "{name}: {text}");
+    }
+    assert_eq!(studio.runtime.media_counts().failed, 0);
+}
+
+#[tokio::test]
 async fn objects_and_tenants_have_their_limits() {
     let studio = Studio::with(&BOTH, |config| {
         config.object = ByteCount(1000);
