@@ -1,6 +1,7 @@
 //! The command line as the user writes it: every verb, its arguments and its help. Only describes and
 //! parses; what a verb does is in `commands/`. The page docs/cli.md is made from this file.
 
+mod calls;
 mod operator;
 
 use std::path::PathBuf;
@@ -9,16 +10,16 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use mentat_manifest::{
-    AgentId, AgentVersion, ByteCount, Capability, Fuel, LimitsRequest, Metering, parse_duration,
-};
+use mentat_manifest::{ByteCount, Capability, Fuel, LimitsRequest, Metering, parse_duration};
 use mentat_runtime::security::offers::{Extension, Mount};
 
 use crate::values::{
-    AgentReference, Input, MediaDirectory, parse_agent_reference, parse_env, parse_extension, parse_input,
-    parse_left, parse_media, parse_mount,
+    Input, MediaDirectory, parse_env, parse_extension, parse_input, parse_media, parse_mount,
 };
 
+pub(crate) use self::calls::{
+    ExecuteArguments, ListArguments, LoadArguments, RollbackArguments, StreamArguments, UnloadArguments,
+};
 pub(crate) use self::operator::{
     ArchiveArgument, AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb,
     AuditVerifyArguments, PolicyCheckArguments, PolicyReplayArguments, PolicyShowArguments,
@@ -55,6 +56,7 @@ pub(crate) enum Verb {
     List(ListArguments),
     Unload(UnloadArguments),
     Rollback(RollbackArguments),
+    Stream(StreamArguments),
     #[command(subcommand)]
     Policy(PolicyVerb),
     #[command(subcommand)]
@@ -84,6 +86,8 @@ pub(crate) struct RunArguments {
     pub(crate) agent: PathBuf,
     #[command(flatten)]
     pub(crate) input: InputArgument,
+    #[command(flatten)]
+    pub(crate) stream: StreamArgument,
     /// Directory of this machine that the agent may open as GUEST: to look (`ro`, the default), to change without looking
     /// (`wo`), or both (`rw`)
     #[arg(long = "mount", value_name = "HOST:GUEST[:ro|wo|rw]", value_parser = parse_mount, value_hint = ValueHint::DirPath)]
@@ -192,110 +196,6 @@ pub(crate) struct ServeArguments {
     pub(crate) print_config: bool,
 }
 
-/// Load an agent into a server and make it the active version
-///
-/// The agent is durable when this returns. A version that is loaded with other content is refused
-/// unless `--replace` is given.
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat load agents/metrics\n\
-\x20 mentat load manifest.yaml --module build/agent.wasm --replace")]
-pub(crate) struct LoadArguments {
-    /// Agent's folder or manifest
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub(crate) agent: PathBuf,
-    /// Module to load in place of the one that the manifest names
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) module: Option<PathBuf>,
-    /// Put this content in the place of a loaded version's
-    #[arg(long)]
-    pub(crate) replace: bool,
-    #[command(flatten)]
-    pub(crate) server: ServerArguments,
-    #[command(flatten)]
-    pub(crate) json: JsonArgument,
-}
-
-/// Execute an agent that is loaded in a server
-///
-/// The output goes to stdout and nothing else does; the agent's log goes to stderr. The exit code is
-/// the agent's own, or one of those listed by `mentat --help`. Limits given here can only lower those
-/// of the agent's manifest. Ctrl-C cancels the execution.
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat execute mentatlab.metrics --input '[1, 2, 3.5]'\n\
-\x20 mentat execute mentatlab.metrics@1.0.0 --input @values.json --json\n\
-\x20 mentat execute mentatlab.metrics --input @values.json --receipt receipt.json")]
-pub(crate) struct ExecuteArguments {
-    /// Agent's id; its active version runs unless one is named
-    #[arg(value_name = "ID[@VERSION]", value_parser = parse_agent_reference)]
-    pub(crate) agent: AgentReference,
-    #[command(flatten)]
-    pub(crate) input: InputArgument,
-    #[command(flatten)]
-    pub(crate) limits: LimitArguments,
-    /// Capability that is left to this execution; everything else is taken away. `none` leaves none at all
-    #[arg(long = "only", value_name = "CAPABILITY", value_parser = parse_left)]
-    pub(crate) only: Vec<Option<Capability>>,
-    /// File for a receipt: what was executed, on what, with which powers and to what end, signed; `mentat verify-receipt`
-    /// checks it. An execution that fails has one as well
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) receipt: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) server: ServerArguments,
-    #[command(flatten)]
-    pub(crate) json: JsonArgument,
-}
-
-/// List the agents of a server
-///
-/// One line for each version, in order of id; `*` marks the version that executes when none is named.
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat list\n\
-\x20 mentat list --json")]
-pub(crate) struct ListArguments {
-    #[command(flatten)]
-    pub(crate) server: ServerArguments,
-    #[command(flatten)]
-    pub(crate) json: JsonArgument,
-}
-
-/// Remove an agent, or one version of it, from a server
-///
-/// Executions that are running finish. When the active version goes, the newest of the rest takes its
-/// place.
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat unload mentatlab.metrics\n\
-\x20 mentat unload mentatlab.metrics@1.0.0")]
-pub(crate) struct UnloadArguments {
-    /// Agent's id; all its versions go unless one is named
-    #[arg(value_name = "ID[@VERSION]", value_parser = parse_agent_reference)]
-    pub(crate) agent: AgentReference,
-    #[command(flatten)]
-    pub(crate) server: ServerArguments,
-    #[command(flatten)]
-    pub(crate) json: JsonArgument,
-}
-
-/// Make another loaded version of an agent the active one
-///
-/// Takes effect with the next execution, without a compile. Rolls forward as well as back.
-#[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n\
-\x20 mentat rollback mentatlab.metrics 1.0.0")]
-pub(crate) struct RollbackArguments {
-    /// Agent's id
-    pub(crate) id: AgentId,
-    /// Version that becomes active
-    pub(crate) version: AgentVersion,
-    #[command(flatten)]
-    pub(crate) server: ServerArguments,
-    #[command(flatten)]
-    pub(crate) json: JsonArgument,
-}
-
 /// Compile a module to machine code, under limits of time and memory
 ///
 /// What `run` and `serve` start for each new module, so that a module which is made to choke the
@@ -399,6 +299,15 @@ pub(crate) struct ServerArguments {
     pub(crate) client_key: Option<PathBuf>,
 }
 
+/// What is written while the agent runs.
+#[derive(Debug, Args)]
+pub(crate) struct StreamArgument {
+    /// Write the chunks of the agent's streams, and a WASI command's output, to stdout as they come; with `--json` every
+    /// event as a line of JSON, the last of which is the result
+    #[arg(long)]
+    pub(crate) stream: bool,
+}
+
 /// How the result is written.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct JsonArgument {
@@ -465,6 +374,7 @@ impl Verb {
             Self::List(arguments) => arguments.json.json,
             Self::Unload(arguments) => arguments.json.json,
             Self::Rollback(arguments) => arguments.json.json,
+            Self::Stream(arguments) => arguments.json.json,
             Self::Policy(PolicyVerb::Check(arguments)) => arguments.json.json,
             Self::Policy(PolicyVerb::Test(arguments)) => arguments.json.json,
             Self::Policy(PolicyVerb::Replay(arguments)) => arguments.json.json,

@@ -2,34 +2,36 @@
 //! errors into the command line's own. Nothing else here knows gRPC.
 
 mod connection;
+mod told;
 
 use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mentat_manifest::AgentVersion;
-use mentat_proto::v1::execute_agent_event::Event;
 use mentat_proto::v1::load_agent_stream_request::Part;
 use mentat_proto::v1::wasm_runtime_client::WasmRuntimeClient;
 use mentat_proto::v1::{
-    ActivateVersionRequest, Agent, CapabilityList, CodeOrigin, ExecuteAgentRequest, ExecuteAgentResponse,
-    GetExecutionRequest, ListAgentsRequest, LoadAgentHeader, LoadAgentRequest, LoadAgentResponse,
-    LoadAgentStreamRequest, LogLevel, LogLine, SandboxConfig, UnloadAgentRequest,
+    ActivateVersionRequest, Agent, CapabilityList, CodeOrigin, ExecuteAgentEvent, ExecuteAgentRequest,
+    ExecuteAgentResponse, GetExecutionRequest, ListAgentsRequest, LoadAgentHeader, LoadAgentRequest,
+    LoadAgentResponse, LoadAgentStreamRequest, SandboxConfig, StreamEventsRequest, UnloadAgentRequest,
 };
 use mentat_runtime::error::Reason;
+use mentat_runtime::events::Delivery;
 use mentat_runtime::model::ExecutionId;
 use mentat_runtime::security::authority::Narrowing;
 use serde::Serialize;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use self::connection::{Connection, Credential};
+use self::told::Told;
 use crate::args::ServerArguments;
 use crate::output::Failure;
 use crate::progress;
-use crate::report::{LogReport, UsageReport};
+use crate::report::UsageReport;
 use crate::source::ManifestFile;
 use crate::values::AgentReference;
 
@@ -133,7 +135,7 @@ impl Client {
         }
     }
 
-    /// Executes an agent; `on_log` gets its log lines as they come.
+    /// Executes an agent; `on_told` gets its events as they come.
     ///
     /// # Errors
     /// The server's, and those of the execution.
@@ -142,7 +144,7 @@ impl Client {
         agent: &AgentReference,
         input: Bytes,
         wish: &ExecutionWish,
-        mut on_log: impl FnMut(LogReport),
+        on_told: impl FnMut(Delivery),
     ) -> Result<ExecutedReport, Failure> {
         let request = ExecuteAgentRequest {
             agent_id: agent.id.to_string(),
@@ -154,13 +156,36 @@ impl Client {
             ..ExecuteAgentRequest::default()
         };
         let answer = self.calls.execute_agent_stream(request).await;
-        let mut events = answer.map_err(|status| self.failure(&status))?.into_inner();
+        let events = answer.map_err(|status| self.failure(&status))?.into_inner();
+        self.receive(events, on_told).await
+    }
+
+    /// Follows an execution from the event of that number on; `on_told` gets its events as they come.
+    ///
+    /// # Errors
+    /// The server's, and those of the execution.
+    pub(crate) async fn follow(
+        &mut self,
+        execution_id: &ExecutionId,
+        from_sequence: u64,
+        on_told: impl FnMut(Delivery),
+    ) -> Result<ExecutedReport, Failure> {
+        let request = StreamEventsRequest { stream_id: execution_id.to_string(), from_sequence };
+        let answer = self.calls.stream_events(request).await;
+        let events = answer.map_err(|status| self.failure(&status))?.into_inner();
+        self.receive(events, on_told).await
+    }
+
+    async fn receive(
+        &self,
+        mut events: Streaming<ExecuteAgentEvent>,
+        mut on_told: impl FnMut(Delivery),
+    ) -> Result<ExecutedReport, Failure> {
         let mut response = None;
         while let Some(event) = events.message().await.map_err(|status| self.failure(&status))? {
-            match event.event {
-                Some(Event::Log(line)) => on_log(line.into()),
-                Some(Event::Response(end)) => response = Some(end),
-                // An event that a newer server sends and this client does not know.
+            match told::told(event) {
+                Some(Told::Delivery(delivery)) => on_told(delivery),
+                Some(Told::Response(end)) => response = Some(*end),
                 None => {}
             }
         }
@@ -377,25 +402,6 @@ impl From<ExecuteAgentResponse> for ExecutedReport {
                 (_, problem) if !problem.is_empty() => Err(problem),
                 _ => Err("the server made none; it is an older one".into()),
             },
-        }
-    }
-}
-
-impl From<LogLine> for LogReport {
-    fn from(line: LogLine) -> Self {
-        use mentat_runtime::model::LogLevel as Level;
-        let level = match line.level() {
-            LogLevel::Error => Level::Error,
-            LogLevel::Warn => Level::Warn,
-            LogLevel::Info => Level::Info,
-            LogLevel::Debug => Level::Debug,
-            LogLevel::Trace | LogLevel::Unspecified => Level::Trace,
-        };
-        let timestamp = line.timestamp.unwrap_or_default();
-        Self {
-            level,
-            message: line.message,
-            timestamp_ms: milliseconds_since_epoch(timestamp.seconds, timestamp.nanos),
         }
     }
 }

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Policy(verb) => commands::policy::run(&verb),
         Verb::VerifyReceipt(arguments) => commands::verify_receipt::run(&arguments),
         Verb::Rollback(arguments) => commands::rollback::run(&arguments),
+        Verb::Stream(arguments) => commands::stream::run(&arguments),
     };
     result.unwrap_or_else(|failure| {
         failure.write(json);

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use mentat_runtime::model::{LogLevel, LogLine, Usage};
 use serde::Serialize;
 
+use crate::client::ExecutedReport;
+use crate::commands::telling::Teller;
 use crate::output::{self, ErrorBody, Failure};
 
 /// What came of an execution.
@@ -70,6 +72,26 @@ struct JsonReport<'a> {
 }
 
 impl ExecutionReport {
+    /// Of an execution on a server, whose events were told by the teller. `version` is the one that was asked for.
+    pub(crate) fn of_server(
+        execution_id: String,
+        agent: Option<String>,
+        version: Option<String>,
+        result: Result<ExecutedReport, Failure>,
+        teller: Teller,
+    ) -> Self {
+        let (usage, version, logs_dropped) = match &result {
+            Ok(executed) => (Some(executed.usage), Some(executed.version.clone()), executed.logs_dropped),
+            Err(_) => (None, version, 0),
+        };
+        let has_told_output = teller.has_told_output();
+        let result = result.map(|executed| {
+            let output = if has_told_output { Bytes::new() } else { executed.output };
+            (output, executed.exit_code)
+        });
+        Self { execution_id, agent, version, result, usage, logs: teller.into_logs(), logs_dropped }
+    }
+
     /// Writes the output, or everything as JSON, and tells the exit code. The log has been written
     /// already, where it is not part of the JSON.
     ///
@@ -154,7 +176,7 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn milliseconds_since_epoch(time: SystemTime) -> u64 {
+pub(crate) fn milliseconds_since_epoch(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

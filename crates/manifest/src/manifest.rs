@@ -93,6 +93,8 @@ pub struct Listed {
     pub instances: Instances,
     /// What input and output are of media.
     pub media: MediaPins,
+    /// How the agent reports events, where it does.
+    pub events: Option<Events>,
 }
 
 /// What executes an agent.
@@ -183,7 +185,8 @@ pub enum Init {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Events {
-    /// As lines of JSON on stdout.
+    /// As lines of JSON on stdout, each an object whose `type` is `log`, `checkpoint`, `progress`, `metric` or `heartbeat`.
+    /// All other lines are output.
     Ndjson,
 }
 

@@ -289,8 +289,16 @@ impl Check<'_> {
         let (agent, constants) = (manifest.id.to_string(), manifest.constants());
         let instances = manifest.wasm.as_ref().and_then(|wasm| wasm.instances).unwrap_or_default();
         let media = MediaPins::of(&manifest.inputs, &manifest.outputs);
-        manifest.listed =
-            Arc::new(Listed { agent, capabilities: requested, preopens, constants, instances, media });
+        let events = manifest.events;
+        manifest.listed = Arc::new(Listed {
+            agent,
+            capabilities: requested,
+            preopens,
+            constants,
+            instances,
+            media,
+            events,
+        });
     }
 
     fn module(&mut self, manifest: &Manifest) {

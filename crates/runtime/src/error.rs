@@ -160,6 +160,12 @@ pub enum Error {
         /// The id that was asked for.
         execution_id: String,
     },
+    /// There is nobody who writes that stream, and nothing of it is kept.
+    #[error("stream `{stream_id}` is unknown; what an execution said is kept for a while after its end only")]
+    StreamNotFound {
+        /// The id that was asked for.
+        stream_id: String,
+    },
     /// The call needs a credential.
     #[error("{message}")]
     Unauthenticated {
@@ -386,6 +392,7 @@ impl Error {
             Self::InvalidRequest { .. } => Reason::InvalidRequest,
             Self::AgentNotFound { .. } => Reason::AgentNotFound,
             Self::ExecutionNotFound { .. } => Reason::ExecutionNotFound,
+            Self::StreamNotFound { .. } => Reason::StreamNotFound,
             Self::Unauthenticated { .. } => Reason::Unauthenticated,
             Self::PolicyDenied { .. } => Reason::PolicyDenied,
             Self::SecurityViolation { .. } => Reason::SecurityViolation,
@@ -418,6 +425,7 @@ impl Error {
             Self::InvalidModule { problems } => vec![("problems", json(problems))],
             Self::AgentNotFound { agent } => vec![("agent", agent.clone())],
             Self::ExecutionNotFound { execution_id } => vec![("execution_id", execution_id.clone())],
+            Self::StreamNotFound { stream_id } => vec![("stream_id", stream_id.clone())],
             Self::FuelExhausted { limit } => vec![("limit_fuel", limit.0.to_string())],
             Self::MemoryLimit { shortage, trap } => {
                 let mut details = vec![match shortage {

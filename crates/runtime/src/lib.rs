@@ -5,6 +5,7 @@
 //! and `security` (who decides). [`Runtime`] is the way in; see `docs/embed.md` for a whole program.
 
 pub mod error;
+pub mod events;
 mod host;
 pub mod model;
 mod runtime;

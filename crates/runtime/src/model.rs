@@ -8,11 +8,15 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use mentat_manifest::{ByteCount, Fuel};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::error::Error;
+use crate::events::EventBuffer;
+
+mod event;
+
+pub use event::{Ended, Event, Failure, NumberedEvent, Report, ReportKind, STDOUT_STREAM, is_plain};
 
 /// Identifies one execution: a UUIDv7, so that ids sort by the time they were made (RFC 9562).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,18 +41,10 @@ pub struct Invocation {
     pub input: Bytes,
     /// On whose behalf.
     pub caller: Caller,
-    /// Where live events go while the guest runs; `None` when nobody listens. A full channel
-    /// loses the event, never the guest's time.
-    pub events: Option<mpsc::Sender<Event>>,
+    /// Where it says what it has to say while it runs; `None` where nobody can ever read that.
+    pub events: Option<Arc<EventBuffer>>,
     /// Ends the execution when cancelled.
     pub cancel: CancellationToken,
-}
-
-/// Something an execution says while it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A line for the log.
-    Log(LogLine),
 }
 
 /// How much an agent's log line matters; the numbers are those of the ABI's `log`.

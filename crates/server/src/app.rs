@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mentat_runtime::error::Error;
+use mentat_runtime::events::EventRoom;
 use mentat_runtime::security::audit::{AuditConfig, Recorder};
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +18,7 @@ use crate::auth::Authenticator;
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::door::Door;
+use crate::executions::Executions;
 use crate::guests::{GuestRuntime, GuestThreads};
 use crate::registry::{MemoryRoom, Registry};
 use crate::store::AgentStore;
@@ -25,6 +28,8 @@ use crate::{gateway, grpc, policies};
 
 /// How often the media store is looked through for objects that have been kept for long enough.
 const MEDIA_SWEEP: Duration = Duration::from_secs(10 * 60);
+/// How often events are looked for that have been kept for long enough.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A service that listens.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ impl App {
         };
         let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), room);
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
+        let room = Arc::new(EventRoom::new(config.streams.room()));
+        let executions = Executions::new(remembered, config.streams.limits(), Arc::clone(&room));
         let tasks = TaskTracker::new();
         let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
         let sweeping = Arc::clone(&runtime);
@@ -79,9 +86,13 @@ impl App {
             Arc::clone(&authority),
             Arc::clone(&metrics),
             threads,
-            remembered,
+            executions,
         );
+        let closing = CancellationToken::new();
+        tasks.spawn(forget_old_events(room, closing.clone()));
         let limits = transport_limits(config);
+        let sockets = usize::try_from(config.streams.max_sockets).unwrap_or(usize::MAX);
+        let sockets = sockets.min(Semaphore::MAX_PERMITS);
         let state = Arc::new(Door {
             dispatcher: Arc::new(dispatcher),
             authenticator: Arc::new(Authenticator::new(&config.auth)),
@@ -90,9 +101,13 @@ impl App {
             max_message: config.server.max_message,
             max_module: config.compile.max_module,
             names: config.host_names(),
+            heartbeat: Duration::from_millis(config.streams.heartbeat_ms.max(1)),
+            idle_timeout: limits.idle_timeout,
+            longest_message: usize::try_from(config.streams.buffer.0).unwrap_or(usize::MAX).saturating_mul(2),
+            sockets: Arc::new(Semaphore::new(sockets)),
+            closing: closing.clone(),
             tasks: tasks.clone(),
         });
-        let closing = CancellationToken::new();
         tasks.spawn(sweep_media(sweeping, closing.clone()));
         let folder = &config.policy.dir;
         if !folder.as_os_str().is_empty() && config.policy.reload_ms > 0 {
@@ -110,8 +125,8 @@ impl App {
             .map_err(|error| Error::internal("building the gRPC service", error))?;
         tasks.spawn(grpc_door.serve(services, tls, limits.clone(), tasks.clone(), closing.clone()));
         let tls = acceptor(&config.tls, Protocol::Any)?;
-        let router = gateway::router(state);
-        tasks.spawn(http_door.serve(router, tls, limits, tasks.clone(), closing.clone()));
+        let door = gateway::door(state);
+        tasks.spawn(http_door.serve(door, tls, limits, tasks.clone(), closing.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         tracing::info!(%grpc, %http, encrypted = config.tls.is_given(), "listening");
         Ok(Self { grpc, http, grace, closing, tasks, audit, _guests: guests })
@@ -147,15 +162,17 @@ impl App {
 
 /// Looks through the media store, from the start on and until the service closes.
 async fn sweep_media(runtime: Arc<Runtime>, closing: CancellationToken) {
-    let sweeping = async {
-        loop {
-            runtime.sweep_media().await;
-            tokio::time::sleep(MEDIA_SWEEP).await;
-        }
-    };
-    tokio::select! {
-        () = closing.cancelled() => {}
-        () = sweeping => {}
+    let mut looks = tokio::time::interval(MEDIA_SWEEP);
+    while closing.run_until_cancelled(looks.tick()).await.is_some() {
+        closing.run_until_cancelled(runtime.sweep_media()).await;
+    }
+}
+
+/// Forgets events that were kept for long enough, until the service closes.
+async fn forget_old_events(room: Arc<EventRoom>, closing: CancellationToken) {
+    let mut looks = tokio::time::interval(SWEEP_EVERY);
+    while closing.run_until_cancelled(looks.tick()).await.is_some() {
+        room.sweep();
     }
 }
 

@@ -7,6 +7,7 @@ mod media;
 mod network;
 mod offers;
 mod sections;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use sections::{
     ExtensionConfig, LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig,
     PolicyConfig, RegistryConfig, SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
 };
+pub use streams::{StreamsConfig, WhenFull};
 
 /// Variables that begin with `MENTAT_` and belong to clients or to the command line.
 const OTHER_VARIABLES: &[&str] = &[
@@ -79,6 +81,8 @@ pub struct ServerConfig {
     pub warm: WarmConfig,
     /// What is remembered of executions.
     pub executions: ExecutionsConfig,
+    /// What executions say while they run.
+    pub streams: StreamsConfig,
     /// The service's own logs.
     pub log: LogConfig,
 }

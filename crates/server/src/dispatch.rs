@@ -4,6 +4,7 @@
 //! An execution goes in a straight line: the agent from the registry, a grant from the policy, a
 //! place of its own and one of the pool, one store and one call, then the record of it.
 
+mod following;
 mod terms;
 
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest};
 use mentat_runtime::error::Error;
-use mentat_runtime::model::{Caller, Event, ExecutionId, Invocation, Outcome};
+use mentat_runtime::events::EventBuffer;
+use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::audit::Ending;
 pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
@@ -20,8 +22,6 @@ use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 use mentat_runtime::{MediaCounts, Runtime};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use self::terms::{ending, narrowing, record_for_receipt};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
@@ -71,8 +71,8 @@ pub struct ExecuteRequest {
     pub narrowing: Narrowing,
     /// Whether a receipt is made.
     pub receipt: bool,
-    /// Where live events go.
-    pub events: Option<mpsc::Sender<Event>>,
+    /// Where its events are kept, for a door that reads them from the first on; made here where `None`.
+    pub events: Option<Arc<EventBuffer>>,
 }
 
 /// Agents of one page where the client does not say, and at most.
@@ -110,7 +110,7 @@ pub struct Executed {
 }
 
 impl Dispatcher {
-    /// A dispatcher; `remembered` finished executions can be asked for later.
+    /// A dispatcher.
     #[must_use]
     pub fn new(
         runtime: Arc<Runtime>,
@@ -118,9 +118,9 @@ impl Dispatcher {
         authority: Arc<Authority>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
-        remembered: usize,
+        executions: Executions,
     ) -> Self {
-        let executions = Arc::new(Executions::new(remembered));
+        let executions = Arc::new(executions);
         Self { runtime, registry: Arc::new(registry), authority, executions, metrics, guests }
     }
 
@@ -160,14 +160,24 @@ impl Dispatcher {
             Ok(agent) => agent,
             Err(error) => return Executed::refused(execution_id, None, error),
         };
-        let version = Some(agent.stored.version.clone());
-        let running = match self.begin(caller, execution_id, &agent.stored) {
-            Ok(running) => running,
-            Err(error) => return Executed::refused(execution_id, version, error),
-        };
+        match self.begin(caller, execution_id, &agent.stored, request.events.clone()) {
+            Ok(running) => self.finish(caller, agent, running, request).await,
+            Err(error) => Executed::refused(execution_id, Some(agent.stored.version.clone()), error),
+        }
+    }
+
+    /// Executes what has begun.
+    async fn finish(
+        self: &Arc<Self>,
+        caller: &Caller,
+        agent: Arc<LoadedAgent>,
+        running: Running,
+        request: ExecuteRequest,
+    ) -> Executed {
+        let (execution_id, version) = (running.id(), Some(agent.stored.version.clone()));
         let cancel = running.token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
-        let (outcome, receipt) = match self.ready(caller, &agent, execution_id, request, cancel) {
+        let (outcome, receipt) = match self.ready(caller, &agent, &running, request) {
             Err(error) => (self.ended(&agent, running, execution_id, Outcome::failed(error)), None),
             Ok(ready) => match self.guests.now(|| self.run_now(&agent, &ready)) {
                 Some(outcome) => (self.ended(&agent, running, execution_id, outcome), None),
@@ -314,26 +324,6 @@ impl Dispatcher {
         self.registry.activate(caller, id, version).await
     }
 
-    /// Ends an execution; answers its record as it was.
-    ///
-    /// # Errors
-    /// `EXECUTION_NOT_FOUND`.
-    pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
-        self.executions.cancel(caller, execution_id)
-    }
-
-    /// A running or lately finished execution.
-    ///
-    /// # Errors
-    /// `EXECUTION_NOT_FOUND`.
-    pub fn get_execution(
-        &self,
-        caller: &Caller,
-        execution_id: ExecutionId,
-    ) -> Result<ExecutionRecord, Error> {
-        self.executions.get(caller, execution_id)
-    }
-
     /// Executions that run now, and how many can.
     #[must_use]
     pub fn places(&self) -> (u32, u32) {
@@ -368,8 +358,9 @@ impl Dispatcher {
         caller: &Caller,
         execution_id: ExecutionId,
         agent: &StoredAgent,
+        events: Option<Arc<EventBuffer>>,
     ) -> Result<Running, Error> {
-        self.executions.begin(ExecutionRecord {
+        let record = ExecutionRecord {
             execution_id,
             agent_id: agent.id.clone(),
             version: agent.version.clone(),
@@ -377,7 +368,8 @@ impl Dispatcher {
             started: SystemTime::now(),
             status: ExecutionStatus::Running,
             receipt: None,
-        })
+        };
+        self.executions.begin(record, events)
     }
 
     /// Decides on an execution.
@@ -388,10 +380,10 @@ impl Dispatcher {
         &self,
         caller: &Caller,
         agent: &LoadedAgent,
-        execution_id: ExecutionId,
+        running: &Running,
         request: ExecuteRequest,
-        cancel: CancellationToken,
     ) -> Result<Ready, Error> {
+        let execution_id = running.id();
         let limit = self.authority.rules().max_input;
         if request.input.len() as u64 > limit.0 {
             return Err(Error::InvalidRequest {
@@ -412,12 +404,13 @@ impl Dispatcher {
         let grant = self.authority.decide(&applicant)?;
         // Once more when it begins; those that are refused here leave no records, of which there is no end.
         grant.ensure_audited()?;
-        let ExecuteRequest { input, events, .. } = request;
+        let input = request.input;
         let receipt = if request.receipt {
             Some((grant.ask_for_receipt()?, input.clone(), SystemTime::now()))
         } else {
             None
         };
+        let (events, cancel) = (Some(running.events()), running.token());
         let invocation = Invocation { execution_id, input, caller: caller.clone(), events, cancel };
         Ok(Ready { grant, invocation, receipt })
     }

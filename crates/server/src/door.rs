@@ -1,8 +1,11 @@
 //! What every door is given: the core, whom to let in, and how much to read. Built once by `app`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mentat_manifest::ByteCount;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
@@ -30,6 +33,16 @@ pub struct Door {
     pub max_module: ByteCount,
     /// The names that a browser may know this server by.
     pub names: HostNames,
+    /// How long a reader of a stream is told nothing before it is told that.
+    pub heartbeat: Duration,
+    /// How long a reader of a WebSocket may leave what it is sent.
+    pub idle_timeout: Duration,
+    /// Bytes of the longest message of a stream, about.
+    pub longest_message: usize,
+    /// Places of WebSockets.
+    pub sockets: Arc<Semaphore>,
+    /// Cancelled when no more calls are taken.
+    pub closing: CancellationToken,
     /// Work that must not end with the connection that asked for it; shutdown waits for it.
     pub tasks: TaskTracker,
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion};
 use mentat_runtime::error::{Error, Reason};
-use mentat_runtime::model::{Caller, ExecutionId, Outcome, Usage};
+use mentat_runtime::events::{EventBuffer, EventLimits, EventReader, EventRoom};
+use mentat_runtime::model::{Answer, Caller, Ended, ExecutionId, Failure, Outcome, Usage};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,10 @@ pub struct Executions {
     /// By each part.
     remembered: usize,
     receipts_bytes: usize,
+    /// What is kept of each one's events.
+    event_limits: EventLimits,
+    /// Where they are kept when it has ended.
+    room: Arc<EventRoom>,
 }
 
 /// One execution, running or finished.
@@ -96,7 +101,10 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     record: ExecutionRecord,
-    cancel: CancellationToken,
+    /// Gone once it has ended: nothing is left to be cancelled.
+    cancel: Option<CancellationToken>,
+    /// What it says; gone once it has ended, to where that is kept.
+    events: Option<Arc<EventBuffer>>,
 }
 
 impl Table {
@@ -115,6 +123,22 @@ impl ExecutionRecord {
     fn key(&self) -> Key {
         (Arc::clone(&self.caller.tenant), self.execution_id)
     }
+
+    /// How it ended, as far as that is remembered.
+    fn ended(&self) -> Option<Ended> {
+        let (result, usage) = match &self.status {
+            ExecutionStatus::Running => return None,
+            ExecutionStatus::Finished { exit_code, usage, .. } => {
+                (Ok(Answer { output: Bytes::new(), exit_code: *exit_code }), *usage)
+            }
+            ExecutionStatus::Failed { reason, message, usage, .. } => {
+                let (reason, message) = (*reason, message.clone());
+                (Err(Failure { reason, message, details: Vec::new(), retry_after: None }), *usage)
+            }
+        };
+        let version = self.version.clone();
+        Some(Ended { version, result, output_left_out: true, usage, logs_dropped: 0 })
+    }
 }
 
 /// An execution's place in the table; it is marked as cancelled when dropped before its end, as
@@ -122,17 +146,19 @@ impl ExecutionRecord {
 #[derive(Debug)]
 pub struct Running {
     executions: Arc<Executions>,
+    id: ExecutionId,
     part: usize,
     place: usize,
     cancel: CancellationToken,
+    events: Arc<EventBuffer>,
     since: std::time::Instant,
     ended: bool,
 }
 
 impl Executions {
-    /// A table that remembers this many finished executions.
+    /// A table that remembers this many finished executions, and what they said within the room for that.
     #[must_use]
-    pub fn new(remembered: usize) -> Self {
+    pub fn new(remembered: usize, event_limits: EventLimits, room: Arc<EventRoom>) -> Self {
         let parts = (remembered / REMEMBERED_BY_PART).clamp(1, PARTS);
         Self {
             parts: std::array::from_fn(|_| Mutex::default()),
@@ -140,7 +166,16 @@ impl Executions {
             hasher: RandomState::new(),
             remembered: remembered.div_ceil(parts),
             receipts_bytes: MAX_RECEIPTS_BYTES / parts,
+            event_limits,
+            room,
         }
+    }
+
+    /// A place for the events of an execution that is to begin.
+    #[must_use]
+    pub fn events(&self, caller: &Caller, agent: &AgentId) -> Arc<EventBuffer> {
+        let (tenant, room) = (Arc::clone(&caller.tenant), Arc::clone(&self.room));
+        Arc::new(EventBuffer::new(self.event_limits, tenant, agent.clone(), room))
     }
 
     fn part_of(&self, key: &Key) -> usize {
@@ -152,13 +187,18 @@ impl Executions {
         self.parts.get(number).unwrap_or(first)
     }
 
-    /// Enters an execution.
+    /// Enters an execution, with a place for its events where it has none yet.
     ///
     /// # Errors
     /// `INVALID_REQUEST` when its id is in the table already, as one of the same tenant's.
-    pub fn begin(self: &Arc<Self>, record: ExecutionRecord) -> Result<Running, Error> {
+    pub fn begin(
+        self: &Arc<Self>,
+        record: ExecutionRecord,
+        events: Option<Arc<EventBuffer>>,
+    ) -> Result<Running, Error> {
+        let events = events.unwrap_or_else(|| self.events(&record.caller, &record.agent_id));
         let cancel = CancellationToken::new();
-        let key = record.key();
+        let (id, key) = (record.execution_id, record.key());
         let part = self.part_of(&key);
         let mut table = self.part(part).lock();
         let Table { entries, places, .. } = &mut *table;
@@ -170,10 +210,40 @@ impl Executions {
                 ),
             });
         };
-        let place = *vacant.insert(entries.insert(Entry { record, cancel: cancel.clone() }));
+        let entry = Entry { record, cancel: Some(cancel.clone()), events: Some(Arc::clone(&events)) };
+        let place = *vacant.insert(entries.insert(entry));
         drop(table);
         let since = std::time::Instant::now();
-        Ok(Running { executions: Arc::clone(self), part, place, cancel, since, ended: false })
+        Ok(Running { executions: Arc::clone(self), id, part, place, cancel, events, since, ended: false })
+    }
+
+    /// Reads what an execution says, from the event of that number on. Of one that has ended, as long as that is kept, and
+    /// then how it ended, as long as that is remembered.
+    ///
+    /// # Errors
+    /// `STREAM_NOT_FOUND`.
+    pub fn follow(
+        &self,
+        caller: &Caller,
+        execution_id: ExecutionId,
+        from_sequence: u64,
+    ) -> Result<EventReader, Error> {
+        let key = (Arc::clone(&caller.tenant), execution_id);
+        let mut table = self.part(self.part_of(&key)).lock();
+        let entry = table.get(&key);
+        if let Some(events) = entry.as_ref().and_then(|entry| entry.events.as_ref()) {
+            return Ok(events.read_from(from_sequence));
+        }
+        if let Some(events) = self.room.find(&caller.tenant, execution_id) {
+            return Ok(events.read_from(from_sequence));
+        }
+        let record = entry.map(|entry| entry.record.clone());
+        drop(table);
+        let unknown = || Error::StreamNotFound { stream_id: execution_id.to_string() };
+        let record = record.ok_or_else(unknown)?;
+        let events = self.events(caller, &record.agent_id);
+        events.end(record.ended().ok_or_else(unknown)?);
+        Ok(events.read_from(0))
     }
 
     /// The record, if it is the caller's tenant's.
@@ -193,8 +263,9 @@ impl Executions {
     pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let record = self.get(caller, execution_id)?;
         let key = (Arc::clone(&caller.tenant), execution_id);
-        if let Some(entry) = self.part(self.part_of(&key)).lock().get(&key) {
-            entry.cancel.cancel();
+        let cancel = self.part(self.part_of(&key)).lock().get(&key).and_then(|entry| entry.cancel.clone());
+        if let Some(cancel) = cancel {
+            cancel.cancel();
         }
         Ok(record)
     }
@@ -218,10 +289,19 @@ impl Executions {
         }
     }
 
-    fn end(&self, part: usize, place: usize, status: ExecutionStatus) {
+    /// Answers the version where somebody reads, or can read, what the execution said.
+    fn end(&self, part: usize, place: usize, status: ExecutionStatus) -> Option<AgentVersion> {
+        let (mut is_read, mut gone) = (None, None);
         let mut table = self.part(part).lock();
-        if let Some(entry) = table.entries.get_mut(place) {
-            entry.record.status = status;
+        if let Some(Entry { record, cancel, events }) = table.entries.get_mut(place) {
+            record.status = status;
+            *cancel = None;
+            gone = events.take();
+            if let Some(events) = gone.take_if(|events| !events.is_unused()) {
+                // Before the table is free: who looks for them finds them here or there.
+                self.room.keep(&record.caller.tenant, record.execution_id, events);
+                is_read = Some(record.version.clone());
+            }
             table.finished.push_back(place);
         }
         while table.finished.len() > self.remembered {
@@ -229,17 +309,32 @@ impl Executions {
                 table.forget(oldest);
             }
         }
+        drop(table);
+        drop(gone);
+        is_read
     }
 }
 
 impl Running {
+    /// The execution's id.
+    #[must_use]
+    pub fn id(&self) -> ExecutionId {
+        self.id
+    }
+
     /// Cancelled when someone cancels this execution.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.cancel.clone()
     }
 
-    /// Records how it ended.
+    /// Where it says what it has to say.
+    #[must_use]
+    pub fn events(&self) -> Arc<EventBuffer> {
+        Arc::clone(&self.events)
+    }
+
+    /// Records how it ended, and tells those who follow it.
     pub fn end(mut self, outcome: &Outcome) {
         let duration = self.since.elapsed();
         let usage = outcome.usage;
@@ -252,8 +347,12 @@ impl Running {
                 duration,
             },
         };
-        self.executions.end(self.part, self.place, status);
         self.ended = true;
+        if let Some(version) = self.executions.end(self.part, self.place, status) {
+            let result = outcome.result.as_ref().cloned().map_err(Failure::from);
+            let logs_dropped = outcome.logs_dropped;
+            self.events.end(Ended { version, result, output_left_out: false, usage, logs_dropped });
+        }
     }
 }
 
@@ -266,75 +365,13 @@ impl Drop for Running {
                 usage: Usage::default(),
                 duration: self.since.elapsed(),
             };
-            self.executions.end(self.part, self.place, status);
+            if let Some(version) = self.executions.end(self.part, self.place, status) {
+                let (usage, result) = (Usage::default(), Err(Failure::from(&Error::Cancelled)));
+                self.events.end(Ended { version, result, output_left_out: false, usage, logs_dropped: 0 });
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record() -> ExecutionRecord {
-        ExecutionRecord {
-            execution_id: ExecutionId::new(),
-            agent_id: "a.b".parse().unwrap(),
-            version: "1.0.0".parse().unwrap(),
-            caller: Caller::local(),
-            started: SystemTime::now(),
-            status: ExecutionStatus::Running,
-            receipt: None,
-        }
-    }
-
-    #[test]
-    fn an_execution_that_is_dropped_is_cancelled() {
-        let executions = Arc::new(Executions::new(10));
-        let record = record();
-        let running = executions.begin(record.clone()).unwrap();
-        drop(running);
-        let found = executions.get(&record.caller, record.execution_id).unwrap();
-        assert!(matches!(found.status, ExecutionStatus::Failed { reason: Reason::Cancelled, .. }));
-    }
-
-    #[test]
-    fn forgets_the_oldest_and_refuses_an_id_twice() {
-        let executions = Arc::new(Executions::new(1));
-        let (first, second) = (record(), record());
-        let running = executions.begin(first.clone()).unwrap();
-        assert!(matches!(executions.begin(first.clone()), Err(Error::InvalidRequest { .. })));
-        drop(running);
-        drop(executions.begin(second.clone()).unwrap());
-        assert!(executions.get(&first.caller, first.execution_id).is_err());
-        assert!(executions.get(&second.caller, second.execution_id).is_ok());
-    }
-
-    #[test]
-    fn receipts_are_kept_within_their_bytes_and_the_oldest_go() {
-        let executions = Arc::new(Executions::new(10));
-        let records = [record(), record(), record()];
-        let receipt = Bytes::from(vec![0; MAX_RECEIPTS_BYTES / 2]);
-        for record in &records {
-            drop(executions.begin(record.clone()).unwrap());
-            executions.keep_receipt(&record.caller, record.execution_id, receipt.clone());
-        }
-        let kept = records
-            .map(|record| executions.get(&record.caller, record.execution_id).unwrap().receipt.is_some());
-        assert_eq!(kept, [false, true, true]);
-    }
-
-    #[test]
-    fn another_tenant_sees_nothing() {
-        let executions = Arc::new(Executions::new(1));
-        let record = record();
-        let _running = executions.begin(record.clone()).unwrap();
-        let other = Caller { tenant: "other".into(), name: "x".into() };
-        assert!(executions.get(&other, record.execution_id).is_err());
-        assert!(executions.cancel(&other, record.execution_id).is_err());
-        // Nor that the id is taken.
-        let theirs = ExecutionRecord { caller: other.clone(), ..record.clone() };
-        let _running = executions.begin(theirs).unwrap();
-        executions.keep_receipt(&other, record.execution_id, Bytes::from_static(b"theirs"));
-        assert_eq!(executions.get(&record.caller, record.execution_id).unwrap().receipt, None);
-    }
-}
+mod tests;

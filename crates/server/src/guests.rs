@@ -67,6 +67,11 @@ impl GuestThreads {
         catch_unwind(AssertUnwindSafe(attempt)).ok()?
     }
 
+    /// Has something done on the doors' threads that nobody waits for but shutdown.
+    pub fn go_on(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
     /// Runs an execution to its end. Where this future is dropped, it goes on by itself, unless it has not yielded yet.
     ///
     /// # Errors

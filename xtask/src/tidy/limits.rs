@@ -16,6 +16,7 @@ const KEYS: &[&str] = &[
     "pool.",
     "compile.",
     "executions.",
+    "streams.",
     "warm.",
     "registry.",
     "policy.reload_",
@@ -36,6 +37,7 @@ const KEYS: &[&str] = &[
 /// Of those sections, what is a choice and no limit.
 const CHOICES: &[&str] = &[
     "engine.allocator",
+    "streams.back_pressure",
     "sandbox.mounts",
     "sandbox.env",
     "sandbox.secrets",

@@ -188,10 +188,17 @@ const ROOMS: &[Room] = &[
         reason: "the manifest is pure: no I/O, nothing asynchronous",
     },
     Room {
-        files: &["crates/runtime/src/model.rs", "crates/runtime/src/error.rs"],
-        sees: &["crate::model", "crate::error", "mentat_manifest"],
-        crates: Some(&["std", "bytes", "serde", "serde_json", "thiserror", "tokio", "tokio_util", "uuid"]),
+        files: &["crates/runtime/src/model", "crates/runtime/src/error.rs"],
+        // An invocation says where its events go.
+        sees: &["crate::model", "crate::error", "crate::events::EventBuffer", "mentat_manifest"],
+        crates: Some(&["std", "base64", "bytes", "serde", "serde_json", "thiserror", "tokio_util", "uuid"]),
         reason: "the nouns of an execution know neither the engine nor any transport",
+    },
+    Room {
+        files: &["crates/runtime/src/events"],
+        sees: &["crate::model", "crate::error", "crate::events", "mentat_manifest"],
+        crates: Some(&["std", "bytes", "parking_lot", "slab", "thiserror", "tokio"]),
+        reason: "events are kept and told without knowing who makes them, and by what they are read",
     },
     Room {
         files: &["crates/runtime/src/security/"],
@@ -227,6 +234,7 @@ const ROOMS: &[Room] = &[
             "crate::host",
             "crate::model",
             "crate::error",
+            "crate::events",
             "crate::security",
             "mentat_manifest",
             // The store's data holds the limiter and its share of all memory, and what is offered is told in the words of
@@ -250,6 +258,7 @@ const ROOMS: &[Room] = &[
             "mentat_manifest",
             "mentat_proto",
             "mentat_runtime::error",
+            "mentat_runtime::events",
             "mentat_runtime::model",
             // What the dispatcher takes and answers with, but nobody who does anything.
             "crate::executions::ExecutionRecord",

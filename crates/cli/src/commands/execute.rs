@@ -6,20 +6,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use mentat_manifest::escape_untrusted;
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::ExecutionId;
 use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::policy::Rules;
 
+use super::telling::{Teller, Telling};
 use crate::args::ExecuteArguments;
 use crate::client::{Client, ExecutionWish};
 use crate::files;
-use crate::output::{self, Failure};
+use crate::output::Failure;
 use crate::report::ExecutionReport;
-
-/// Characters of a log line that are shown at most; the server bounds them more tightly.
-const MAX_LINE_CHARS: usize = 64 << 10;
 
 /// The file of a receipt, opened before anything is executed, so that no receipt is lost for want of a place.
 struct ReceiptFile {
@@ -40,20 +37,14 @@ pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
         narrowing: Narrowing { limits: arguments.limits.request(), capabilities: arguments.left() },
         receipt: receipt_file.is_some(),
     };
-    let mut logs = Vec::new();
+    let mut teller = Teller::new(Telling::of(arguments.stream.stream, json));
     let threads = super::threads()?;
     let (result, receipt) = threads.block_on(async {
         let mut client = match Client::connect(&arguments.server).await {
             Ok(client) => client,
             Err(failure) => return (Err(failure), Ok(None)),
         };
-        let execution = client.execute(&arguments.agent, input, &wish, |line| {
-            if json {
-                logs.push(line);
-            } else {
-                output::write_log(line.level, &escape_untrusted(&line.message, MAX_LINE_CHARS));
-            }
-        });
+        let execution = client.execute(&arguments.agent, input, &wish, |delivery| teller.tell(&delivery));
         let executed = tokio::select! {
             // The call goes away with its future, and the execution with the call.
             () = super::interrupted() => return (Err(Error::Cancelled.into()), Ok(None)),
@@ -68,19 +59,9 @@ pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
         (executed, receipt)
     });
     let kept = receipt_file.map_or(Ok(()), |file| file.keep(receipt));
-    let (usage, version, logs_dropped) = match &result {
-        Ok(executed) => (Some(executed.usage), Some(executed.version.clone()), executed.logs_dropped),
-        Err(_) => (None, arguments.agent.version.as_ref().map(ToString::to_string), 0),
-    };
-    let report = ExecutionReport {
-        execution_id: execution_id.to_string(),
-        agent: Some(arguments.agent.id.to_string()),
-        version,
-        result: result.map(|executed| (executed.output, executed.exit_code)),
-        usage,
-        logs,
-        logs_dropped,
-    };
+    let (agent, version) = (arguments.agent.id.to_string(), arguments.agent.version.as_ref());
+    let version = version.map(ToString::to_string);
+    let report = ExecutionReport::of_server(execution_id.to_string(), Some(agent), version, result, teller);
     let exit_code = report.write(json)?;
     // The output is there; that the receipt is not must not look like success.
     kept.map(|()| exit_code).or_else(|failure| {

@@ -12,6 +12,8 @@ pub(crate) mod policy;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod stream;
+pub(crate) mod telling;
 pub(crate) mod unload;
 pub(crate) mod validate;
 pub(crate) mod verify_receipt;

@@ -3,27 +3,33 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mentat_manifest::{Capability, Manifest};
 use mentat_runtime::error::Error;
-use mentat_runtime::model::{Event, ExecutionId, Invocation, Outcome};
+use mentat_runtime::events::{BackPressure, EventBuffer, EventLimits, EventReader, EventRoom, RoomLimits};
+use mentat_runtime::model::{ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::offers::Mount;
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::secret::Secret;
 use mentat_runtime::{CodeOrigin, ModuleInfo, Preparation, Runtime, Shape};
-use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::telling::{Teller, Telling};
 use crate::args::RunArguments;
 use crate::environment;
 use crate::files;
 use crate::local;
-use crate::output::{self, Failure};
+use crate::output::Failure;
 use crate::progress;
 use crate::report::{ExecutionReport, UsageReport};
 use crate::source::AgentSource;
 use crate::values::MediaDirectory;
+
+/// Bytes of events that wait for a terminal at most.
+const ROOM: RoomLimits =
+    RoomLimits { tenant_bytes: 64 << 20, total_bytes: 64 << 20, retention: Duration::ZERO };
 
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     let agent = AgentSource::open(&arguments.agent)?;
@@ -34,6 +40,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     let media = arguments.media.as_ref().map(|media| media.directory.as_path());
     let runtime = local::executing(grant.limits().memory_bytes, arguments.cache_dir.as_deref(), media)?;
 
+    let telling = Telling::of(arguments.stream.stream, arguments.json.json);
     let execution_id = ExecutionId::new();
     let threads = super::threads()?;
     let (outcome, origin) = threads.block_on(async {
@@ -41,7 +48,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
             // Asked first: Ctrl-C ends the compiling child as well, which is not then the module's fault.
             biased;
             () = super::interrupted() => (Outcome::failed(Error::Cancelled), None),
-            ended = execute(&runtime, &agent, &grant, execution_id, input, arguments.json.json) => ended,
+            ended = execute(&runtime, &agent, &grant, execution_id, input, telling) => ended,
         }
     });
     // A host call that is stuck in the file system must not keep a cancelled run from ending.
@@ -73,7 +80,7 @@ async fn execute(
     grant: &Grant,
     execution_id: ExecutionId,
     input: Bytes,
-    json: bool,
+    telling: Telling,
 ) -> (Outcome, Option<CodeOrigin>) {
     let init = agent.manifest().and_then(Manifest::init);
     let how = Preparation { metering: grant.limits().metering, init };
@@ -82,32 +89,47 @@ async fn execute(
         Ok(loaded) => loaded,
         Err(error) => return (Outcome::failed(error), None),
     };
-    let mut invocation = Invocation { execution_id, ..Invocation::new(input) };
-    let mut printer = None;
-    if !json {
-        let (events, printing) = print_logs(grant);
-        invocation.events = Some(events);
-        printer = Some(printing);
-    }
-    let outcome = runtime.execute(&loaded.module, grant, invocation).await;
-    if let Some(printer) = printer {
-        // It ends when it has written the last line, the sender being gone; it cannot panic.
-        let _ = printer.await;
+    let events = Arc::new(EventBuffer::alone(event_limits(grant), Arc::new(EventRoom::new(ROOM))));
+    let printer = (telling != Telling::Nothing).then(|| print(events.read_from(0), telling));
+    let invocation = Invocation { execution_id, events: Some(Arc::clone(&events)), ..Invocation::new(input) };
+    let mut outcome = runtime.execute(&loaded.module, grant, invocation).await;
+    events.close();
+    if let Some(printer) = printer
+        // It ends when it has written the last event.
+        && let Ok(teller) = printer.await
+    {
+        if teller.has_told_output()
+            && let Ok(answer) = &mut outcome.result
+        {
+            answer.output = Bytes::new();
+        }
+        outcome.logs.clear();
     }
     (outcome, Some(loaded.origin))
 }
 
-/// Writes log lines as they come, on a thread of its own: a terminal that is held must not stop the
-/// guest's clock. The channel has room for all lines that the limits allow, so none is lost.
-fn print_logs(grant: &Grant) -> (mpsc::Sender<Event>, JoinHandle<()>) {
+/// What is kept for a terminal that is slower than the agent: all log lines that it may write, and some chunks, whose
+/// writer then waits.
+fn event_limits(grant: &Grant) -> EventLimits {
     let lines = usize::try_from(grant.limits().log_lines).unwrap_or(usize::MAX);
-    let (sender, mut receiver) = mpsc::channel(lines.clamp(1, Semaphore::MAX_PERMITS));
-    let printing = tokio::task::spawn_blocking(move || {
-        while let Some(Event::Log(line)) = receiver.blocking_recv() {
-            output::write_log(line.level, &line.message);
+    EventLimits {
+        bytes: ROOM.total_bytes,
+        count: lines.saturating_add(EventLimits::default().count),
+        back_pressure: BackPressure::Block(Duration::MAX),
+    }
+}
+
+/// Tells what is said as it comes, on a thread of its own: a terminal that is held must not stop the guest's clock for what
+/// does not wait for it.
+fn print(mut events: EventReader, telling: Telling) -> JoinHandle<Teller> {
+    let threads = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let mut teller = Teller::new(telling);
+        while let Some(delivery) = threads.block_on(events.next()) {
+            teller.tell(&delivery);
         }
-    });
-    (sender, printing)
+        teller
+    })
 }
 
 /// What the user gives beyond the manifest; refused where the module could never see it.

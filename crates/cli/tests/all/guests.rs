@@ -77,3 +77,53 @@ pub fn manifest(id: &str, version: &str) -> String {
 pub fn manifest_with(id: &str, version: &str, wasm: &str) -> String {
     format!("id: {id}\nversion: {version}\nruntime: wasm\nmodule: agent.wasm\nwasm:\n{wasm}")
 }
+
+/// Writes numbered lines to a stream `numbers`, as many as its input says in digits, and the last of them as its output.
+pub const NUMBERS: &str = r#"(module
+  (import "mentat" "read_input" (func $read (param i32 i32) (result i32)))
+  (import "mentat" "write_output" (func $output (param i32 i32) (result i32)))
+  (import "mentat" "start_stream" (func $start (param i32 i32) (result i32)))
+  (import "mentat" "write_stream" (func $write (param i32 i32 i32) (result i32)))
+  (import "mentat" "end_stream" (func $end (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "numbers")
+  (data (i32.const 16) "00000000\n")
+  (func $increment (local $at i32)
+    (local.set $at (i32.const 23))
+    (loop $carry
+      (i32.store8 (local.get $at) (i32.add (i32.load8_u (local.get $at)) (i32.const 1)))
+      (if (i32.gt_u (i32.load8_u (local.get $at)) (i32.const 57))
+        (then
+          (i32.store8 (local.get $at) (i32.const 48))
+          (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+          (br $carry)))))
+  ;; PAUSE milliseconds
+  (func $pause
+    (i32.store (i32.const 320) (i32.const 1))
+    (i64.store (i32.const 328) (i64.const PAUSE000000))
+    (drop (call $poll (i32.const 304) (i32.const 408) (i32.const 1) (i32.const 500))))
+  (func (export "process") (result i32) (local $left i32) (local $at i32) (local $stream i32)
+    (local.set $at (i32.add (i32.const 100) (call $read (i32.const 100) (i32.const 16))))
+    (i32.store8 (local.get $at) (i32.const 0))
+    (local.set $at (i32.const 100))
+    (loop $digit
+      (local.set $left (i32.add (i32.mul (local.get $left) (i32.const 10))
+        (i32.sub (i32.load8_u (local.get $at)) (i32.const 48))))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br_if $digit (i32.load8_u (local.get $at))))
+    (local.set $stream (call $start (i32.const 0) (i32.const 7)))
+    (loop $next
+      (call $increment)
+      (if (i32.ne (call $write (local.get $stream) (i32.const 16) (i32.const 9)) (i32.const 0))
+        (then (return (i32.const 1))))
+      (if (i32.const PAUSE) (then (call $pause)))
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $next (local.get $left)))
+    (drop (call $end (local.get $stream)))
+    (call $output (i32.const 16) (i32.const 9))))"#;
+
+/// The same, with so many milliseconds behind each line.
+pub fn numbers(pause_ms: u32) -> String {
+    NUMBERS.replace("PAUSE", &pause_ms.to_string())
+}

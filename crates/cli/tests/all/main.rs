@@ -32,3 +32,4 @@ mod program;
 mod receipts;
 mod server;
 mod start_fast;
+mod streams;

@@ -102,6 +102,10 @@ pub struct ExecuteAgentRequest {
     /// that the audit log has it.
     #[prost(bool, tag = "8")]
     pub receipt: bool,
+    /// Whether to answer as soon as it is begun, with its id and version alone. It then goes on by itself, and what comes of it
+    /// is told by StreamEvents and GetExecution. Of no meaning for ExecuteAgentStream.
+    #[prost(bool, tag = "9")]
+    pub detach: bool,
 }
 /// What narrows an execution's budget and powers. A limit that is 0 or left out takes nothing away; one that is more
 /// than the agent's own changes nothing.
@@ -160,6 +164,9 @@ pub struct ExecuteAgentResponse {
     /// Why there is none, though one was asked for.
     #[prost(string, tag = "9")]
     pub receipt_problem: ::prost::alloc::string::String,
+    /// Whether the output is left out, in StreamEvents: it is too much to be kept, or not kept any more.
+    #[prost(bool, tag = "10")]
+    pub output_left_out: bool,
 }
 /// What an execution cost.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -193,11 +200,17 @@ pub struct LogLine {
     #[prost(message, optional, tag = "3")]
     pub timestamp: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// Something an execution says.
+/// One message about an execution.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecuteAgentEvent {
+    /// The number of the event among those of its execution, from 0 without holes.
+    #[prost(uint64, tag = "9")]
+    pub sequence: u64,
+    /// When the host had it.
+    #[prost(message, optional, tag = "10")]
+    pub timestamp: ::core::option::Option<::prost_types::Timestamp>,
     /// What it says.
-    #[prost(oneof = "execute_agent_event::Event", tags = "1, 2")]
+    #[prost(oneof = "execute_agent_event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub event: ::core::option::Option<execute_agent_event::Event>,
 }
 /// Nested message and enum types in `ExecuteAgentEvent`.
@@ -211,7 +224,107 @@ pub mod execute_agent_event {
         /// The end; always the last event, and without the log lines.
         #[prost(message, tag = "2")]
         Response(super::ExecuteAgentResponse),
+        /// A stream begins.
+        #[prost(message, tag = "3")]
+        StreamStart(super::StreamStart),
+        /// The next chunk of a stream.
+        #[prost(message, tag = "4")]
+        StreamData(super::StreamData),
+        /// A stream ends.
+        #[prost(message, tag = "5")]
+        StreamEnd(super::StreamEnd),
+        /// A value of a metric of the agent's own.
+        #[prost(message, tag = "6")]
+        Metric(super::Metric),
+        /// What the agent reports of its work.
+        #[prost(message, tag = "7")]
+        Report(super::Report),
+        /// Events that are not there any more. It has no number of its own.
+        #[prost(message, tag = "8")]
+        Missed(super::Missed),
     }
+}
+/// A stream begins.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamStart {
+    /// Its name, its own within the execution.
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+}
+/// The next chunk of a stream.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamData {
+    /// The stream's name.
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    /// The number of the chunk within the stream, from 0.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// The chunk.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub chunk: ::prost::bytes::Bytes,
+}
+/// A stream ends.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamEnd {
+    /// The stream's name.
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    /// How many chunks were written.
+    #[prost(uint64, tag = "2")]
+    pub total_chunks: u64,
+    /// Whether the agent ended it itself; otherwise it was cut off.
+    #[prost(bool, tag = "3")]
+    pub whole: bool,
+}
+/// A value of a metric of the agent's own.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Metric {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The value.
+    #[prost(double, tag = "2")]
+    pub value: f64,
+}
+/// What an agent reports of its work.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Report {
+    /// "checkpoint", "progress", "heartbeat" or "metric".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// A sentence for people; empty for none.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// Whatever else the agent says, as JSON; empty for nothing.
+    #[prost(string, tag = "3")]
+    pub data_json: ::prost::alloc::string::String,
+    /// What the agent puts together by it; empty for nothing.
+    #[prost(string, tag = "4")]
+    pub correlation_id: ::prost::alloc::string::String,
+    /// When it was, as the agent says, in JSON; empty for nothing.
+    #[prost(string, tag = "5")]
+    pub ts_json: ::prost::alloc::string::String,
+}
+/// Events that are not there any more: there was no room for them, or they are too old.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Missed {
+    /// The number of the first.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// The number of the last.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+}
+/// Asks for the events of an execution.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamEventsRequest {
+    /// The stream: the execution's id.
+    #[prost(string, tag = "1")]
+    pub stream_id: ::prost::alloc::string::String,
+    /// The number of the first event that is wanted: 0 for all, one more than that of the last one seen to go on.
+    #[prost(uint64, tag = "2")]
+    pub from_sequence: u64,
 }
 /// Asks whether an agent is loaded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -623,7 +736,7 @@ pub mod wasm_runtime_client {
             req.extensions_mut().insert(GrpcMethod::new("mentat.runtime.v1.WasmRuntime", "ExecuteAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// The same, with log lines as they come. The last event holds the response; an execution without one
+        /// The same, with its events as they come. The last event holds the response; an execution without one
         /// ends with an error status. Cancelling the call ends the execution.
         pub async fn execute_agent_stream(
             &mut self,
@@ -642,6 +755,25 @@ pub mod wasm_runtime_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("mentat.runtime.v1.WasmRuntime", "ExecuteAgentStream"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// The events of an execution, whoever asked for it, from a number on: those that are kept, then the others as they come.
+        /// It ends as ExecuteAgentStream does. Cancelling the call ends nothing but the call.
+        pub async fn stream_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StreamEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExecuteAgentEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mentat.runtime.v1.WasmRuntime/StreamEvents");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mentat.runtime.v1.WasmRuntime", "StreamEvents"));
             self.inner.server_streaming(req, path, codec).await
         }
         /// Whether an agent, or one version of it, can be executed.
@@ -778,12 +910,23 @@ pub mod wasm_runtime_server {
                 Item = std::result::Result<super::ExecuteAgentEvent, tonic::Status>,
             > + std::marker::Send
             + 'static;
-        /// The same, with log lines as they come. The last event holds the response; an execution without one
+        /// The same, with its events as they come. The last event holds the response; an execution without one
         /// ends with an error status. Cancelling the call ends the execution.
         async fn execute_agent_stream(
             &self,
             request: tonic::Request<super::ExecuteAgentRequest>,
         ) -> std::result::Result<tonic::Response<Self::ExecuteAgentStreamStream>, tonic::Status>;
+        /// Server streaming response type for the StreamEvents method.
+        type StreamEventsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExecuteAgentEvent, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// The events of an execution, whoever asked for it, from a number on: those that are kept, then the others as they come.
+        /// It ends as ExecuteAgentStream does. Cancelling the call ends nothing but the call.
+        async fn stream_events(
+            &self,
+            request: tonic::Request<super::StreamEventsRequest>,
+        ) -> std::result::Result<tonic::Response<Self::StreamEventsStream>, tonic::Status>;
         /// Whether an agent, or one version of it, can be executed.
         async fn is_loaded(
             &self,
@@ -1029,6 +1172,46 @@ pub mod wasm_runtime_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExecuteAgentStreamSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mentat.runtime.v1.WasmRuntime/StreamEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct StreamEventsSvc<T: WasmRuntime>(pub Arc<T>);
+                    impl<T: WasmRuntime> tonic::server::ServerStreamingService<super::StreamEventsRequest>
+                        for StreamEventsSvc<T>
+                    {
+                        type Response = super::ExecuteAgentEvent;
+                        type ResponseStream = T::StreamEventsStream;
+                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StreamEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move { <T as WasmRuntime>::stream_events(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StreamEventsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -31,6 +31,8 @@ pub(crate) enum AbiError {
     Unavailable,
     /// The handle is none that was given out, or was given back.
     BadHandle,
+    /// Nobody can receive the stream any longer.
+    Closed,
     /// There is no result to read, or the offset is past its end.
     NoResult,
     /// The call is part of the ABI, but this runtime does not offer it yet.
@@ -55,6 +57,7 @@ impl AbiError {
             Self::TimedOut => -7,
             Self::Unavailable => -8,
             Self::BadHandle => -9,
+            Self::Closed => -10,
             Self::Unsupported => -38,
             Self::NoResult => -61,
         }
@@ -72,6 +75,7 @@ impl AbiError {
             Self::TimedOut => "the other side did not answer in time",
             Self::Unavailable => "the other side failed, or could not be reached",
             Self::BadHandle => "the handle is none that was given out, or was given back",
+            Self::Closed => "nobody can receive the stream any longer",
             Self::NoResult => "there is no result to read",
             Self::Unsupported => "not supported here: this runtime does not offer the call yet",
         }

@@ -20,9 +20,11 @@ use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
 
 /// The module name of the core ABI.
-const MENTAT: &str = "mentat";
+pub(super) const MENTAT: &str = "mentat";
 /// What a decision of policy costs, as bytes that are moved: some microseconds.
 pub(super) const DECISION_BYTES: usize = 64 << 10;
+/// What an event costs, as bytes that are moved: about a microsecond.
+pub(super) const EVENT_COST_BYTES: usize = 16 << 10;
 /// UTF-16 units of an abort's message or file name at most.
 const MAX_ABORT_UNITS: u32 = 1024;
 
@@ -47,9 +49,7 @@ impl HostInterface {
         let core_imports = list_imports(engine, &core);
         let mut core_waiting = core.clone();
         core_waiting.allow_shadowing(true);
-        core_waiting.func_wrap_async(MENTAT, "result_read", |caller, (offset, pointer, capacity)| {
-            Box::new(result_read_waiting(caller, offset, pointer, capacity))
-        })?;
+        media::let_results_wait(&mut core_waiting)?;
         core_waiting.allow_shadowing(false);
         let component = component::linker(engine)?;
         Ok(Self { core, core_waiting, component, core_imports })
@@ -115,38 +115,13 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
         Box::new(invoke_capability(caller, handle, pointer, length))
     })?;
     linker.func_wrap(MENTAT, "release_capability", release_capability)?;
-    linker.func_wrap_async(MENTAT, "download_media", |caller, (pointer, length)| {
-        Box::new(download_media(caller, pointer, length))
+    linker.func_wrap(MENTAT, "start_stream", start_stream)?;
+    linker.func_wrap_async(MENTAT, "write_stream", |caller, (handle, pointer, length)| {
+        Box::new(write_stream(caller, handle, pointer, length))
     })?;
-    linker.func_wrap_async(
-        MENTAT,
-        "upload_media",
-        |caller, (pointer, length, type_pointer, type_length)| {
-            Box::new(upload_media(caller, (pointer, length), (type_pointer, type_length)))
-        },
-    )?;
-
-    // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
-    linker.func_wrap(MENTAT, "start_stream", |caller: Caller<'_, HostContext>, pointer, length| {
-        unsupported(caller, HostCallKind::Stream, "start_stream", &[(pointer, length)])
-    })?;
-    linker.func_wrap(
-        MENTAT,
-        "write_stream",
-        |caller: Caller<'_, HostContext>, _handle: i32, pointer, length| {
-            unsupported(caller, HostCallKind::Stream, "write_stream", &[(pointer, length)])
-        },
-    )?;
-    linker.func_wrap(MENTAT, "end_stream", |caller: Caller<'_, HostContext>, _handle: i32| {
-        unsupported(caller, HostCallKind::Stream, "end_stream", &[])
-    })?;
-    linker.func_wrap(
-        MENTAT,
-        "record_metric",
-        |caller: Caller<'_, HostContext>, pointer, length, _value: f64| {
-            unsupported(caller, HostCallKind::Metric, "record_metric", &[(pointer, length)])
-        },
-    )?;
+    linker.func_wrap(MENTAT, "end_stream", end_stream)?;
+    linker.func_wrap(MENTAT, "record_metric", record_metric)?;
+    media::add_to_core_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -229,61 +204,75 @@ fn release_capability(mut caller: Caller<'_, HostContext>, handle: i32) -> wasmt
     }
 }
 
-/// Fetches an object; answers its length, and leaves it to be read.
-async fn download_media(
-    mut caller: Caller<'_, HostContext>,
-    pointer: i32,
-    length: i32,
-) -> wasmtime::Result<i32> {
-    caller.data_mut().calls.count(HostCallKind::Media);
+/// Starts a stream; a handle above 0, or an error.
+fn start_stream(mut caller: Caller<'_, HostContext>, pointer: i32, length: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Stream);
     let memory = abi::memory(&mut caller)?;
-    let source = abi::range(&caller, memory, "download_media", pointer, length)?;
-    abi::charge(&mut caller, DECISION_BYTES)?;
+    let source = abi::range(&caller, memory, "start_stream", pointer, length)?;
+    abi::charge(&mut caller, EVENT_COST_BYTES)?;
     let (bytes, context) = memory.data_and_store_mut(&mut caller);
-    let opened = media::download(context, None, bytes.get(source).unwrap_or_default()).await;
-    context.gate.check()?;
-    match opened {
-        Ok(object) => match i32::try_from(object.size()) {
-            Ok(length) => {
-                context.result = Some(GuestResult::Object(Box::new(object)));
-                Ok(length)
-            }
-            Err(_) => Ok(context.fail(AbiError::TooLarge)),
-        },
+    match context.streams.start(bytes.get(source).unwrap_or_default()) {
+        Ok(handle) => Ok(handle),
         Err(error) => Ok(context.refuse(error)),
     }
 }
 
-/// Stores bytes of a media type; answers the length of the reference, which is the result.
-async fn upload_media(
+/// Appends a chunk to a stream, waiting for its readers.
+async fn write_stream(
     mut caller: Caller<'_, HostContext>,
-    content: (i32, i32),
-    media_type: (i32, i32),
+    handle: i32,
+    pointer: i32,
+    length: i32,
 ) -> wasmtime::Result<i32> {
-    caller.data_mut().calls.count(HostCallKind::Media);
+    caller.data_mut().calls.count(HostCallKind::Stream);
     let memory = abi::memory(&mut caller)?;
-    let content = abi::range(&caller, memory, "upload_media", content.0, content.1)?;
-    let media_type = abi::range(&caller, memory, "upload_media", media_type.0, media_type.1)?;
-    abi::charge(&mut caller, DECISION_BYTES)?;
+    let source = abi::range(&caller, memory, "write_stream", pointer, length)?;
+    abi::charge(&mut caller, EVENT_COST_BYTES.saturating_add(source.len()))?;
     let (bytes, context) = memory.data_and_store_mut(&mut caller);
-    let bytes_in = |range| bytes.get(range).unwrap_or_default();
-    let stored = media::upload(context, bytes_in(content), bytes_in(media_type)).await;
-    context.gate.check()?;
-    let answer = match stored {
-        Ok(reference) => {
-            let length = i32::try_from(reference.len())?;
-            context.result = Some(GuestResult::Whole(reference.into()));
-            length
-        }
-        Err(error) => context.refuse(error),
+    let taken = context.streams.write(handle, bytes.get(source).unwrap_or_default());
+    let written = match taken {
+        Ok(chunk) => chunk.done().await,
+        Err(error) => Err(error),
     };
-    // What is owed for the bytes that were moved.
-    abi::charge(&mut caller, 0)?;
-    Ok(answer)
+    match written {
+        Ok(()) => {
+            caller.data_mut().streams.written(handle);
+            Ok(0)
+        }
+        Err(error) => Ok(caller.data_mut().refuse(error)),
+    }
+}
+
+/// Ends a stream.
+fn end_stream(mut caller: Caller<'_, HostContext>, handle: i32) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Stream);
+    abi::charge(&mut caller, EVENT_COST_BYTES)?;
+    match caller.data_mut().streams.end(handle) {
+        Ok(()) => Ok(0),
+        Err(error) => Ok(caller.data_mut().refuse(error)),
+    }
+}
+
+/// Records a value of a metric of the agent's own.
+fn record_metric(
+    mut caller: Caller<'_, HostContext>,
+    pointer: i32,
+    length: i32,
+    value: f64,
+) -> wasmtime::Result<i32> {
+    caller.data_mut().calls.count(HostCallKind::Metric);
+    let memory = abi::memory(&mut caller)?;
+    let source = abi::range(&caller, memory, "record_metric", pointer, length)?;
+    abi::charge(&mut caller, EVENT_COST_BYTES)?;
+    let (bytes, context) = memory.data_and_store_mut(&mut caller);
+    match context.streams.record(bytes.get(source).unwrap_or_default(), value) {
+        Ok(()) => Ok(0),
+        Err(error) => Ok(context.refuse(error)),
+    }
 }
 
 /// Copies from the current result; answers how much that was.
-fn result_read(
+pub(super) fn result_read(
     mut caller: Caller<'_, HostContext>,
     offset: i32,
     pointer: i32,
@@ -306,60 +295,10 @@ fn result_read(
     Ok(i32::try_from(copied.len())?)
 }
 
-/// The same, for modules whose result can be an object: waits for what comes of it.
-async fn result_read_waiting(
-    mut caller: Caller<'_, HostContext>,
-    offset: i32,
-    pointer: i32,
-    capacity: i32,
-) -> wasmtime::Result<i32> {
-    let mut object = match caller.data_mut().result.take() {
-        Some(GuestResult::Object(object)) => object,
-        other => {
-            caller.data_mut().result = other;
-            return result_read(caller, offset, pointer, capacity);
-        }
-    };
-    caller.data_mut().calls.count(HostCallKind::Result);
-    let memory = abi::memory(&mut caller)?;
-    let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
-    let begin = u64::from(offset.cast_unsigned());
-    let (bytes, context) = memory.data_and_store_mut(&mut caller);
-    let read = if begin <= object.size() {
-        let target = bytes.get_mut(target).unwrap_or_default();
-        Some(media::fill(context, &mut object, begin, target).await)
-    } else {
-        None
-    };
-    context.result = Some(GuestResult::Object(object));
-    let (answer, copied) = match read {
-        Some(Ok(copied)) => (i32::try_from(copied)?, copied),
-        Some(Err(error)) => (context.refuse(error), 0),
-        None => (context.fail(AbiError::NoResult), 0),
-    };
-    abi::charge(&mut caller, copied)?;
-    Ok(answer)
-}
-
 /// Answers the length of the last error's text; copies it if all of it fits.
 fn last_error(mut caller: Caller<'_, HostContext>, pointer: i32, capacity: i32) -> wasmtime::Result<i32> {
     caller.data_mut().calls.count(HostCallKind::LastError);
     abi::copy_whole(&mut caller, "last_error", pointer, capacity, |context| context.last_error.clone())
-}
-
-fn unsupported(
-    mut caller: Caller<'_, HostContext>,
-    kind: HostCallKind,
-    call: &str,
-    ranges: &[(i32, i32)],
-) -> wasmtime::Result<i32> {
-    caller.data_mut().calls.count(kind);
-    let memory = abi::memory(&mut caller)?;
-    for (pointer, length) in ranges {
-        abi::range(&caller, memory, call, *pointer, *length)?;
-    }
-    abi::charge(&mut caller, 0)?;
-    Ok(caller.data_mut().fail(AbiError::Unsupported))
 }
 
 /// AssemblyScript's way to give up: two of its strings, a line and a column.

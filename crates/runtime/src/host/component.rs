@@ -19,7 +19,10 @@ pub(crate) mod bindings {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "agent",
-        imports: { "mentat:agent/capabilities.request": trappable },
+        imports: {
+            "mentat:agent/capabilities.request": trappable,
+            "mentat:agent/streams.[method]output-stream.write": async,
+        },
         exports: { default: async },
     });
 }
@@ -115,8 +118,8 @@ pub(super) fn refusal(error: CallError) -> errors::Error {
         AbiError::TimedOut => errors::Code::TimedOut,
         AbiError::Unavailable => errors::Code::Unavailable,
         AbiError::Unsupported => errors::Code::Unsupported,
-        // Resources and return values leave no room for these.
-        AbiError::BadHandle | AbiError::NoResult => errors::Code::Closed,
+        // Resources and return values leave no room for the last two.
+        AbiError::Closed | AbiError::BadHandle | AbiError::NoResult => errors::Code::Closed,
     };
     errors::Error { code, message: error.message }
 }
@@ -174,32 +177,42 @@ impl capabilities::HostGrant for HostContext {
 }
 
 impl streams::Host for HostContext {
-    fn start(&mut self, _name: String) -> Result<Resource<streams::OutputStream>, errors::Error> {
-        Err(unsupported(self, HostCallKind::Stream))
+    fn start(&mut self, name: String) -> Result<Resource<streams::OutputStream>, errors::Error> {
+        self.calls.count(HostCallKind::Stream);
+        let started = self.streams.start(name.as_bytes());
+        started.map(|handle| Resource::new_own(handle.cast_unsigned())).map_err(refusal)
     }
 }
 
 impl streams::HostOutputStream for HostContext {
-    fn write(
+    async fn write(
         &mut self,
-        _stream: Resource<streams::OutputStream>,
-        _chunk: Vec<u8>,
+        stream: Resource<streams::OutputStream>,
+        chunk: Vec<u8>,
     ) -> Result<(), errors::Error> {
-        Err(unsupported(self, HostCallKind::Stream))
-    }
-
-    fn end(&mut self, _stream: Resource<streams::OutputStream>) -> Result<(), errors::Error> {
-        Err(unsupported(self, HostCallKind::Stream))
-    }
-
-    fn drop(&mut self, _stream: Resource<streams::OutputStream>) -> wasmtime::Result<()> {
         self.calls.count(HostCallKind::Stream);
+        let handle = stream.rep().cast_signed();
+        let chunk = self.streams.write(handle, &chunk).map_err(refusal)?;
+        chunk.done().await.map_err(refusal)?;
+        self.streams.written(handle);
+        Ok(())
+    }
+
+    fn end(&mut self, stream: Resource<streams::OutputStream>) -> Result<(), errors::Error> {
+        self.calls.count(HostCallKind::Stream);
+        self.streams.end(stream.rep().cast_signed()).map_err(refusal)
+    }
+
+    fn drop(&mut self, stream: Resource<streams::OutputStream>) -> wasmtime::Result<()> {
+        self.calls.count(HostCallKind::Stream);
+        self.streams.give_up(stream.rep().cast_signed());
         Ok(())
     }
 }
 
 impl metrics::Host for HostContext {
-    fn record(&mut self, _name: String, _value: f64) -> Result<(), errors::Error> {
-        Err(unsupported(self, HostCallKind::Metric))
+    fn record(&mut self, name: String, value: f64) -> Result<(), errors::Error> {
+        self.calls.count(HostCallKind::Metric);
+        self.streams.record(name.as_bytes(), value).map_err(refusal)
     }
 }

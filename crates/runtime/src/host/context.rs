@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mentat_manifest::ByteCount;
-use tokio::sync::mpsc;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Memory, ModuleExport};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -27,8 +26,10 @@ use super::preview1::Preview1;
 use super::quota::Storage;
 use super::sockets::SocketPlaces;
 use super::stdio::{LogSink, OutputSink};
+use super::streams::Streams;
 use super::volumes::Volumes;
-use crate::model::{Event, HostCallKind, HostCalls};
+use crate::events::EventBuffer;
+use crate::model::{HostCallKind, HostCalls};
 use crate::runtime::limits::ExecutionLimiter;
 use crate::runtime::memory::{MemoryBudget, MemoryShare};
 use crate::security::policy::Grant;
@@ -95,6 +96,8 @@ pub(crate) struct HostContext {
     pub(crate) stdin: Option<ObjectStdin>,
     pub(crate) output: OutputSink,
     pub(crate) logs: LogSink,
+    /// What it says besides.
+    pub(crate) streams: Streams,
     pub(crate) limiter: ExecutionLimiter,
     /// Where every power is asked for.
     pub(crate) gate: Arc<Gate>,
@@ -157,16 +160,17 @@ impl HostContext {
         input: Bytes,
         grant: &Grant,
         host: &Arc<HostConfig>,
-        events: Option<mpsc::Sender<Event>>,
+        events: Option<Arc<EventBuffer>>,
     ) -> Self {
         let limits = grant.limits();
-        let logs = LogSink::new(limits, events);
+        let logs = LogSink::new(limits, events.clone());
         let share = MemoryShare::of(Arc::clone(&host.memory));
         Self {
             input,
             stdin: None,
             output: OutputSink::new(limits.output_bytes),
             logs: logs.clone(),
+            streams: Streams::new(events),
             limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements, share),
             gate: Arc::new(Gate::new(grant.clone(), logs)),
             host: Arc::clone(host),

@@ -5,6 +5,7 @@
 
 mod component;
 mod config;
+mod core;
 mod error;
 mod names;
 mod objects;
@@ -25,6 +26,7 @@ use mentat_manifest::{ByteCount, Capability, MediaAccess};
 
 pub(crate) use self::component::add_to_linker;
 pub use self::config::{BucketConfig, BucketCredentials, MediaConfig, MediaPlace};
+pub(crate) use self::core::{add_to_core_linker, let_results_wait};
 use self::error::MediaError;
 use self::names::{MediaType, Reference, UPLOADS};
 pub(crate) use self::objects::OpenObject;

@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 
-use mentat_manifest::{Capability, FileAccess};
+use mentat_manifest::{Capability, Events, FileAccess};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::context::HostContext;
 use super::descriptors::Volume;
 use super::gate::Gate;
-use super::stdio::{LogStdio, OutputStdio};
+use super::output::{OutputStdio, Reports};
+use super::stdio::LogStdio;
 use super::volumes::Location;
 use crate::model::LogLevel;
 
@@ -30,16 +31,19 @@ pub(crate) enum Stdio {
     Logged,
 }
 
-/// The log streams whose last, unfinished lines must be logged when the guest has ended.
+/// The standard streams that are finished when the guest has ended.
 #[derive(Debug, Default)]
-pub(crate) struct OpenLines(Vec<LogStdio>);
+pub(crate) struct OpenLines {
+    /// Their last, unfinished lines are logged.
+    logs: Vec<LogStdio>,
+    output: Option<OutputStdio>,
+}
 
 impl OpenLines {
-    /// Logs what was left unfinished.
+    /// Logs and tells what was left unfinished.
     pub(crate) fn finish(&self) {
-        for stream in &self.0 {
-            stream.finish();
-        }
+        self.logs.iter().for_each(LogStdio::finish);
+        self.output.iter().for_each(OutputStdio::finish);
     }
 }
 
@@ -66,18 +70,24 @@ pub(crate) fn build(context: &mut HostContext, stdio: Stdio) -> (WasiCtxBuilder,
 /// A context with its standard streams and nothing else.
 fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     let mut wasi = WasiCtxBuilder::new();
-    let mut open = Vec::new();
+    let (mut open, mut output) = (Vec::new(), None);
     wasi.max_random_size(MAX_RANDOM_BYTES);
+    let events = context.streams.events();
+    let reports = context.gate.grant().reports() == Some(Events::Ndjson);
     match stdio {
         Stdio::Command => {
             match &context.stdin {
                 Some(object) => wasi.stdin(object.clone()),
                 None => wasi.stdin(MemoryInputPipe::new(context.input.clone())),
             };
-            wasi.stdout(OutputStdio(context.output.clone()));
+            let reports = reports.then(|| Reports::new(context.logs.clone(), events.clone()));
+            let stdout = OutputStdio::new(context.output.clone(), reports, events);
+            wasi.stdout(stdout.clone());
+            output = Some(stdout);
         }
         Stdio::Logged => {
             let stdout = LogStdio::new(LogLevel::Info, context.logs.clone());
+            let stdout = stdout.with_reports(events.filter(|_| reports));
             wasi.stdout(stdout.clone());
             open.push(stdout);
         }
@@ -85,7 +95,7 @@ fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     let stderr = LogStdio::new(LogLevel::Warn, context.logs.clone());
     wasi.stderr(stderr.clone());
     open.push(stderr);
-    (wasi, OpenLines(open))
+    (wasi, OpenLines { logs: open, output })
 }
 
 /// What the manifest says, and of the operator's variables and secrets those that it asks for and may have. Of what is

@@ -11,18 +11,19 @@ use bytes::{Bytes, BytesMut};
 use mentat_manifest::{ByteCount, Limits, escape_untrusted};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use tokio::sync::mpsc;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::reports::Reported;
+use crate::events::EventBuffer;
 use crate::model::{Event, LogLevel, LogLine};
 
 /// Bytes of one log line at most; the rest of it is dropped and said so.
-const MAX_LINE_BYTES: usize = 16 << 10;
+pub(crate) const MAX_LINE_BYTES: usize = 16 << 10;
 /// Bytes of `\u{10ffff}`, the longest that one byte of a line can become.
 const LONGEST_ESCAPE_BYTES: usize = 10;
 /// Bytes that a guest may hand over in one write of a stream.
-const WRITE_PERMIT_BYTES: usize = 64 << 10;
+pub(crate) const WRITE_PERMIT_BYTES: usize = 64 << 10;
 
 /// The marker error by which a guest ends that wrote more output than its limit.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -48,18 +49,16 @@ struct Log {
     dropped: u64,
     bytes_left: usize,
     lines_left: u32,
-    events: Option<mpsc::Sender<Event>>,
+    events: Option<Arc<EventBuffer>>,
 }
-
-/// A guest's stdout as its output.
-#[derive(Clone, Debug)]
-pub(crate) struct OutputStdio(pub(crate) OutputSink);
 
 /// A guest's stdout or stderr as log lines.
 #[derive(Clone, Debug)]
 pub(crate) struct LogStdio {
     level: LogLevel,
     logs: LogSink,
+    /// Where lines go that report on the agent's work, where there are such.
+    reports: Option<Arc<EventBuffer>>,
     partial: Arc<Mutex<PartialLine>>,
 }
 
@@ -106,7 +105,7 @@ impl OutputSink {
 }
 
 impl LogSink {
-    pub(crate) fn new(limits: &Limits, events: Option<mpsc::Sender<Event>>) -> Self {
+    pub(crate) fn new(limits: &Limits, events: Option<Arc<EventBuffer>>) -> Self {
         Self {
             log: Arc::new(Mutex::new(Log {
                 lines: Vec::new(),
@@ -148,8 +147,7 @@ impl LogSink {
         log.bytes_left -= message.len();
         let line = LogLine { level, message, timestamp: SystemTime::now() };
         if let Some(events) = &log.events {
-            // A listener that does not keep up loses lines here; they are all in the outcome.
-            let _ = events.try_send(Event::Log(line.clone()));
+            events.write(Event::Log(line.clone()));
         }
         log.lines.push(line);
     }
@@ -176,7 +174,12 @@ fn escape_line(text: &[u8]) -> (String, usize) {
 
 impl LogStdio {
     pub(crate) fn new(level: LogLevel, logs: LogSink) -> Self {
-        Self { level, logs, partial: Arc::default() }
+        Self { level, logs, reports: None, partial: Arc::default() }
+    }
+
+    /// The same, of which some lines are reports.
+    pub(crate) fn with_reports(self, reports: Option<Arc<EventBuffer>>) -> Self {
+        Self { reports, ..self }
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -196,6 +199,12 @@ impl LogStdio {
     fn end_line(&self, partial: &mut PartialLine) {
         let line = std::mem::take(partial);
         let text = line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes);
+        if let Some(events) = self.reports.as_deref().filter(|_| line.skipped == 0)
+            && let Some(reported) = Reported::read(text)
+        {
+            reported.tell(&self.logs, Some(events));
+            return;
+        }
         self.logs.log_cut(self.level, text, line.skipped);
     }
 
@@ -205,55 +214,6 @@ impl LogStdio {
         if !partial.bytes.is_empty() {
             self.end_line(&mut partial);
         }
-    }
-}
-
-impl IsTerminal for OutputStdio {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for OutputStdio {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl OutputStream for OutputStdio {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.append(&bytes).map_err(|overflow| StreamError::Trap(overflow.into()))
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_PERMIT_BYTES)
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for OutputStdio {
-    async fn ready(&mut self) {}
-}
-
-impl AsyncWrite for OutputStdio {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.append(bytes).map(|()| bytes.len()).map_err(io::Error::other))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -2,7 +2,7 @@
 //! the thread away in the middle. What takes longer is begun anew on a fibre, and its module is not tried here again.
 //!
 //! Invariant: nothing of an execution has left its sandbox when it is given up here. So only modules are tried that ask
-//! the host for their input, their output and their log, and only where nobody follows the log.
+//! the host for their input, their output and their log; what they logged is told when they are over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::live::call_now;
 use super::module::{CoreCall, Linked};
 use super::pool::Permit;
 use crate::host::context::{HostConfig, HostContext};
-use crate::model::{Invocation, Outcome};
+use crate::model::{Event, Invocation, Outcome};
 use crate::security::policy::Grant;
 
 /// The shortest wall clock that nothing here comes near to.
@@ -52,8 +52,7 @@ pub(super) fn run(
 ) -> Option<Outcome> {
     let limits = grant.limits();
     let stack = usize::try_from(code.engine.stack.0).ok()?.checked_add(HOST_STACK_BYTES)?;
-    let is_possible = invocation.events.is_none()
-        && !invocation.cancel.is_cancelled()
+    let is_possible = !invocation.cancel.is_cancelled()
         && limits.timeout >= LEAST_TIMEOUT
         && stacker::remaining_stack().is_some_and(|left| left >= stack);
     if !is_possible {
@@ -84,5 +83,9 @@ pub(super) fn run(
     }
     let fuel = Some(Fuel(fuel.saturating_sub(store.get_fuel().ok()?)));
     let result = judge(&store, called, limits);
-    Some(tell(&store, result, &Spent { clock, fuel, queued: permit.queued() }))
+    let outcome = tell(&store, result, &Spent { clock, fuel, queued: permit.queued() });
+    if let Some(events) = &invocation.events {
+        outcome.logs.iter().for_each(|line| events.write(Event::Log(line.clone())));
+    }
+    Some(outcome)
 }

@@ -104,7 +104,7 @@ pub(super) async fn run(
                 Ended::TimedOut => {
                     (Err(Error::Timeout { limit: limits.timeout, clock: TimeLimit::Wall }), None)
                 }
-                Ended::Called(Ok((answer, live))) => (Ok(answer), Some(live)),
+                Ended::Called(Ok((exit_code, live))) => (Ok(exit_code), Some(live)),
                 Ended::Called(Err(error)) => (judge(&store, Err(error), &limits), None),
             };
             (result, live, open_lines)
@@ -236,21 +236,22 @@ impl Clock {
     }
 }
 
-/// What came of a call.
+/// What came of a call: the exit code, or why there is none.
 pub(super) fn judge(
     store: &Store<HostContext>,
-    called: wasmtime::Result<Answer>,
+    called: wasmtime::Result<i32>,
     limits: &Limits,
-) -> Result<Answer, Error> {
+) -> Result<i32, Error> {
     called.or_else(|error| match trap::classify(&error, limits, store.data().limiter.refused()) {
-        Fault::Exited(exit_code) => Ok(Answer { output: store.data().output.take(), exit_code }),
+        Fault::Exited(exit_code) => Ok(exit_code),
         Fault::Failed(error) => Err(error),
     })
 }
 
 /// What came of an execution that has ended.
-pub(super) fn tell(store: &Store<HostContext>, result: Result<Answer, Error>, spent: &Spent) -> Outcome {
+pub(super) fn tell(store: &Store<HostContext>, result: Result<i32, Error>, spent: &Spent) -> Outcome {
     let (ended, context) = (Instant::now(), store.data());
+    let result = result.map(|exit_code| Answer { output: context.output.take(), exit_code });
     let called = spent.clock.called.unwrap_or(ended);
     let usage = Usage {
         fuel: spent.fuel,
@@ -323,14 +324,14 @@ async fn call(
     entry: &Entry,
     live: Option<Live>,
     clock: &mut Clock,
-) -> wasmtime::Result<(Answer, Live)> {
+) -> wasmtime::Result<(i32, Live)> {
     let live = match live {
         Some(live) => live,
         None => instantiate(store, entry).await?,
     };
     clock.call();
-    let answer = live.call(store).await?;
-    Ok((answer, live))
+    let exit_code = live.call(store).await?;
+    Ok((exit_code, live))
 }
 
 fn fuel_used(store: &Store<HostContext>, code: &Linked, budget: &Budget) -> Option<Fuel> {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use wasmtime::{Extern, Func, Instance, ModuleExport, Store, TypedFunc};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::Command;
@@ -11,7 +10,7 @@ use super::instance::Clock;
 use super::module::{CoreCall, Entry};
 use crate::host::component::bindings::Agent;
 use crate::host::context::HostContext;
-use crate::model::{Answer, LogLevel};
+use crate::model::LogLevel;
 
 /// What a component's `err` ends with; its text is the last log line.
 const EXIT_COMPONENT_ERROR: i32 = 1;
@@ -44,12 +43,13 @@ pub(super) async fn instantiate(store: &mut Store<HostContext>, entry: &Entry) -
     }
 }
 
-/// Makes an instance of a core module, initialises and calls it, all on this stack. `None` for a component.
+/// Makes an instance of a core module, initialises and calls it, all on this stack; answers the exit code. `None` for a
+/// component.
 pub(super) fn call_now(
     store: &mut Store<HostContext>,
     entry: &Entry,
     clock: &mut Clock,
-) -> Option<wasmtime::Result<Answer>> {
+) -> Option<wasmtime::Result<i32>> {
     let Entry::Core { pre, function, initialize, .. } = entry else { return None };
     let mut call = || {
         let instance = pre.instantiate(&mut *store)?;
@@ -58,39 +58,35 @@ pub(super) fn call_now(
         }
         let process = exported(store, &instance, function)?.typed::<(), i32>(&*store)?;
         clock.call();
-        let exit_code = process.call(&mut *store, ())?;
-        Ok(Answer { output: store.data().output.take(), exit_code })
+        process.call(&mut *store, ())
     };
     Some(call())
 }
 
 impl Live {
-    /// Calls the entry point.
-    pub(super) async fn call(&self, store: &mut Store<HostContext>) -> wasmtime::Result<Answer> {
+    /// Calls the entry point; answers the exit code.
+    pub(super) async fn call(&self, store: &mut Store<HostContext>) -> wasmtime::Result<i32> {
         match self {
-            Self::Process(process) => {
-                let exit_code = process.call_async(&mut *store, ()).await?;
-                Ok(Answer { output: store.data().output.take(), exit_code })
-            }
+            Self::Process(process) => process.call_async(&mut *store, ()).await,
             Self::Start(start) => {
                 start.call_async(&mut *store, ()).await?;
-                Ok(Answer { output: store.data().output.take(), exit_code: 0 })
+                Ok(0)
             }
             Self::Agent(agent) => {
                 let input = store.data().input.clone();
                 match agent.call_process(&mut *store, &input).await? {
                     Ok(output) => {
                         store.data().output.set(&output)?;
-                        Ok(Answer { output: Bytes::from(output), exit_code: 0 })
+                        Ok(0)
                     }
                     Err(text) => {
                         store.data().logs.log(LogLevel::Error, text.as_bytes());
-                        Ok(Answer { output: Bytes::new(), exit_code: EXIT_COMPONENT_ERROR })
+                        Ok(EXIT_COMPONENT_ERROR)
                     }
                 }
             }
             Self::Command(command) => match command.wasi_cli_run().call_run(&mut *store).await? {
-                Ok(()) => Ok(Answer { output: store.data().output.take(), exit_code: 0 }),
+                Ok(()) => Ok(0),
                 Err(()) => Err(I32Exit(1).into()),
             },
         }

@@ -85,6 +85,7 @@ fn told(grant: &Grant, error: CallError) -> Error {
         | AbiError::NotFound
         | AbiError::TooLarge
         | AbiError::BadHandle
+        | AbiError::Closed
         | AbiError::NoResult
         | AbiError::Unsupported => Error::InvalidRequest { message },
     }

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use mentat_manifest::{
-    AgentId, AgentVersion, ByteCount, Capability, CapabilityKind, FileAccess, Host, Instances, Limits,
-    LimitsRequest, Listed, Manifest, ModuleDigest, Protocol,
+    AgentId, AgentVersion, ByteCount, Capability, CapabilityKind, Events, FileAccess, Host, Instances,
+    Limits, LimitsRequest, Listed, Manifest, ModuleDigest, Protocol,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -268,6 +268,12 @@ impl Grant {
     #[must_use]
     pub fn constants(&self) -> &[(String, String)] {
         self.powers.manifest.as_ref().map_or(&[], |listed| &listed.constants)
+    }
+
+    /// How the agent reports events, where it does.
+    #[must_use]
+    pub fn reports(&self) -> Option<Events> {
+        self.powers.manifest.as_ref().and_then(|listed| listed.events)
     }
 
     /// Whose state the execution goes on with, where the manifest asks for instances that are used again. A user's own

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use mentat_manifest::{ByteCount, FileAccess, Fuel, LimitsRequest};
 use mentat_runtime::error::Reason;
+use mentat_runtime::events::Delivery;
 use mentat_runtime::model::{Event, Invocation, LogLevel};
 use mentat_runtime::security::offers::Mount;
 use mentat_runtime::security::policy::{Rules, UserPowers};
 
-use crate::harness::{Test, messages, runtime};
+use crate::harness::{Test, followed, messages, runtime};
 
 const ECHO: &str = r#"(module
   (import "mentat" "read_input" (func $read (param i32 i32) (result i32)))
@@ -86,14 +87,15 @@ async fn log_lines_arrive_while_the_guest_still_runs() {
         (loop (br 0))
         (i32.const 0)))"#;
     let loaded = Test::wat(guest).load().await.unwrap();
-    let (sender, mut events) = tokio::sync::mpsc::channel(8);
+    let (events, mut reader) = followed();
     let limits = LimitsRequest { fuel: Some(Fuel(1_000_000_000_000)), ..LimitsRequest::default() };
     let grant = Rules::default().decide_for_user(None, &limits, UserPowers::default()).unwrap();
     let call = tokio::spawn(async move {
-        let invocation = Invocation { events: Some(sender), ..Invocation::new("") };
+        let invocation = Invocation { events: Some(events), ..Invocation::new("") };
         runtime().execute(&loaded.module, &grant, invocation).await
     });
-    let Some(Event::Log(line)) = events.recv().await else { panic!("no event") };
+    let Some(Delivery::Event(event)) = reader.next().await else { panic!("no event") };
+    let Event::Log(line) = &event.event else { panic!("another event") };
     assert_eq!((line.level, line.message.as_str()), (LogLevel::Warn, "still here"));
     assert!(!call.is_finished());
     call.abort();

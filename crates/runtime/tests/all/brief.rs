@@ -1,14 +1,14 @@
 //! Executions that are over in a moment take place on the caller's stack, longer ones on a fibre, and some begin on the one
 //! and are begun anew on the other: nobody can tell from what comes of them.
 
+use std::time::Duration;
+
+use crate::harness::{Test, followed, runtime};
 use mentat_manifest::{Fuel, LimitsRequest, Metering};
 use mentat_runtime::Loaded;
 use mentat_runtime::error::Reason;
 use mentat_runtime::model::{HostCallKind, Invocation, Outcome};
 use mentat_runtime::security::policy::{Rules, UserPowers};
-use tokio::sync::mpsc;
-
-use crate::harness::{Test, runtime};
 
 /// Says `begun`, counts down from the number that is its input, and writes how often it did.
 const COUNTS: &str = r#"(module
@@ -28,15 +28,18 @@ const COUNTS: &str = r#"(module
 /// More than what a brief execution can.
 const MANY: u32 = 1_000_000;
 
-async fn count(loaded: &Loaded, times: u32, fuel: u64, is_followed: bool) -> Outcome {
-    let limits = LimitsRequest { fuel: Some(Fuel(fuel)), ..LimitsRequest::default() };
+/// Who has little time is not tried on the caller's stack.
+const ON_A_FIBRE: Duration = Duration::from_millis(99);
+const ANYWHERE: Duration = Duration::from_secs(30);
+
+async fn count(loaded: &Loaded, times: u32, fuel: u64, timeout: Duration) -> Outcome {
+    let limits = LimitsRequest { fuel: Some(Fuel(fuel)), timeout: Some(timeout), ..LimitsRequest::default() };
     let grant = Rules::default().decide_for_user(None, &limits, UserPowers::default()).unwrap();
-    let (events, mut followed) = mpsc::channel(8);
-    let invocation =
-        Invocation { events: is_followed.then_some(events), ..Invocation::new(times.to_le_bytes().to_vec()) };
+    let (events, mut reader) = followed();
+    let invocation = Invocation { events: Some(events), ..Invocation::new(times.to_le_bytes().to_vec()) };
     let outcome = runtime().execute(&loaded.module, &grant, invocation).await;
-    assert_eq!(followed.try_recv().is_ok(), is_followed);
-    assert!(followed.try_recv().is_err(), "the line came twice");
+    let told = std::iter::from_fn(|| reader.now()).count();
+    assert_eq!(told, outcome.logs.len(), "each line is told once");
     outcome
 }
 
@@ -54,21 +57,21 @@ fn assert_counted(outcome: &Outcome, times: u32) {
 async fn what_is_begun_anew_leaves_no_trace_and_costs_what_it_takes() {
     let test = Test::wat(COUNTS);
     let loaded = test.load().await.unwrap();
-    let brief = count(&loaded, 10, 1_000_000_000, false).await;
+    let brief = count(&loaded, 10, 1_000_000_000, ANYWHERE).await;
     assert_counted(&brief, 10);
-    let on_a_fibre = count(&loaded, 10, 1_000_000_000, true).await;
+    let on_a_fibre = count(&loaded, 10, 1_000_000_000, ON_A_FIBRE).await;
     assert_counted(&on_a_fibre, 10);
     assert_eq!(brief.usage.fuel, on_a_fibre.usage.fuel);
     assert_eq!(brief.usage.peak_memory, on_a_fibre.usage.peak_memory);
     // The first finds out that it is long, the second is not tried.
     let mut fuel = Vec::new();
     for _ in 0..2 {
-        let long = count(&loaded, MANY, 1_000_000_000, false).await;
+        let long = count(&loaded, MANY, 1_000_000_000, ANYWHERE).await;
         assert_counted(&long, MANY);
         fuel.push(long.usage.fuel);
     }
     assert!(fuel[0] > Some(Fuel(u64::from(MANY))) && fuel[0] == fuel[1], "{fuel:?}");
-    assert_counted(&count(&loaded, 10, 1_000_000_000, false).await, 10);
+    assert_counted(&count(&loaded, 10, 1_000_000_000, ANYWHERE).await, 10);
 }
 
 #[tokio::test]
@@ -78,10 +81,8 @@ async fn fuel_runs_out_where_it_does_on_a_fibre() {
     let loaded = test.load().await.unwrap();
     for fuel in [10, 5_000, 999_999, 1_000_000, 1_000_001, 3_000_000] {
         let mut outcomes = Vec::new();
-        for is_followed in [false, true] {
-            // With ten units it does not come to its line.
-            let is_followed = is_followed && fuel > 10;
-            let outcome = count(&loaded, MANY, fuel, is_followed).await;
+        for timeout in [ANYWHERE, ON_A_FIBRE] {
+            let outcome = count(&loaded, MANY, fuel, timeout).await;
             assert_eq!(outcome.result.as_ref().unwrap_err().reason(), Reason::FuelExhausted, "{fuel}");
             outcomes.push((outcome.usage.fuel, outcome.logs.len(), outcome.result.unwrap_err().to_string()));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Manifest, Metering, ModuleDigest};
 use mentat_runtime::error::{Error, Reason};
+use mentat_runtime::events::{EventBuffer, EventLimits, EventReader};
 use mentat_runtime::model::{Answer, Caller, ExecutionId, Invocation, LogLine, Outcome};
 use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
@@ -22,6 +23,7 @@ pub struct Test {
     input: Bytes,
     limits: LimitsRequest,
     powers: UserPowers,
+    events: Option<Arc<EventBuffer>>,
 }
 
 /// The runtime of this test process, with a small pool.
@@ -71,6 +73,7 @@ impl Test {
             input: Bytes::new(),
             limits: LimitsRequest::default(),
             powers: UserPowers::default(),
+            events: None,
         }
     }
 
@@ -80,6 +83,12 @@ impl Test {
 
     pub fn input(mut self, input: impl Into<Bytes>) -> Self {
         self.input = input.into();
+        self
+    }
+
+    /// Where it says what it has to say.
+    pub fn events(mut self, events: &Arc<EventBuffer>) -> Self {
+        self.events = Some(Arc::clone(events));
         self
     }
 
@@ -132,7 +141,12 @@ impl Test {
         if let Err(error) = loaded.module.fits(grant.limits().memory_bytes) {
             return Outcome::failed(error);
         }
-        runtime.execute(&loaded.module, &grant, Invocation::new(self.input.clone())).await
+        let events = self.events.clone().unwrap_or_else(|| followed().0);
+        let invocation =
+            Invocation { events: Some(Arc::clone(&events)), ..Invocation::new(self.input.clone()) };
+        let outcome = runtime.execute(&loaded.module, &grant, invocation).await;
+        events.close();
+        outcome
     }
 
     pub async fn answer(&self) -> Answer {
@@ -170,4 +184,11 @@ pub fn grant(
 /// The messages of log lines.
 pub fn messages(logs: &[LogLine]) -> Vec<&str> {
     logs.iter().map(|line| line.message.as_str()).collect()
+}
+
+/// A place for events, and a reader of them from the first on.
+pub fn followed() -> (Arc<EventBuffer>, EventReader) {
+    let events = Arc::new(EventBuffer::alone(EventLimits::default(), Arc::default()));
+    let reader = events.read_from(0);
+    (events, reader)
 }

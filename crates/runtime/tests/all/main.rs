@@ -28,6 +28,7 @@ mod media;
 mod network;
 mod places;
 mod snapshot;
+mod streams;
 mod walk;
 mod warm;
 mod wasi;

@@ -276,6 +276,30 @@ pub const KEYS: &[Key] = &[
     key("warm.idle_ms", "Milliseconds that one waits for its next execution."),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
+        "streams.buffer",
+        "Bytes of one execution's events (log lines, chunks of streams, its end) that are kept for those who read them late or again.",
+    ),
+    key("streams.buffer_events", "Events of one execution that are kept."),
+    key(
+        "streams.back_pressure",
+        "What happens to a chunk for which there is no room until a reader has read: `block` its writer for a while, `drop_oldest`, or `fail`, so that the agent is told. Without a reader that keeps up, the oldest event goes.",
+    ),
+    key(
+        "streams.block_ms",
+        "Milliseconds that a writer waits for the slowest reader, which then misses events, and is not waited for until it has read of that.",
+    ),
+    key("streams.per_tenant", "Bytes of the events that are kept of all executions of a tenant."),
+    key("streams.total", "Bytes of the events that are kept of all executions."),
+    key(
+        "streams.retention_ms",
+        "Milliseconds that events are kept after the end of their execution, where their room is not needed.",
+    ),
+    key(
+        "streams.heartbeat_ms",
+        "Milliseconds of silence after which a reader by WebSocket or server-sent events gets a heartbeat.",
+    ),
+    key("streams.max_sockets", "WebSockets at one time; further ones are refused as overloaded."),
+    key(
         "log.level",
         "The service's own log: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,mentat_runtime=debug`.",
     ),

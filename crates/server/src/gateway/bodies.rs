@@ -8,13 +8,11 @@ use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest};
 use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::Error;
-use mentat_runtime::model::{LogLine, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::dispatch::{ExecuteRequest, Executed, LoadRequest, Narrowing};
-use crate::executions::{ExecutionRecord, ExecutionStatus};
+use crate::dispatch::{ExecuteRequest, LoadRequest, Narrowing};
 use crate::registry::{LoadedAgent, OnConflict};
 use crate::store::StoredAgent;
 
@@ -62,6 +60,10 @@ pub(super) struct ExecuteBody {
     /// that the audit log has it.
     #[serde(default)]
     receipt: bool,
+    /// Whether the reply comes as soon as the execution has begun, with its id alone. It then goes on by itself, and what comes
+    /// of it is told by its stream and by `/v1/executions/{id}`.
+    #[serde(default)]
+    pub(super) detach: bool,
 }
 
 /// Bytes as they are.
@@ -89,6 +91,16 @@ pub(super) struct LimitsBody {
 pub(super) struct VersionQuery {
     /// The version; where it is left out, the active one, or all where agents are removed.
     pub(super) version: Option<String>,
+}
+
+/// Which version, and whether its end is waited for.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ExecuteQuery {
+    /// The version; the active one where it is left out.
+    pub(super) version: Option<String>,
+    /// As in the JSON body.
+    pub(super) detach: bool,
 }
 
 /// Which page.
@@ -122,61 +134,6 @@ pub(super) struct LoadedBody {
     code_origin: &'static str,
     /// Microseconds spent compiling; 0 unless it was compiled now.
     compile_us: u64,
-}
-
-/// An execution whose guest ran to its end. Exactly one of the two outputs is there.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ExecutedBody {
-    execution_id: String,
-    version: String,
-    /// 0 is success; any other value is the agent's own verdict.
-    exit_code: i32,
-    /// The output, where it is UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<String>,
-    /// The output in base64, where it is not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_base64: Option<String>,
-    metrics: MetricsBody,
-    /// The log lines, where they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logs: Option<Vec<LogBody>>,
-    /// Lines that went over the limits and were not kept.
-    logs_dropped: u64,
-    /// The receipt, where one was asked for: a DSSE envelope.
-    #[schema(value_type = Option<Object>)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<Box<RawValue>>,
-    /// Why there is none, though one was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    receipt_problem: Option<String>,
-}
-
-/// What an execution cost.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MetricsBody {
-    /// Absent for agents metered by epochs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fuel_consumed: Option<u64>,
-    /// Largest sum of the linear memories.
-    peak_memory_bytes: u64,
-    /// From having a place to the first instruction of the entry point.
-    instantiation_us: u64,
-    /// From there to the end.
-    execution_us: u64,
-    /// Waiting for a place.
-    queued_us: u64,
-}
-
-/// A line that the agent logged.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct LogBody {
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    level: &'static str,
-    /// Bounded and escaped.
-    message: String,
-    /// Milliseconds since 1970.
-    timestamp_ms: u64,
 }
 
 /// A version of an agent.
@@ -226,38 +183,6 @@ pub(super) struct IsLoadedBody {
 pub(super) struct UnloadedBody {
     /// The versions.
     pub(super) versions: Vec<String>,
-}
-
-/// An execution, running or finished.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ExecutionBody {
-    execution_id: String,
-    agent_id: String,
-    version: String,
-    /// `running`, `finished` or `failed`.
-    state: &'static str,
-    /// Milliseconds since 1970.
-    started_at_ms: u64,
-    /// From being asked for to its end; absent while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration_us: Option<u64>,
-    /// The agent's own verdict, once it has ended by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit_code: Option<i32>,
-    /// What it cost, once it has ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metrics: Option<MetricsBody>,
-    /// The row of the error table, where it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_reason: Option<&'static str>,
-    /// The sentence that the caller was given, where it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_message: Option<String>,
-    /// The receipt, where one was asked for, whether or not the execution failed: a DSSE envelope. Kept for a while;
-    /// shortly after the end it may not be there yet.
-    #[schema(value_type = Option<Object>)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<Box<RawValue>>,
 }
 
 /// Reads an agent's id.
@@ -325,59 +250,6 @@ impl ExecuteBody {
     }
 }
 
-impl ExecutedBody {
-    /// The reply for an execution whose guest ran to its end; else its error.
-    pub(super) fn new(executed: Executed, include_logs: bool) -> Result<Self, Error> {
-        let Executed { execution_id, version, outcome, receipt } = executed;
-        let answer = outcome.result?;
-        let (output, output_base64) = match String::from_utf8(answer.output.into()) {
-            Ok(text) if is_plain(&text) => (Some(text), None),
-            Ok(text) => (None, Some(STANDARD.encode(text))),
-            Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
-        };
-        let (receipt, receipt_problem) = match receipt {
-            None => (None, None),
-            Some(Ok(receipt)) => (envelope(&receipt), None),
-            Some(Err(problem)) => (None, Some(problem)),
-        };
-        Ok(Self {
-            execution_id: execution_id.to_string(),
-            version: version.map(|version| version.to_string()).unwrap_or_default(),
-            exit_code: answer.exit_code,
-            output,
-            output_base64,
-            metrics: MetricsBody::new(&outcome.usage),
-            logs: include_logs.then(|| outcome.logs.into_iter().map(LogBody::new).collect()),
-            logs_dropped: outcome.logs_dropped,
-            receipt,
-            receipt_problem,
-        })
-    }
-}
-
-/// Text for people, as against bytes that happen to be UTF-8: JSON needs six bytes for each control character.
-fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r'))
-}
-
-impl MetricsBody {
-    fn new(usage: &Usage) -> Self {
-        Self {
-            fuel_consumed: usage.fuel.map(|fuel| fuel.0),
-            peak_memory_bytes: usage.peak_memory.0,
-            instantiation_us: microseconds(usage.instantiation),
-            execution_us: microseconds(usage.execution),
-            queued_us: microseconds(usage.queued),
-        }
-    }
-}
-
-impl LogBody {
-    fn new(line: LogLine) -> Self {
-        Self { level: line.level.as_str(), message: line.message, timestamp_ms: milliseconds(line.timestamp) }
-    }
-}
-
 impl LoadedBody {
     pub(super) fn new(agent: &LoadedAgent) -> Self {
         let (code_origin, compile_us) = match agent.origin {
@@ -423,55 +295,15 @@ impl AgentBody {
     }
 }
 
-impl ExecutionBody {
-    pub(super) fn new(record: ExecutionRecord) -> Self {
-        let mut body = Self {
-            execution_id: record.execution_id.to_string(),
-            agent_id: record.agent_id.to_string(),
-            version: record.version.to_string(),
-            state: "running",
-            started_at_ms: milliseconds(record.started),
-            duration_us: None,
-            exit_code: None,
-            metrics: None,
-            error_reason: None,
-            error_message: None,
-            receipt: record.receipt.as_deref().and_then(envelope),
-        };
-        match record.status {
-            ExecutionStatus::Running => {}
-            ExecutionStatus::Finished { exit_code, usage, duration } => {
-                body.state = "finished";
-                body.exit_code = Some(exit_code);
-                body.metrics = Some(MetricsBody::new(&usage));
-                body.duration_us = Some(microseconds(duration));
-            }
-            ExecutionStatus::Failed { reason, message, usage, duration } => {
-                body.state = "failed";
-                body.error_reason = Some(reason.as_str());
-                body.error_message = Some(message);
-                body.metrics = Some(MetricsBody::new(&usage));
-                body.duration_us = Some(microseconds(duration));
-            }
-        }
-        body
-    }
-}
-
 fn capabilities(agent: &LoadedAgent) -> Vec<String> {
     agent.manifest.capabilities().iter().map(ToString::to_string).collect()
 }
 
-/// A receipt as a part of a reply.
-fn envelope(receipt: &[u8]) -> Option<Box<RawValue>> {
-    serde_json::from_slice(receipt).ok()
-}
-
-fn microseconds(duration: Duration) -> u64 {
+pub(super) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn milliseconds(time: SystemTime) -> u64 {
+pub(super) fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

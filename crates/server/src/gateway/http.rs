@@ -1,35 +1,49 @@
 //! The HTTP door's handlers: each decodes a request, asks the core, encodes the answer.
 
-use axum::body::Body;
+use std::error::Error as StdError;
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use bytes::{Bytes, BytesMut};
+use mentat_manifest::AgentId;
 use mentat_runtime::error::Error;
+use mentat_runtime::model::Caller;
 
 use super::bodies::{
-    ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecutedBody, ExecutionBody, IsLoadedBody, LoadBody,
-    LoadedBody, PageQuery, RawBody, UnloadedBody, VersionQuery, agent_id, version,
+    ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecuteQuery, IsLoadedBody, LoadBody, LoadedBody,
+    PageQuery, RawBody, UnloadedBody, VersionQuery, agent_id, version,
 };
+use super::executed::{ExecutedBody, ExecutionBody, StartedBody};
 use super::form::LoadForm;
-use super::openapi;
 use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
 use super::site::Guard;
+use super::straight::HttpDoor;
+use super::{openapi, sse, websocket};
 use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::Levels;
 
 /// Headers of a reply, those that browsers are told by among them.
 const REPLY_HEADERS: usize = 12;
+/// Bytes that the values of a reply's headers usually have.
+const USUAL_VALUES_BYTES: usize = 160;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that this door serves.
-pub(crate) fn router(state: DoorState) -> Guard<Router> {
-    let names = state.names;
-    let router = Router::new()
+pub(crate) fn door(state: DoorState) -> Guard<HttpDoor> {
+    Guard::new(state.names, HttpDoor::new(Arc::clone(&state), router(state)))
+}
+
+fn router(state: DoorState) -> Router {
+    Router::new()
         .route("/v1/agents", get(list_agents).post(load_agent))
         .route("/v1/agents/{id}", get(get_agent).delete(unload_agent))
         .route("/v1/agents/{id}/loaded", get(is_loaded))
@@ -37,6 +51,8 @@ pub(crate) fn router(state: DoorState) -> Guard<Router> {
         .route("/v1/agents/{id}/activate", post(activate_version))
         .route("/v1/executions/{id}", get(get_execution))
         .route("/v1/executions/{id}/cancel", post(cancel_execution))
+        .route("/api/v1/streams/{stream_id}/sse", get(sse::follow))
+        .route("/ws/streams/{stream_id}", any(websocket::follow))
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(healthz))
         .route("/readyz", get(healthz))
@@ -51,8 +67,7 @@ pub(crate) fn router(state: DoorState) -> Guard<Router> {
             let message = format!("`{}` is not offered at `{}`", request.method(), path_of(&request));
             Reply::transport(StatusCode::METHOD_NOT_ALLOWED, message)
         })
-        .with_state(state);
-    Guard::new(names, router)
+        .with_state(state)
 }
 
 fn path_of(request: &Request) -> String {
@@ -86,37 +101,57 @@ pub(super) async fn load_agent(
 /// body is then the output itself, and headers carry `mentat-execution-id`, `mentat-version`, `mentat-exit-code`, `mentat-fuel`
 /// and `mentat-peak-memory-bytes`.
 #[utoipa::path(post, path = "/v1/agents/{id}/execute", tag = "agents",
-    params(("id" = String, Path, description = "The agent"), VersionQuery),
+    params(("id" = String, Path, description = "The agent"), ExecuteQuery),
     request_body(content((ExecuteBody = "application/json"), (RawBody = "application/octet-stream"))),
-    responses((status = 200, content((ExecutedBody = "application/json"), (RawBody = "application/octet-stream"))), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+    responses((status = 200, content((ExecutedBody = "application/json"), (RawBody = "application/octet-stream"))), (status = 202, body = StartedBody), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn execute_agent(
     State(state): State<DoorState>,
     Authenticated(caller): Authenticated,
     id: Result<Path<String>, PathRejection>,
-    asked: Result<Query<VersionQuery>, QueryRejection>,
+    asked: Result<Query<ExecuteQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, Reply> {
+    let (id, asked) = (agent_id(&name(id)?)?, query(asked)?);
     let (parts, body) = request.into_parts();
-    let headers = parts.headers;
-    let id = agent_id(&name(id)?)?;
-    let asked = query(asked)?;
-    let bytes = read(&state, &headers, body).await?;
-    if kind(&headers) == Kind::Json {
+    execute(&state, &caller, id, asked, &parts.headers, body).await
+}
+
+/// Executes an agent, whichever way the request came here.
+///
+/// # Errors
+/// What the client is told.
+pub(super) async fn execute<B>(
+    state: &DoorState,
+    caller: &Caller,
+    agent_id: AgentId,
+    asked: ExecuteQuery,
+    headers: &HeaderMap,
+    body: B,
+) -> Result<Response, Reply>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: StdError + 'static,
+{
+    let bytes = read(state, headers, body).await?;
+    if kind(headers) == Kind::Json {
         let body: ExecuteBody = parse_json(&bytes)?;
-        let include_logs = body.include_logs;
-        let mut request = body.into_request(id)?;
+        let (include_logs, detach) = (body.include_logs, body.detach || asked.detach);
+        let mut request = body.into_request(agent_id)?;
         if request.version.is_none() {
             request.version = version(asked.version.as_deref())?;
         }
+        if detach {
+            return start(state, caller, request).await;
+        }
         // Awaited here and not on a task: a client that goes away takes its execution with it.
-        let executed = state.dispatcher.execute(&caller, request).await;
+        let executed = state.dispatcher.execute(caller, request).await;
         let execution_id = executed.execution_id;
         let body = ExecutedBody::new(executed, include_logs)
             .map_err(|error| Reply::of_execution(error, execution_id))?;
         return Ok(Json(body).into_response());
     }
     let request = ExecuteRequest {
-        agent_id: id,
+        agent_id,
         version: version(asked.version.as_deref())?,
         input: bytes,
         execution_id: None,
@@ -125,7 +160,15 @@ pub(super) async fn execute_agent(
         receipt: false,
         events: None,
     };
-    raw_reply(state.dispatcher.execute(&caller, request).await)
+    if asked.detach {
+        return start(state, caller, request).await;
+    }
+    raw_reply(state.dispatcher.execute(caller, request).await)
+}
+
+async fn start(state: &DoorState, caller: &Caller, request: ExecuteRequest) -> Result<Response, Reply> {
+    let (execution_id, version) = state.dispatcher.start(caller, request).await?;
+    Ok((StatusCode::ACCEPTED, Json(StartedBody::new(execution_id, &version))).into_response())
 }
 
 fn raw_reply(executed: Executed) -> Result<Response, Reply> {
@@ -136,19 +179,32 @@ fn raw_reply(executed: Executed) -> Result<Response, Reply> {
     let headers = response.headers_mut();
     headers.reserve(REPLY_HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(HeaderName::from_static("mentat-exit-code"), HeaderValue::from(answer.exit_code));
-    headers
-        .insert(HeaderName::from_static("mentat-peak-memory-bytes"), HeaderValue::from(usage.peak_memory.0));
+    let mut values = Values(BytesMut::with_capacity(USUAL_VALUES_BYTES));
+    let mut tell = |name, value: &dyn Display| {
+        if let Some(value) = values.write(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    tell("mentat-exit-code", &answer.exit_code);
+    tell("mentat-peak-memory-bytes", &usage.peak_memory.0);
     if let Some(fuel) = usage.fuel {
-        headers.insert(HeaderName::from_static("mentat-fuel"), HeaderValue::from(fuel.0));
+        tell("mentat-fuel", &fuel.0);
     }
-    if let Ok(id) = HeaderValue::try_from(execution_id.to_string()) {
-        headers.insert(HeaderName::from_static("mentat-execution-id"), id);
-    }
-    if let Some(Ok(version)) = version.map(|version| HeaderValue::try_from(version.to_string())) {
-        headers.insert(HeaderName::from_static("mentat-version"), version);
+    tell("mentat-execution-id", &execution_id);
+    if let Some(version) = version {
+        tell("mentat-version", &version);
     }
     Ok(response)
+}
+
+/// Writes the values of headers one after the other, into memory that they share.
+struct Values(BytesMut);
+
+impl Values {
+    fn write(&mut self, value: &dyn Display) -> Option<HeaderValue> {
+        write!(self.0, "{value}").ok()?;
+        HeaderValue::from_maybe_shared(self.0.split().freeze()).ok()
+    }
 }
 
 /// The caller's agents, all versions, in order of id and version.

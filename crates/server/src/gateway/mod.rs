@@ -2,11 +2,16 @@
 //! document made from the handlers themselves.
 
 mod bodies;
+mod executed;
 mod form;
 mod http;
+mod messages;
 mod openapi;
 mod reply;
 mod requests;
 mod site;
+mod sse;
+mod straight;
+mod websocket;
 
-pub(crate) use http::router;
+pub(crate) use http::door;

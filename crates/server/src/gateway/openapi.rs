@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::http;
+use super::{http, sse};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,6 +24,7 @@ use super::http;
         http::activate_version,
         http::get_execution,
         http::cancel_execution,
+        sse::follow,
     )
 )]
 struct Document;

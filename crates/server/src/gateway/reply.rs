@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use mentat_runtime::error::{Error, Reason};
-use mentat_runtime::model::ExecutionId;
+use mentat_runtime::model::{ExecutionId, Failure};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -68,7 +68,7 @@ impl IntoResponse for Reply {
             error: ErrorFacts {
                 reason: self.error.reason().as_str(),
                 message: self.error.to_string(),
-                details: self.error.details().into_iter().map(|(key, text)| (key, fact(key, text))).collect(),
+                details: Failure::from(&self.error).facts(),
                 execution_id: self.execution_id.map(|id| id.to_string()),
             },
         };
@@ -81,17 +81,6 @@ impl IntoResponse for Reply {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
-    }
-}
-
-/// A fact as JSON. Its key tells its type, never its text: an agent called `1e3` is no number, and a guest does not
-/// choose what its caller parses.
-fn fact(key: &str, text: String) -> serde_json::Value {
-    let is_number = key.starts_with("limit_") || key.ends_with("_ms");
-    if is_number || matches!(key, "problems" | "backtrace") {
-        serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))
-    } else {
-        serde_json::Value::String(text)
     }
 }
 

@@ -1,13 +1,15 @@
 //! What a request carries, read within its limits: whose it is, its names, its query, its body. Whatever cannot be
 //! read is refused in the common form.
 
-use axum::body::Body;
+use std::error::Error as StdError;
+
+use axum::body::HttpBody;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use http_body_util::BodyExt;
 use mentat_manifest::escape_untrusted;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
@@ -27,17 +29,29 @@ impl FromRequestParts<DoorState> for Authenticated {
     type Rejection = Reply;
 
     async fn from_request_parts(parts: &mut Parts, state: &DoorState) -> Result<Self, Reply> {
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let peer = parts.extensions.get::<Peer>();
-        Ok(Self(state.authenticator.authenticate(header, peer)?))
+        authenticate(state, parts).map(Self)
     }
+}
+
+/// Whose call it is.
+///
+/// # Errors
+/// `UNAUTHENTICATED`.
+pub(super) fn authenticate(state: &DoorState, parts: &Parts) -> Result<Caller, Reply> {
+    let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let peer = parts.extensions.get::<Peer>();
+    Ok(state.authenticator.authenticate(header, peer)?)
 }
 
 /// Reads a body; one over the limit is refused by its declared length, before it is read.
 ///
 /// # Errors
 /// `INVALID_REQUEST` with the status that HTTP has for it; `OVERLOADED`.
-pub(super) async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
+pub(super) async fn read<B>(state: &DoorState, headers: &HeaderMap, mut body: B) -> Result<Bytes, Reply>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: StdError + 'static,
+{
     let limit = state.max_message.0;
     let too_large = || {
         let message = format!("the body is over this server's limit of {}", state.max_message);
@@ -48,11 +62,10 @@ pub(super) async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> 
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let mut pieces = body.into_data_stream();
     // Most bodies are one piece, which is kept as it is.
     let (mut first, mut read) = (Bytes::new(), BytesMut::new());
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| refusal(&error))?;
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|error| refusal(&error))?.into_data() else { continue };
         if (first.len() + read.len() + piece.len()) as u64 > limit {
             return Err(too_large());
         }
@@ -66,7 +79,7 @@ pub(super) async fn read(state: &DoorState, headers: &HeaderMap, body: Body) -> 
     Ok(if read.is_empty() { first } else { read.freeze() })
 }
 
-fn refusal(error: &axum::Error) -> Reply {
+fn refusal(error: &(dyn StdError + 'static)) -> Reply {
     match BodyError::among(error) {
         Some(silent @ BodyError::Silent(_)) => {
             Reply::transport(StatusCode::REQUEST_TIMEOUT, silent.to_string())
@@ -178,6 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_no_text_is_refused_in_the_common_form() {
+        use axum::body::Body;
         use tower::ServiceExt;
         let handler = async |path: Result<Path<String>, PathRejection>| Ok::<_, Reply>(name(path)?);
         let router = axum::Router::new().route("/{id}", axum::routing::get(handler));

@@ -1,36 +1,40 @@
-//! The stream of one execution: log lines while it runs, then its end. Dropping the stream ends the
-//! execution.
+//! The stream of an execution's events while it runs, then its end. Dropping the stream ends the execution.
 //!
-//! Invariant: the execution does not wait for its reader. A stream is only polled while its client takes what it is
-//! sent, so an execution that ran inside it would stand still for a client that stops reading, its place taken
-//! and its clock unheard.
+//! Invariant: the execution does not wait for its reader but within the back-pressure that is configured. A stream is only
+//! polled while its client takes what it is sent, so an execution that ran inside it would stand still for a client
+//! that stops reading, its place taken and its clock unheard.
+
+use std::sync::Arc;
 
 use futures::stream::{self, Stream};
 use mentat_runtime::error::Error;
-use mentat_runtime::model::{Event, LogLine};
-use tokio::sync::mpsc;
+use mentat_runtime::events::{Delivery, EventReader};
+use mentat_runtime::model::{Event, NumberedEvent};
+use tokio::task::JoinError;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::dispatch::Executed;
 
 /// One thing that the stream tells.
 pub(super) enum Told {
-    /// A line, as it was logged.
-    Log(LogLine),
-    /// The end; nothing comes after it.
-    End(Result<Box<Executed>, Error>),
+    /// An event but the end, or events that were missed.
+    Delivery(Delivery),
+    /// The end, with the event of it where there was one; nothing comes after it.
+    End(Result<Box<Executed>, Error>, Option<Arc<NumberedEvent>>),
 }
 
 enum State {
-    Running(mpsc::Receiver<Event>, AbortOnDropHandle<Executed>),
-    Draining(mpsc::Receiver<Event>, Result<Box<Executed>, Error>),
+    Running(EventReader, AbortOnDropHandle<Executed>),
+    /// The end was told to all who follow, and is about to be told here.
+    Ending(AbortOnDropHandle<Executed>, Arc<NumberedEvent>),
+    Draining(EventReader, Result<Box<Executed>, Error>),
     Ended,
 }
 
 /// Starts the execution on the tracked tasks, and tells its events.
 pub(super) fn tell<Execution>(
     tasks: &TaskTracker,
-    events: mpsc::Receiver<Event>,
+    events: EventReader,
     execution: Execution,
 ) -> impl Stream<Item = Told> + Send + use<Execution>
 where
@@ -44,21 +48,37 @@ async fn next(mut state: State) -> Option<(Told, State)> {
     loop {
         state = match state {
             State::Running(mut events, mut execution) => tokio::select! {
-                Some(Event::Log(line)) = events.recv() => {
-                    return Some((Told::Log(line), State::Running(events, execution)));
-                }
-                executed = &mut execution => {
-                    let ended = executed.map(Box::new);
-                    State::Draining(events, ended.map_err(|error| Error::internal("executing the agent", error)))
-                }
+                Some(delivery) = events.next() => match end_of(&delivery) {
+                    Some(end) => State::Ending(execution, end),
+                    None => return Some((Told::Delivery(delivery), State::Running(events, execution))),
+                },
+                executed = &mut execution => State::Draining(events, ended(executed)),
             },
-            // The execution has dropped its sender, so this ends.
-            State::Draining(mut events, ended) => match events.recv().await {
-                Some(Event::Log(line)) => return Some((Told::Log(line), State::Draining(events, ended))),
-                None => return Some((Told::End(ended), State::Ended)),
+            State::Ending(execution, end) => {
+                return Some((Told::End(ended(execution.await), Some(end)), State::Ended));
+            }
+            // Nothing is written after the execution's end, and nothing at all where it was refused.
+            State::Draining(mut events, ended) => match events.now() {
+                Some(delivery) => match end_of(&delivery) {
+                    Some(end) => return Some((Told::End(ended, Some(end)), State::Ended)),
+                    None => return Some((Told::Delivery(delivery), State::Draining(events, ended))),
+                },
+                None => return Some((Told::End(ended, None), State::Ended)),
             },
             State::Ended => return None,
         };
+    }
+}
+
+fn ended(executed: Result<Executed, JoinError>) -> Result<Box<Executed>, Error> {
+    executed.map(Box::new).map_err(|error| Error::internal("executing the agent", error))
+}
+
+/// The event, if it is the end.
+fn end_of(delivery: &Delivery) -> Option<Arc<NumberedEvent>> {
+    match delivery {
+        Delivery::Event(event) if matches!(event.event, Event::End(_)) => Some(Arc::clone(event)),
+        Delivery::Event(_) | Delivery::Missed { .. } => None,
     }
 }
 
@@ -67,15 +87,27 @@ mod tests {
     use std::time::Duration;
 
     use futures::StreamExt;
-    use mentat_runtime::model::{Answer, ExecutionId, LogLevel, Outcome};
-    use tokio::sync::oneshot;
+    use mentat_runtime::events::{EventBuffer, EventLimits};
+    use mentat_runtime::model::{Answer, Ended, ExecutionId, LogLevel, LogLine, Outcome, Usage};
+    use tokio::sync::{mpsc, oneshot};
 
     use super::*;
+
+    fn buffer() -> Arc<EventBuffer> {
+        let (agent, room) = ("a.b".parse().unwrap(), Arc::default());
+        Arc::new(EventBuffer::new(EventLimits::default(), "default".into(), agent, room))
+    }
 
     fn executed() -> Executed {
         let result = Ok(Answer { output: "done".into(), exit_code: 0 });
         let outcome = Outcome { result, ..Outcome::failed(Error::Cancelled) };
         Executed { execution_id: ExecutionId::new(), version: None, outcome, receipt: None }
+    }
+
+    fn end() -> Ended {
+        let result = Ok(Answer { output: "done".into(), exit_code: 0 });
+        let version = "1.0.0".parse().unwrap();
+        Ended { version, result, output_left_out: false, usage: Usage::default(), logs_dropped: 0 }
     }
 
     fn line(message: &str) -> Event {
@@ -87,27 +119,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_come_first_and_the_end_last() {
-        let (sender, events) = mpsc::channel(4);
+    async fn events_come_first_and_the_end_last() {
+        let events = buffer();
+        let reader = events.read_from(0);
         let execution = async move {
-            sender.send(line("one")).await.unwrap();
-            sender.send(line("two")).await.unwrap();
+            events.write(line("one"));
+            tokio::task::yield_now().await;
+            events.write(line("two"));
+            events.end(end());
             executed()
         };
-        let told: Vec<Told> = tell(&TaskTracker::new(), events, execution).collect().await;
-        let [Told::Log(one), Told::Log(two), Told::End(Ok(end))] = &told[..] else {
-            panic!("{} things were told", told.len());
-        };
-        assert_eq!((one.message.as_str(), two.message.as_str()), ("one", "two"));
-        assert_eq!(end.outcome.result.as_ref().unwrap().output, "done");
+        let told: Vec<Told> = tell(&TaskTracker::new(), reader, execution).collect().await;
+        let numbers: Vec<u64> = told
+            .iter()
+            .map(|told| match told {
+                Told::Delivery(Delivery::Event(event)) | Told::End(Ok(_), Some(event)) => event.sequence,
+                _ => panic!("something else was told"),
+            })
+            .collect();
+        assert_eq!(numbers, [0, 1, 2]);
+        assert!(matches!(told.last(), Some(Told::End(..))));
     }
 
     #[tokio::test]
     async fn an_execution_ends_though_nobody_reads_its_stream() {
-        let (sender, events) = mpsc::channel(4);
+        let events = buffer();
+        let reader = events.read_from(0);
         let (ended, end) = oneshot::channel();
-        let _unread = tell(&TaskTracker::new(), events, async move {
-            sender.send(line("one")).await.unwrap();
+        let _unread = tell(&TaskTracker::new(), reader, async move {
+            events.write(line("one"));
             ended.send(()).unwrap();
             executed()
         });
@@ -117,8 +157,7 @@ mod tests {
     #[tokio::test]
     async fn an_execution_ends_with_its_stream() {
         let (alive, mut gone) = mpsc::channel::<()>(1);
-        let (_sender, events) = mpsc::channel(1);
-        let stream = tell(&TaskTracker::new(), events, async move {
+        let stream = tell(&TaskTracker::new(), buffer().read_from(0), async move {
             let _until_dropped = alive;
             std::future::pending().await
         });
@@ -128,10 +167,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_bug_that_ends_the_execution_is_told_as_one() {
-        let (sender, events) = mpsc::channel(1);
-        drop(sender);
-        let told: Vec<Told> =
-            tell(&TaskTracker::new(), events, async { panic!("a bug in a test") }).collect().await;
-        assert!(matches!(&told[..], [Told::End(Err(Error::Internal { .. }))]));
+        let execution = async { panic!("a bug in a test") };
+        let told: Vec<Told> = tell(&TaskTracker::new(), buffer().read_from(0), execution).collect().await;
+        assert!(matches!(&told[..], [Told::End(Err(Error::Internal { .. }), None)]));
     }
 }

@@ -88,6 +88,19 @@ pub(super) fn execute_response(
         logs_dropped,
         receipt,
         receipt_problem,
+        output_left_out: false,
+    }
+}
+
+/// An execution that goes on by itself.
+pub(super) fn started_response(
+    execution_id: ExecutionId,
+    version: &AgentVersion,
+) -> v1::ExecuteAgentResponse {
+    v1::ExecuteAgentResponse {
+        execution_id: execution_id.to_string(),
+        version: version.to_string(),
+        ..v1::ExecuteAgentResponse::default()
     }
 }
 
@@ -97,7 +110,7 @@ pub(super) fn split(outcome: Outcome) -> Result<(Answer, Usage, Vec<LogLine>, u6
     result.map(|answer| (answer, usage, logs, logs_dropped))
 }
 
-fn metrics(usage: &Usage) -> v1::ExecutionMetrics {
+pub(super) fn metrics(usage: &Usage) -> v1::ExecutionMetrics {
     v1::ExecutionMetrics {
         fuel_consumed: usage.fuel.map(|fuel| fuel.0),
         peak_memory_bytes: usage.peak_memory.0,
@@ -193,7 +206,7 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     prost_types::Timestamp {
         seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),

@@ -8,6 +8,7 @@ mod messages;
 mod refusals;
 mod service;
 pub(crate) mod status;
+mod told;
 
 use mentat_proto::v1::wasm_runtime_server::WasmRuntimeServer;
 use tonic::service::Routes;

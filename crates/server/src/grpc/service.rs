@@ -4,13 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use mentat_manifest::{AgentId, AgentVersion};
 use mentat_proto::v1;
 use mentat_proto::v1::wasm_runtime_server::WasmRuntime;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, ExecutionId};
-use tokio::sync::mpsc;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::authentication::caller;
@@ -19,13 +18,11 @@ use super::events::{self, Told};
 use super::messages;
 use super::refusals;
 use super::status::{execution_status, status};
-use crate::dispatch::{Executed, LoadRequest};
+use super::told;
+use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
 use crate::door::DoorState;
 use crate::registry::OnConflict;
 use crate::transport::Charge;
-
-/// Log lines that may wait for a slow reader of a stream; the rest is lost to it, not to the outcome.
-const EVENT_BUFFER: usize = 256;
 
 /// The service behind the gRPC door.
 #[derive(Clone, Debug)]
@@ -44,11 +41,22 @@ impl Service {
         let loaded = self.state.dispatcher.load(caller, request).await;
         loaded.map(|agent| messages::load_response(&agent)).map_err(|error| status(&error))
     }
+
+    async fn start(
+        &self,
+        caller: &Caller,
+        request: ExecuteRequest,
+    ) -> Result<v1::ExecuteAgentResponse, Status> {
+        let started = self.state.dispatcher.start(caller, request).await;
+        let (execution_id, version) = started.map_err(|error| status(&error))?;
+        Ok(messages::started_response(execution_id, &version))
+    }
 }
 
 #[tonic::async_trait]
 impl WasmRuntime for Service {
     type ExecuteAgentStreamStream = EventStream;
+    type StreamEventsStream = EventStream;
 
     async fn load_agent(
         &self,
@@ -80,8 +88,11 @@ impl WasmRuntime for Service {
         let caller = caller(&request)?;
         let (charge, deadline) = (charge(&request), deadline::of(request.metadata()));
         let request = request.into_inner();
-        let include_logs = request.include_logs;
+        let (include_logs, detach) = (request.include_logs, request.detach);
         let mut request = messages::execute_request(request).map_err(|error| status(&error))?;
+        if detach {
+            return self.start(&caller, request).await.map(Response::new);
+        }
         deadline::narrow(&mut request.narrowing.limits, deadline);
         // Awaited here and not on a task: a client that goes away takes its execution with it.
         let executed = self.state.dispatcher.execute(&caller, request).await;
@@ -97,24 +108,38 @@ impl WasmRuntime for Service {
         let (charge, deadline) = (charge(&request), deadline::of(request.metadata()));
         let mut request = messages::execute_request(request.into_inner()).map_err(|error| status(&error))?;
         deadline::narrow(&mut request.narrowing.limits, deadline);
-        let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
-        request.events = Some(sender);
         let dispatcher = Arc::clone(&self.state.dispatcher);
+        let events = dispatcher.events(&caller, &request.agent_id);
+        let reader = events.read_from(0);
+        let execution_id = *request.execution_id.get_or_insert_default();
+        request.events = Some(events);
         let execution = async move {
             let executed = dispatcher.execute(&caller, request).await;
             count(charge.as_deref(), &executed);
             executed
         };
-        let events = events::tell(&self.state.tasks, receiver, execution).map(|told| {
-            let event = match told {
-                Told::Log(line) => v1::execute_agent_event::Event::Log(messages::log_line(line)),
-                Told::End(ended) => {
-                    let executed = ended.map_err(|error| status(&error))?;
-                    v1::execute_agent_event::Event::Response(response(*executed, false)?)
-                }
-            };
-            Ok(v1::ExecuteAgentEvent { event: Some(event) })
+        let events = events::tell(&self.state.tasks, reader, execution).map(move |told| match told {
+            Told::Delivery(delivery) => told::delivered(delivery, execution_id),
+            Told::End(ended, event) => {
+                let executed = ended.map_err(|error| status(&error))?;
+                let response = v1::execute_agent_event::Event::Response(response(*executed, false)?);
+                Ok(told::numbered(response, event.as_ref()))
+            }
         });
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn stream_events(
+        &self,
+        request: Request<v1::StreamEventsRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let execution_id = stream_id(&request.stream_id).map_err(|error| status(&error))?;
+        let reader = self.state.dispatcher.follow(&caller, execution_id, request.from_sequence);
+        let reader = reader.map_err(|error| status(&error))?;
+        let events = stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)));
+        let events = events.map(move |delivery| told::delivered(delivery, execution_id));
         Ok(Response::new(Box::pin(events)))
     }
 
@@ -280,6 +305,13 @@ fn named(agent_id: &str, version: &str) -> Result<(AgentId, Option<AgentVersion>
     let id = messages::agent_id(agent_id).map_err(|error| status(&error))?;
     let version = messages::version(version).map_err(|error| status(&error))?;
     Ok((id, version))
+}
+
+/// Streams are known by the executions that write them.
+fn stream_id(text: &str) -> Result<ExecutionId, Error> {
+    text.parse().map_err(|_| Error::InvalidRequest {
+        message: "stream_id is not a UUID of version 7; it is the id of the execution".into(),
+    })
 }
 
 fn execution_id(text: &str) -> Result<ExecutionId, Status> {

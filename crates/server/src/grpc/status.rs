@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use mentat_runtime::error::{Error, Reason};
-use mentat_runtime::model::ExecutionId;
+use mentat_runtime::model::{ExecutionId, Failure};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -21,14 +21,19 @@ const ENTRY_BYTES: usize = 8;
 
 /// The status of an error.
 pub(crate) fn status(error: &Error) -> Status {
-    with_details(error, Metadata::default())
+    with_details(&error.into(), Metadata::default())
 }
 
 /// The status of an execution's error; its details name the execution.
 pub(crate) fn execution_status(error: &Error, execution_id: ExecutionId) -> Status {
+    failure_status(&error.into(), execution_id)
+}
+
+/// The same of an execution that has ended before.
+pub(super) fn failure_status(failure: &Failure, execution_id: ExecutionId) -> Status {
     let mut metadata = Metadata::default();
     metadata.add("execution_id", execution_id.to_string());
-    with_details(error, metadata)
+    with_details(failure, metadata)
 }
 
 /// A refusal by gRPC itself, told in the common form with the code that gRPC has for it.
@@ -38,17 +43,17 @@ pub(super) fn refusal(code: Code, message: &str) -> Status {
     Status::with_error_details(code, shortened(message, MAX_MESSAGE_BYTES), details)
 }
 
-fn with_details(error: &Error, mut metadata: Metadata) -> Status {
-    let reason = error.reason();
-    for (key, value) in error.details() {
-        metadata.add(key, value);
+fn with_details(failure: &Failure, mut metadata: Metadata) -> Status {
+    for (key, value) in &failure.details {
+        metadata.add(key, value.clone());
     }
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason.as_str(), DOMAIN, metadata.entries);
-    if let Some(delay) = error.retry_after() {
+    details.set_error_info(failure.reason.as_str(), DOMAIN, metadata.entries);
+    if let Some(delay) = failure.retry_after {
         details.set_retry_info(Some(delay));
     }
-    Status::with_error_details(code(reason), shortened(&error.to_string(), MAX_MESSAGE_BYTES), details)
+    let message = shortened(&failure.message, MAX_MESSAGE_BYTES);
+    Status::with_error_details(code(failure.reason), message, details)
 }
 
 /// Facts that fit into headers; those that do not are shortened, and say so.

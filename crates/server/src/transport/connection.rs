@@ -150,7 +150,7 @@ pub(super) async fn serve<S, B>(
         })
     };
     let builder = builder(protocol, limits);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), requests));
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), requests));
     let mut looks = tokio::time::interval(limits.header_timeout.min(limits.idle_timeout) / LOOKS_PER_TIMEOUT);
     let mut said_goodbye = false;
     loop {

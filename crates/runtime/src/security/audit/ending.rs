@@ -1,12 +1,21 @@
 //! How an execution ended, as it is handed in, and the record that is made of it.
+//!
+//! Most records are of ended executions, so that they are written as they were handed in, without a [`Record`] between. A
+//! test holds both ways to the same bytes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mentat_manifest::Listed;
+use mentat_manifest::{AgentVersion, Capability, Listed, ModuleDigest};
+use serde::{Serialize, Serializer};
 
-use super::{Event, ExecutionPart, ReceiptPart, Record, SecurityPart, activity};
-use crate::model::HostCalls;
+use super::{Event, ExecutionPart, FORMAT, ReceiptPart, Record, SecurityPart, activity};
+use crate::model::{ExecutionId, HostCalls};
 use crate::security::principal::{Circumstances, Principal};
+use crate::security::time::rfc3339_of;
+
+/// Bytes that nearly all records of executions have at most.
+const USUAL_BYTES: usize = 1024;
 
 /// How an execution ended, for its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,20 +62,127 @@ pub struct Decisions {
     pub denied: u64,
 }
 
-impl From<&Ended> for Record {
-    fn from(Ended { principal, circumstances, manifest, ending }: &Ended) -> Self {
-        let requested = manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
-        let Decisions { granted, denied } = ending.decisions;
-        let security = SecurityPart {
-            sandbox_violations: ending.violation.into(),
+/// The same record as [`Record`], made of what it is about.
+#[derive(Serialize)]
+struct EndedRecord<'a> {
+    format: u32,
+    sequence: u64,
+    timestamp: String,
+    event_type: &'static str,
+    agent: EndedAgent<'a>,
+    tenant: &'a str,
+    caller: &'a str,
+    execution: EndedExecution<'a>,
+    security: SecurityPart,
+}
+
+#[derive(Serialize)]
+struct EndedAgent<'a> {
+    id: &'a str,
+    #[serde(serialize_with = "as_text")]
+    version: &'a AgentVersion,
+    runtime: &'static str,
+    #[serde(serialize_with = "as_text")]
+    module: &'a ModuleDigest,
+    attestation: EndedAttestation<'a>,
+}
+
+#[derive(Serialize)]
+struct EndedAttestation<'a> {
+    trust: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signer: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct EndedExecution<'a> {
+    #[serde(serialize_with = "as_text")]
+    instance_id: ExecutionId,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_texts")]
+    capabilities_requested: &'a [Capability],
+    memory_used: u64,
+    execution_time_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel: Option<u64>,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    host_calls: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<&'a ReceiptPart>,
+}
+
+fn as_text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn as_texts<S: Serializer>(values: &[impl std::fmt::Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}
+
+impl Ended {
+    /// The bytes of its record, whose number is given.
+    pub(super) fn bytes(&self, sequence: u64) -> Vec<u8> {
+        let Self { principal, circumstances, ending, .. } = self;
+        let record = EndedRecord {
+            format: FORMAT,
+            sequence,
+            timestamp: rfc3339_of(circumstances.time),
+            event_type: "execution",
+            agent: EndedAgent {
+                id: principal.agent.as_str(),
+                version: &principal.version,
+                runtime: "wasm",
+                module: &principal.module,
+                attestation: EndedAttestation {
+                    trust: principal.trust.as_str(),
+                    signer: principal.signer.as_deref(),
+                },
+            },
+            tenant: &principal.tenant,
+            caller: &circumstances.caller,
+            execution: EndedExecution {
+                instance_id: circumstances.execution,
+                capabilities_requested: self.requested(),
+                memory_used: ending.memory_used,
+                execution_time_us: ending.execution_time_us,
+                fuel: ending.fuel,
+                result: ending.result,
+                exit_code: ending.exit_code,
+                host_calls: ending.host_calls.iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
+                receipt: ending.receipt.as_deref(),
+            },
+            security: self.security(),
+        };
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        // Nothing of a record has a form that JSON has not.
+        let _ = serde_json::to_writer(&mut bytes, &record);
+        bytes
+    }
+
+    fn requested(&self) -> &[Capability] {
+        self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities)
+    }
+
+    fn security(&self) -> SecurityPart {
+        let Decisions { granted, denied } = self.ending.decisions;
+        SecurityPart {
+            sandbox_violations: self.ending.violation.into(),
             policy_checks: granted.saturating_add(denied),
             capability_grants: granted,
             capability_denials: denied,
             decision: None,
-        };
+        }
+    }
+}
+
+impl From<&Ended> for Record {
+    fn from(ended: &Ended) -> Self {
+        let Ended { principal, circumstances, ending, .. } = ended;
         let execution = ExecutionPart {
             instance_id: circumstances.execution.to_string(),
-            capabilities_requested: requested.iter().map(ToString::to_string).collect(),
+            capabilities_requested: ended.requested().iter().map(ToString::to_string).collect(),
             memory_used: Some(ending.memory_used),
             execution_time_us: Some(ending.execution_time_us),
             fuel: ending.fuel,
@@ -79,9 +195,7 @@ impl From<&Ended> for Record {
                 .map(|(kind, count)| (kind.as_str().to_owned(), count))
                 .collect(),
         };
-        Self::at(
-            circumstances.time,
-            Event::Execution(activity(principal, circumstances, execution, security)),
-        )
+        let activity = activity(principal, circumstances, execution, ended.security());
+        Self::at(circumstances.time, Event::Execution(activity))
     }
 }

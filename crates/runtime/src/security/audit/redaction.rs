@@ -58,6 +58,11 @@ impl Redaction {
         Ok(Self(Some(builder.build(patterns)?)))
     }
 
+    /// Whether there is anything to take out of records.
+    pub(super) fn replaces(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Takes the values out of all texts of a record.
     pub(super) fn apply(&self, record: &mut Record) {
         let Some(finder) = &self.0 else { return };

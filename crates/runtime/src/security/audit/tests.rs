@@ -10,7 +10,7 @@ use mentat_manifest::ModuleDigest;
 
 use super::tag::Tagger;
 use super::*;
-use crate::model::{ExecutionId, HostCallKind};
+use crate::model::{ExecutionId, HostCallKind, HostCalls};
 
 pub(super) fn config(folder: &Path) -> AuditConfig {
     AuditConfig {
@@ -131,6 +131,49 @@ fn a_decision_can_be_made_again_from_its_record_alone() {
     assert_eq!(decided(&DenialReason::Forbidden(vec!["p".into()], String::new())), Some(question.clone()));
     assert_eq!(decided(&DenialReason::NotPermitted(String::new())), Some(question.clone()));
     assert_eq!(decided(&DenialReason::NotInManifest("a.b".into())), None);
+}
+
+#[test]
+fn an_ended_execution_is_written_as_its_record_is() {
+    let listed = mentat_manifest::Listed {
+        capabilities: ["env:A", "filesystem:read:/a \"b\""].map(|text| text.parse().unwrap()).to_vec(),
+        ..mentat_manifest::Listed::default()
+    };
+    let content = |text: &str| ContentPart { digest: text.into(), bytes: 7 };
+    let receipt = ReceiptPart {
+        manifest: "sha256:m".into(),
+        input: content("sha256:i"),
+        output: Some(content("sha256:o")),
+        started: "s".into(),
+        finished: "f".into(),
+        grants: vec![GrantPart { capability: "env:A".into(), policies: vec!["p".into()], count: 2 }],
+        grants_left_out: 1,
+    };
+    let full = Ending {
+        memory_used: 1,
+        execution_time_us: u64::MAX,
+        fuel: Some(3),
+        result: "success",
+        exit_code: Some(-4),
+        violation: true,
+        decisions: Decisions { granted: u64::MAX, denied: 1 },
+        receipt: Some(Box::new(receipt)),
+        host_calls: HostCallKind::ALL.into_iter().fold(HostCalls::default(), |mut calls, kind| {
+            calls.count(kind);
+            calls
+        }),
+    };
+    let unsigned = Principal { signer: None, ..principal() };
+    for (principal, manifest, ending) in [
+        (principal(), Some(Arc::new(listed)), full),
+        (unsigned, None, Ending { result: "TRAP", ..Ending::default() }),
+    ] {
+        let ended = Ended { principal, circumstances: circumstances("c\n\u{1F600}"), manifest, ending };
+        let record = Record { sequence: 42, ..Record::from(&ended) };
+        let written = String::from_utf8(ended.bytes(42)).unwrap();
+        assert_eq!(written, serde_json::to_string(&record).unwrap());
+        assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record);
+    }
 }
 
 #[test]

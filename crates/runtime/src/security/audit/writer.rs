@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use signed_note::StandardSigner;
 use tokio::sync::oneshot;
 
-use super::log::{AuditError, Log, broken};
+use super::log::{AuditError, Log, MAX_RECORD_BYTES, broken};
 use super::proof::{self, Answer, ProofError, Proven, Wanted};
 use super::redaction::{Redaction, SensitiveValues};
 use super::retention::{Retention, RetentionConfig};
@@ -275,7 +275,7 @@ impl Writer {
             for message in group {
                 match message {
                     Message::Record(record) => self.number(*record),
-                    Message::Ended(ended) => self.number(Record::from(&*ended)),
+                    Message::Ended(ended) => self.number_ended(&ended),
                     Message::Prove(record, answer) => self.number_wanted(*record, answer),
                     Message::End => is_last = true,
                 }
@@ -298,15 +298,29 @@ impl Writer {
         }
     }
 
+    /// The number of the next record.
+    fn next(&self) -> u64 {
+        self.log.next() + self.unwritten.len() as u64
+    }
+
     /// Gives a record its number and its bytes.
     fn number(&mut self, mut record: Record) {
         self.redaction.apply(&mut record);
-        record.sequence = self.log.next() + self.unwritten.len() as u64;
+        record.sequence = self.next();
         self.unwritten.push(shortening::bytes(record));
     }
 
+    /// Does the same with an ended execution; straight, where nothing of it is to be replaced or left out.
+    fn number_ended(&mut self, ended: &Ended) {
+        let bytes = (!self.redaction.replaces()).then(|| ended.bytes(self.next()));
+        match bytes.filter(|bytes| bytes.len() <= MAX_RECORD_BYTES) {
+            Some(bytes) => self.unwritten.push(bytes),
+            None => self.number(Record::from(ended)),
+        }
+    }
+
     fn number_wanted(&mut self, record: Record, answer: Answer) {
-        let index = self.log.next() + self.unwritten.len() as u64;
+        let index = self.next();
         self.number(record);
         let leaf = self.unwritten.last().cloned().unwrap_or_default();
         self.wanted.push(Wanted { index, leaf, answer });

@@ -1,0 +1,318 @@
+//! The events of an execution, in order and numbered: kept for whoever reads them now, late, or once more from where it
+//! was cut off.
+//!
+//! Invariant: a reader is told every event in order and once, or how many it missed. What is kept is bounded for each
+//! execution, each tenant and all together, and the writer waits for slow readers no longer than it was told to.
+
+mod reader;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use mentat_manifest::AgentId;
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::model::{Ended, Event, NumberedEvent};
+
+pub use reader::{Delivery, EventReader};
+use room::Share;
+pub use room::{EventRoom, RoomLimits};
+
+/// What is kept of one execution's events, and how long they wait for their readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventLimits {
+    /// Bytes, about.
+    pub bytes: usize,
+    /// Events.
+    pub count: usize,
+    /// What happens to a chunk for which there is no room until somebody has read.
+    pub back_pressure: BackPressure,
+}
+
+/// What happens to a chunk for which there is no room until somebody has read. Without a reader that keeps up, the oldest
+/// event goes in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackPressure {
+    /// Its writer waits so long for the slowest reader, which then misses events.
+    Block(Duration),
+    /// The oldest event goes at once.
+    DropOldest,
+    /// It is refused.
+    Fail,
+}
+
+/// Why a chunk is not among the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// A reader is too far behind, and the operator has chunks refused then.
+    #[error("the readers are too far behind")]
+    Full,
+    /// It alone is more than what is kept, which is so many bytes.
+    #[error("it is more than the {0} bytes of events that are kept")]
+    TooLarge(usize),
+}
+
+/// The events of one execution.
+#[derive(Debug)]
+pub struct EventBuffer {
+    limits: EventLimits,
+    tenant: Arc<str>,
+    agent: Option<AgentId>,
+    room: Arc<EventRoom>,
+    state: Mutex<State>,
+    /// Something was written, or there is nothing more to come.
+    news: Notify,
+    /// Somebody has read.
+    progress: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    kept: VecDeque<Arc<NumberedEvent>>,
+    /// The number of the next event.
+    next: u64,
+    bytes: usize,
+    /// Chunks that were written.
+    chunks: u64,
+    /// Where they are counted, from the first on.
+    share: Option<Share>,
+    is_ended: bool,
+    is_expected: bool,
+    /// The number of the event that each reader wants next.
+    readers: Slab<u64>,
+}
+
+impl Default for EventLimits {
+    fn default() -> Self {
+        Self {
+            // A minute of a video stream at 512 kbit/s, or of any text that somebody reads.
+            bytes: 4 << 20,
+            count: 10_000,
+            // Long enough for a reader that is busy, short beside the time that an execution has.
+            back_pressure: BackPressure::Block(Duration::from_secs(2)),
+        }
+    }
+}
+
+impl State {
+    /// The number of the oldest event that is kept, or of the next one.
+    fn first(&self) -> u64 {
+        self.kept.front().map_or(self.next, |event| event.sequence)
+    }
+
+    fn has_room(&self, limits: &EventLimits, bytes: usize) -> bool {
+        self.kept.len() < limits.count && self.bytes.saturating_add(bytes) <= limits.bytes
+    }
+
+    /// Whether a reader that has missed nothing yet still has to read the oldest event.
+    fn is_awaited(&self) -> bool {
+        let first = self.first();
+        self.readers.iter().any(|(_, position)| *position == first)
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.kept.pop_front() {
+            let bytes = oldest.event.bytes();
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.give_back(bytes);
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if let Some(share) = &self.share {
+            share.give_back(bytes);
+        }
+    }
+
+    fn clear(&mut self) {
+        while !self.kept.is_empty() {
+            self.drop_oldest();
+        }
+    }
+}
+
+impl EventBuffer {
+    /// A buffer of an agent's execution, with its part of the room for all.
+    #[must_use]
+    pub fn new(limits: EventLimits, tenant: Arc<str>, agent: AgentId, room: Arc<EventRoom>) -> Self {
+        Self { tenant, agent: Some(agent), ..Self::alone(limits, room) }
+    }
+
+    /// A buffer for an embedder, who knows what it is about.
+    #[must_use]
+    pub fn alone(limits: EventLimits, room: Arc<EventRoom>) -> Self {
+        let (state, news, progress) = (Mutex::default(), Notify::new(), Notify::new());
+        Self { limits, tenant: Arc::default(), agent: None, room, state, news, progress }
+    }
+
+    /// The agent, where the buffer was made for one.
+    #[must_use]
+    pub fn agent(&self) -> Option<&AgentId> {
+        self.agent.as_ref()
+    }
+
+    /// How many chunks were written, of all streams together.
+    #[must_use]
+    pub fn total_chunks(&self) -> u64 {
+        self.state.lock().chunks
+    }
+
+    /// Reads from the event of that number on.
+    #[must_use]
+    pub fn read_from(self: &Arc<Self>, sequence: u64) -> EventReader {
+        EventReader::new(Arc::clone(self), sequence)
+    }
+
+    /// Somebody will read it, though nobody does yet: it is kept, whatever is in it.
+    pub fn expect_readers(&self) {
+        self.state.lock().is_expected = true;
+    }
+
+    /// Whether somebody reads it, or will.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        let state = self.state.lock();
+        state.is_expected || !state.readers.is_empty()
+    }
+
+    /// Whether nobody reads it and there is nothing to read.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        let state = self.state.lock();
+        state.next == 0 && !state.is_expected && state.readers.is_empty()
+    }
+
+    /// Writes an event without waiting: where there is no room, the oldest ones go.
+    pub fn write(&self, event: Event) {
+        let (bytes, is_end) = (event.bytes(), matches!(event, Event::End(_)));
+        let fits = self.count(bytes, is_end);
+        let mut state = self.state.lock();
+        if state.is_ended {
+            if fits {
+                state.give_back(bytes);
+            }
+            return;
+        }
+        while !state.has_room(&self.limits, bytes) && !state.kept.is_empty() {
+            state.drop_oldest();
+        }
+        let sequence = state.next;
+        state.next += 1;
+        state.chunks += u64::from(matches!(event, Event::StreamData { .. }));
+        state.is_ended = is_end;
+        if fits {
+            state.bytes += bytes;
+            state.kept.push_back(Arc::new(NumberedEvent { sequence, time: SystemTime::now(), event }));
+        } else {
+            // What is kept has no holes.
+            state.clear();
+        }
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// Writes a chunk of a stream, or something else whose writer can wait for its readers.
+    ///
+    /// # Errors
+    /// When it is refused; it then has no number, and no reader misses it.
+    pub async fn write_waiting(&self, event: Event) -> Result<(), EventError> {
+        let bytes = event.bytes();
+        if bytes > self.limits.bytes {
+            return Err(EventError::TooLarge(self.limits.bytes));
+        }
+        let mut until = None;
+        loop {
+            let progress = self.progress.notified();
+            {
+                let mut state = self.state.lock();
+                while !state.has_room(&self.limits, bytes) && !state.is_awaited() && !state.kept.is_empty() {
+                    state.drop_oldest();
+                }
+                if state.has_room(&self.limits, bytes) {
+                    drop(state);
+                    self.write(event);
+                    return Ok(());
+                }
+            }
+            let deadline = match self.limits.back_pressure {
+                BackPressure::Fail => return Err(EventError::Full),
+                BackPressure::DropOldest => None,
+                // A time without end is one.
+                BackPressure::Block(time) => *until.get_or_insert_with(|| Instant::now().checked_add(time)),
+            };
+            let has_progress = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, progress).await.is_ok(),
+                None if self.limits.back_pressure == BackPressure::DropOldest => false,
+                None => {
+                    progress.await;
+                    true
+                }
+            };
+            if !has_progress {
+                self.write(event);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes the end. Nothing can be written after it. Output that is too much to be kept is left out.
+    pub fn end(&self, mut ended: Ended) {
+        if let Ok(answer) = &mut ended.result
+            && answer.output.len() > self.limits.bytes / 2
+        {
+            ended.output_left_out = true;
+            answer.output = Bytes::new();
+        }
+        self.write(Event::End(Arc::new(ended)));
+    }
+
+    /// Says that nothing more will be written, where there is no end to tell.
+    pub fn close(&self) {
+        self.state.lock().is_ended = true;
+        self.news.notify_waiters();
+    }
+
+    /// Forgets what was kept; whoever reads from now on is told how much it missed.
+    pub(crate) fn forget(&self) {
+        self.state.lock().clear();
+        self.news.notify_waiters();
+        self.progress.notify_waiters();
+    }
+
+    /// Counts bytes in the room for all, for which others may have to go; in any case where they must be kept. Answers
+    /// whether they are counted.
+    ///
+    /// Not while the state is locked: this buffer may itself be among those that have to go.
+    fn count(&self, bytes: usize, must_be_kept: bool) -> bool {
+        let share = self.state.lock().share.get_or_insert_with(|| self.room.share(&self.tenant)).clone();
+        while !share.take(bytes) {
+            if self.room.make_room(&self.tenant, bytes) {
+                continue;
+            }
+            let mut state = self.state.lock();
+            if state.kept.is_empty() {
+                if must_be_kept {
+                    share.take_anyway(bytes);
+                }
+                return must_be_kept;
+            }
+            state.drop_oldest();
+        }
+        true
+    }
+}
+
+impl Drop for State {
+    /// Gives back what was counted.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

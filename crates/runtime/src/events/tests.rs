@@ -1,0 +1,173 @@
+//! Events as writers and readers have them: in order, once, and within their room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::error::Error;
+use crate::model::{Answer, Failure, LogLevel, LogLine, Usage};
+
+fn limits(count: usize, back_pressure: BackPressure) -> EventLimits {
+    EventLimits { bytes: 1 << 20, count, back_pressure }
+}
+
+fn buffer(count: usize, back_pressure: BackPressure) -> Arc<EventBuffer> {
+    Arc::new(EventBuffer::alone(limits(count, back_pressure), Arc::default()))
+}
+
+fn line(text: &str) -> Event {
+    let timestamp = SystemTime::UNIX_EPOCH;
+    Event::Log(LogLine { level: LogLevel::Info, message: text.into(), timestamp })
+}
+
+fn ended(output: &'static [u8]) -> Ended {
+    let result = Ok(Answer { output: Bytes::from_static(output), exit_code: 0 });
+    let version = "1.0.0".parse().unwrap();
+    Ended { version, result, output_left_out: false, usage: Usage::default(), logs_dropped: 0 }
+}
+
+/// The number of the next event, or the numbers of those that were missed.
+fn told(delivery: Option<Delivery>) -> Result<u64, (u64, u64)> {
+    match delivery.expect("there is something to tell") {
+        Delivery::Event(event) => Ok(event.sequence),
+        Delivery::Missed { first, last } => Err((first, last)),
+    }
+}
+
+#[tokio::test]
+async fn readers_at_any_time_are_told_the_same_from_where_they_want() {
+    let events = buffer(10, BackPressure::DropOldest);
+    let mut early = events.read_from(0);
+    events.write(line("a"));
+    events.write(line("b"));
+    let mut again = events.read_from(1);
+    events.end(ended(b"done"));
+    let mut late = events.read_from(0);
+    for reader in [&mut early, &mut late] {
+        for number in 0..3 {
+            assert_eq!(told(reader.next().await), Ok(number));
+        }
+        assert!(reader.next().await.is_none());
+        assert!(reader.is_at_end());
+    }
+    assert_eq!(told(again.next().await), Ok(1));
+    assert!(!again.is_at_end());
+    // What nobody has said yet cannot be gone on behind.
+    assert_eq!(told(events.read_from(99).now().or(again.now())), Ok(2));
+}
+
+#[tokio::test]
+async fn a_reader_that_is_behind_is_told_what_it_missed() {
+    let events = buffer(3, BackPressure::DropOldest);
+    let mut reader = events.read_from(0);
+    for number in 0..10 {
+        events.write_waiting(line(&number.to_string())).await.unwrap();
+    }
+    assert_eq!(told(reader.now()), Err((0, 6)));
+    assert_eq!((told(reader.now()), told(reader.now()), told(reader.now())), (Ok(7), Ok(8), Ok(9)));
+    assert!(reader.now().is_none());
+}
+
+#[tokio::test]
+async fn a_writer_waits_for_a_slow_reader_once_and_no_longer_than_it_may() {
+    const LONGEST: Duration = Duration::from_millis(300);
+    let events = buffer(2, BackPressure::Block(LONGEST));
+    let mut slow = events.read_from(0);
+    let began = Instant::now();
+    for number in 0..2 {
+        events.write_waiting(line(&number.to_string())).await.unwrap();
+    }
+    assert!(began.elapsed() < LONGEST, "there is room");
+    events.write_waiting(line("2")).await.unwrap();
+    assert!(began.elapsed() >= LONGEST);
+    // It was left behind, so that nobody waits for it: a thousand times that would be minutes.
+    for _ in 0..1000 {
+        events.write_waiting(line("more")).await.unwrap();
+    }
+    assert!(began.elapsed() < 100 * LONGEST);
+    assert_eq!(told(slow.now()), Err((0, 1000)));
+    drop(slow);
+    let events = buffer(1, BackPressure::Block(Duration::MAX));
+    let mut reader = events.read_from(0);
+    events.write_waiting(line("0")).await.unwrap();
+    let reading = async {
+        tokio::task::yield_now().await;
+        told(reader.now())
+    };
+    let (written, read) = tokio::join!(events.write_waiting(line("1")), reading);
+    assert_eq!((written, read), (Ok(()), Ok(0)), "who reads makes room");
+    let leaving = async {
+        tokio::task::yield_now().await;
+        drop(reader);
+    };
+    let (written, ()) = tokio::join!(events.write_waiting(line("2")), leaving);
+    assert_eq!(written, Ok(()), "who leaves makes room");
+}
+
+#[tokio::test]
+async fn a_chunk_can_be_refused_in_place_of_others() {
+    let events = buffer(1, BackPressure::Fail);
+    let mut reader = events.read_from(0);
+    events.write_waiting(line("kept")).await.unwrap();
+    assert_eq!(events.write_waiting(line("refused")).await, Err(EventError::Full));
+    assert_eq!(told(reader.now()), Ok(0));
+    events.write_waiting(line("kept")).await.unwrap();
+    assert_eq!(told(reader.now()), Ok(1));
+    let large = Event::StreamData { stream: "s".into(), index: 0, chunk: vec![0; 2 << 20].into() };
+    assert!(matches!(events.write_waiting(large).await, Err(EventError::TooLarge(_))));
+}
+
+#[test]
+fn nothing_is_written_behind_the_end_and_large_output_is_left_out_of_it() {
+    let events = buffer(4, BackPressure::Fail);
+    static LARGE: [u8; 600 << 10] = [0; 600 << 10];
+    events.end(ended(&LARGE));
+    events.write(line("late"));
+    let mut reader = events.read_from(0);
+    let Some(Delivery::Event(event)) = reader.now() else { panic!("no end") };
+    let Event::End(ended) = &event.event else { panic!("another event") };
+    assert!(ended.output_left_out);
+    assert!(reader.now().is_none());
+}
+
+#[test]
+fn a_tenants_events_make_way_for_its_own_and_not_for_those_of_others() {
+    let room = RoomLimits { tenant_bytes: 10_000, total_bytes: 15_000, retention: Duration::ZERO };
+    let room = Arc::new(EventRoom::new(room));
+    let new = |tenant: &str| {
+        let agent = "a.b".parse().unwrap();
+        let limits = limits(1000, BackPressure::DropOldest);
+        Arc::new(EventBuffer::new(limits, tenant.into(), agent, Arc::clone(&room)))
+    };
+    let say = |events: &EventBuffer| events.write(line(&"x".repeat(3_000)));
+    let (old, quiet) = (new("loud"), new("quiet"));
+    say(&quiet);
+    say(&old);
+    old.end(ended(b""));
+    let (loud, id) = ("loud".into(), crate::model::ExecutionId::new());
+    room.keep(&loud, id, Arc::clone(&old));
+    assert!(room.find(&loud, id).is_some() && room.find(&"quiet".into(), id).is_none());
+    let now = new("loud");
+    (0..3).for_each(|_| say(&now));
+    assert!(room.find(&loud, id).is_none(), "the oldest that has ended goes first");
+    assert_eq!(told(old.read_from(0).now()), Err((0, 1)));
+    (0..3).for_each(|_| say(&now));
+    assert_eq!(told(now.read_from(0).now()), Err((0, 2)), "then its own");
+    assert_eq!(told(quiet.read_from(0).now()), Ok(0));
+    assert!(room.bytes() <= 15_000);
+    drop((old, quiet, now));
+    assert_eq!(room.bytes(), 0);
+}
+
+#[test]
+fn what_has_ended_is_forgotten_when_it_is_old() {
+    let limits = RoomLimits { retention: Duration::ZERO, ..RoomLimits::default() };
+    let (room, tenant, id) = (EventRoom::new(limits), Arc::from("t"), crate::model::ExecutionId::new());
+    let events = buffer(4, BackPressure::Fail);
+    events.end(Ended { result: Err(Failure::from(&Error::Cancelled)), ..ended(b"") });
+    room.keep(&tenant, id, Arc::clone(&events));
+    std::thread::sleep(Duration::from_millis(2));
+    room.sweep();
+    assert!(room.find(&tenant, id).is_none());
+    assert_eq!(told(events.read_from(0).now()), Err((0, 0)));
+}

@@ -1,0 +1,75 @@
+//! Executions that nobody waits for: what they say to those who follow them, now or later, where they stand, and how they are
+//! ended.
+
+use std::sync::Arc;
+
+use mentat_manifest::{AgentId, AgentVersion};
+use mentat_runtime::error::Error;
+use mentat_runtime::events::{EventBuffer, EventReader};
+use mentat_runtime::model::{Caller, ExecutionId};
+
+use super::{Dispatcher, ExecuteRequest};
+use crate::executions::ExecutionRecord;
+
+impl Dispatcher {
+    /// A place for the events of an execution that a door is about to ask for, to read them from the first on.
+    #[must_use]
+    pub fn events(&self, caller: &Caller, agent: &AgentId) -> Arc<EventBuffer> {
+        self.executions.events(caller, agent)
+    }
+
+    /// Reads what an execution says, from the event of that number on; of one that has ended, for as long as that is kept.
+    ///
+    /// # Errors
+    /// `STREAM_NOT_FOUND`.
+    pub fn follow(
+        &self,
+        caller: &Caller,
+        execution_id: ExecutionId,
+        from_sequence: u64,
+    ) -> Result<EventReader, Error> {
+        self.executions.follow(caller, execution_id, from_sequence)
+    }
+
+    /// Begins an execution that goes on by itself, whatever becomes of its caller. What comes of it is told to those who
+    /// follow it, and by `get_execution`.
+    ///
+    /// # Errors
+    /// Why it is not begun; what keeps it from being executed afterwards is its end.
+    pub async fn start(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: ExecuteRequest,
+    ) -> Result<(ExecutionId, AgentVersion), Error> {
+        let execution_id = request.execution_id.unwrap_or_default();
+        let agent = self.registry.get(caller, &request.agent_id, request.version.as_ref()).await?;
+        let running = self.begin(caller, execution_id, &agent.stored, request.events.clone())?;
+        running.events().expect_readers();
+        let version = agent.stored.version.clone();
+        let (this, caller) = (Arc::clone(self), caller.clone());
+        self.guests.go_on(async move {
+            this.finish(&caller, agent, running, request).await;
+        });
+        Ok((execution_id, version))
+    }
+
+    /// Ends an execution; answers its record as it was.
+    ///
+    /// # Errors
+    /// `EXECUTION_NOT_FOUND`.
+    pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
+        self.executions.cancel(caller, execution_id)
+    }
+
+    /// A running or lately finished execution.
+    ///
+    /// # Errors
+    /// `EXECUTION_NOT_FOUND`.
+    pub fn get_execution(
+        &self,
+        caller: &Caller,
+        execution_id: ExecutionId,
+    ) -> Result<ExecutionRecord, Error> {
+        self.executions.get(caller, execution_id)
+    }
+}

@@ -1,0 +1,150 @@
+//! The table of executions: who is in it, for how long, and what is told to those who follow them.
+
+use mentat_runtime::events::Delivery;
+use mentat_runtime::model::{Event, LogLevel, LogLine, NumberedEvent};
+
+use super::*;
+
+fn table(remembered: usize) -> Arc<Executions> {
+    Arc::new(Executions::new(remembered, EventLimits::default(), Arc::default()))
+}
+
+fn record() -> ExecutionRecord {
+    ExecutionRecord {
+        execution_id: ExecutionId::new(),
+        agent_id: "a.b".parse().unwrap(),
+        version: "1.0.0".parse().unwrap(),
+        caller: Caller::local(),
+        started: SystemTime::now(),
+        status: ExecutionStatus::Running,
+        receipt: None,
+    }
+}
+
+#[test]
+fn an_execution_that_is_dropped_is_cancelled() {
+    let executions = table(10);
+    let record = record();
+    let running = executions.begin(record.clone(), None).unwrap();
+    drop(running);
+    let found = executions.get(&record.caller, record.execution_id).unwrap();
+    assert!(matches!(found.status, ExecutionStatus::Failed { reason: Reason::Cancelled, .. }));
+}
+
+#[test]
+fn forgets_the_oldest_and_refuses_an_id_twice() {
+    let executions = table(1);
+    let (first, second) = (record(), record());
+    let running = executions.begin(first.clone(), None).unwrap();
+    assert!(matches!(executions.begin(first.clone(), None), Err(Error::InvalidRequest { .. })));
+    drop(running);
+    drop(executions.begin(second.clone(), None).unwrap());
+    assert!(executions.get(&first.caller, first.execution_id).is_err());
+    assert!(executions.get(&second.caller, second.execution_id).is_ok());
+}
+
+#[test]
+fn receipts_are_kept_within_their_bytes_and_the_oldest_go() {
+    let executions = table(10);
+    let records = [record(), record(), record()];
+    let receipt = Bytes::from(vec![0; MAX_RECEIPTS_BYTES / 2]);
+    for record in &records {
+        drop(executions.begin(record.clone(), None).unwrap());
+        executions.keep_receipt(&record.caller, record.execution_id, receipt.clone());
+    }
+    let kept =
+        records.map(|record| executions.get(&record.caller, record.execution_id).unwrap().receipt.is_some());
+    assert_eq!(kept, [false, true, true]);
+}
+
+#[test]
+fn another_tenant_sees_nothing() {
+    let executions = table(1);
+    let record = record();
+    let _running = executions.begin(record.clone(), None).unwrap();
+    let other = Caller { tenant: "other".into(), name: "x".into() };
+    assert!(executions.get(&other, record.execution_id).is_err());
+    assert!(executions.cancel(&other, record.execution_id).is_err());
+    // Nor that the id is taken.
+    let theirs = ExecutionRecord { caller: other.clone(), ..record.clone() };
+    let _running = executions.begin(theirs, None).unwrap();
+    executions.keep_receipt(&other, record.execution_id, Bytes::from_static(b"theirs"));
+    assert_eq!(executions.get(&record.caller, record.execution_id).unwrap().receipt, None);
+}
+
+fn outcome(output: &'static str) -> Outcome {
+    let result = Ok(Answer { output: output.into(), exit_code: 3 });
+    Outcome { result, ..Outcome::failed(Error::Cancelled) }
+}
+
+fn line() -> Event {
+    let timestamp = SystemTime::UNIX_EPOCH;
+    Event::Log(LogLine { level: LogLevel::Info, message: "said".into(), timestamp })
+}
+
+/// The end that a reader is told, and the number of events before it.
+async fn end_of(mut reader: EventReader) -> (usize, Arc<NumberedEvent>) {
+    let mut before = 0;
+    while let Some(delivery) = reader.next().await {
+        match delivery {
+            Delivery::Event(event) if matches!(event.event, Event::End(_)) => return (before, event),
+            _ => before += 1,
+        }
+    }
+    panic!("there was no end");
+}
+
+#[tokio::test]
+async fn who_follows_is_told_everything_before_and_after_the_end() {
+    let executions = table(10);
+    let record = record();
+    let running = executions.begin(record.clone(), None).unwrap();
+    let follow = || executions.follow(&record.caller, record.execution_id, 0).unwrap();
+    let early = follow();
+    running.events().write(line());
+    let middle = follow();
+    running.end(&outcome("done"));
+    for reader in [early, middle, follow()] {
+        let (before, end) = end_of(reader).await;
+        assert_eq!((before, end.sequence), (1, 1));
+        let Event::End(ended) = &end.event else { panic!("no end") };
+        assert_eq!(ended.result.as_ref().unwrap().output, "done");
+        assert!(!ended.output_left_out);
+    }
+    let stranger = Caller { tenant: "other".into(), name: "x".into() };
+    let refused = executions.follow(&stranger, record.execution_id, 0);
+    assert!(matches!(refused, Err(Error::StreamNotFound { .. })));
+}
+
+#[tokio::test]
+async fn of_one_that_said_nothing_its_end_is_told_as_long_as_it_is_remembered() {
+    let executions = table(1);
+    let (silent, next) = (record(), record());
+    executions.begin(silent.clone(), None).unwrap().end(&outcome("not kept"));
+    let reader = executions.follow(&silent.caller, silent.execution_id, 7).unwrap();
+    let (before, end) = end_of(reader).await;
+    let Event::End(ended) = &end.event else { panic!("no end") };
+    assert_eq!((before, ended.result.as_ref().unwrap().exit_code), (0, 3));
+    assert!(ended.output_left_out);
+    executions.begin(next, None).unwrap().end(&outcome(""));
+    assert!(executions.follow(&silent.caller, silent.execution_id, 0).is_err());
+}
+
+#[tokio::test]
+async fn what_somebody_will_read_is_kept_though_the_execution_is_forgotten() {
+    let executions = table(1);
+    let (expected, cancelled) = (record(), record());
+    let running = executions.begin(expected.clone(), None).unwrap();
+    running.events().expect_readers();
+    running.end(&outcome("kept"));
+    let running = executions.begin(cancelled.clone(), None).unwrap();
+    running.events().write(line());
+    drop(running);
+    assert!(executions.get(&expected.caller, expected.execution_id).is_err());
+    let (_, end) = end_of(executions.follow(&expected.caller, expected.execution_id, 0).unwrap()).await;
+    let Event::End(ended) = &end.event else { panic!("no end") };
+    assert_eq!(ended.result.as_ref().unwrap().output, "kept");
+    let (_, end) = end_of(executions.follow(&cancelled.caller, cancelled.execution_id, 0).unwrap()).await;
+    let Event::End(ended) = &end.event else { panic!("no end") };
+    assert_eq!(ended.result.as_ref().unwrap_err().reason, Reason::Cancelled);
+}

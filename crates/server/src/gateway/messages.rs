@@ -1,0 +1,203 @@
+//! What followers of a stream are told, as JSON: the messages of MentatLab's gateway, or the same in CloudEvents.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use mentat_runtime::error::Error;
+use mentat_runtime::events::{Delivery, EventReader};
+use mentat_runtime::model::{Caller, Event, ExecutionId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::door::DoorState;
+
+/// How a stream is read.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct StreamQuery {
+    /// The number of the first event that is wanted: 0 for all, one more than that of the last one seen to go on.
+    pub(super) from_sequence: Option<u64>,
+    /// In which form messages come.
+    pub(super) format: Format,
+    /// Whether the execution is ended when this reader goes away; for WebSockets only.
+    pub(super) cancel_on_disconnect: bool,
+}
+
+/// In which form messages come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    /// `{type, data, stream_id, agent_id, sequence, timestamp}`.
+    #[default]
+    Json,
+    /// CloudEvents 1.0 in JSON.
+    CloudEvents,
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum MessageType {
+    /// The first message: there is such a stream.
+    StreamStart,
+    /// An event.
+    StreamData,
+    /// The end of an execution that ran to its end.
+    StreamEnd,
+    /// The end of any other.
+    StreamError,
+    /// Nothing has happened.
+    Heartbeat,
+}
+
+/// A message as MentatLab's gateway has it.
+#[derive(Debug, Serialize)]
+struct Message<'a> {
+    r#type: MessageType,
+    data: &'a Value,
+    stream_id: &'a str,
+    agent_id: &'a str,
+    /// Of messages that are events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    timestamp: String,
+}
+
+/// The same by the CloudEvents specification, version 1.0, JSON format.
+#[derive(Debug, Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    /// Unique with the source; of messages that are no events, by their time.
+    id: String,
+    source: String,
+    r#type: String,
+    time: String,
+    subject: &'a str,
+    datacontenttype: &'static str,
+    data: &'a Value,
+}
+
+/// A message that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) kind: MessageType,
+    /// What a reader that saw it names to go on behind it.
+    pub(super) sequence: Option<u64>,
+    pub(super) text: String,
+    /// The chunk, where the message is one: for those who take bytes as they are.
+    pub(super) chunk: Option<(Bytes, u64)>,
+}
+
+/// One who follows an execution.
+pub(super) struct Follower {
+    reader: EventReader,
+    agent: String,
+    stream_id: String,
+    format: Format,
+}
+
+impl Follower {
+    /// # Errors
+    /// `STREAM_NOT_FOUND`, `INVALID_REQUEST`.
+    pub(super) fn new(
+        state: &DoorState,
+        caller: &Caller,
+        stream_id: &str,
+        from_sequence: u64,
+        format: Format,
+    ) -> Result<(Self, ExecutionId), Error> {
+        let execution_id: ExecutionId = stream_id.parse().map_err(|_| Error::InvalidRequest {
+            message: "the stream's id is not a UUID of version 7; it is the id of the execution".into(),
+        })?;
+        let reader = state.dispatcher.follow(caller, execution_id, from_sequence)?;
+        let agent = reader.buffer().agent().map(ToString::to_string).unwrap_or_default();
+        Ok((Self { reader, agent, stream_id: execution_id.to_string(), format }, execution_id))
+    }
+
+    /// Whether there is nothing more to come, and nothing to be told.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.reader.is_at_end()
+    }
+
+    /// The message that begins the stream.
+    pub(super) fn start(&self) -> Told {
+        self.told(MessageType::StreamStart, &json!({}), None, SystemTime::now())
+    }
+
+    /// The message that says that nothing has happened.
+    pub(super) fn heartbeat(&self) -> Told {
+        self.told(MessageType::Heartbeat, &json!({}), None, SystemTime::now())
+    }
+
+    /// Waits for the next message; `None` at the end. Nothing is lost where this is given up.
+    pub(super) async fn next(&mut self) -> Option<Told> {
+        let event = match self.reader.next().await? {
+            Delivery::Missed { first, last } => {
+                let data = json!({ "kind": "missed", "first": first, "last": last });
+                return Some(self.told(MessageType::StreamData, &data, Some(last), SystemTime::now()));
+            }
+            Delivery::Event(event) => event,
+        };
+        let mut data = event.event.to_json();
+        let total_chunks = self.reader.buffer().total_chunks();
+        let kind = match &event.event {
+            Event::End(ended) => {
+                if let Some(data) = data.as_object_mut() {
+                    data.insert("total_chunks".into(), total_chunks.into());
+                }
+                if ended.result.is_ok() { MessageType::StreamEnd } else { MessageType::StreamError }
+            }
+            _ => MessageType::StreamData,
+        };
+        let mut told = self.told(kind, &data, Some(event.sequence), event.time);
+        if let Event::StreamData { chunk, .. } = &event.event {
+            told.chunk = Some((chunk.clone(), event.sequence));
+        }
+        Some(told)
+    }
+
+    fn told(&self, kind: MessageType, data: &Value, sequence: Option<u64>, time: SystemTime) -> Told {
+        let timestamp = rfc3339(time);
+        let text = match self.format {
+            Format::Json => {
+                let (stream_id, agent_id) = (self.stream_id.as_str(), &self.agent);
+                json_of(&Message { r#type: kind, data, stream_id, agent_id, sequence, timestamp })
+            }
+            Format::CloudEvents => json_of(&CloudEvent {
+                specversion: "1.0",
+                id: sequence
+                    .map_or_else(|| format!("{}-{timestamp}", kind.as_str()), |number| number.to_string()),
+                source: format!("/v1/executions/{}", self.stream_id),
+                r#type: format!("mentat.runtime.{}", kind.as_str()),
+                time: timestamp,
+                subject: &self.agent,
+                datacontenttype: "application/json",
+                data,
+            }),
+        };
+        Told { kind, sequence, text, chunk: None }
+    }
+}
+
+impl MessageType {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::StreamStart => "stream_start",
+            Self::StreamData => "stream_data",
+            Self::StreamEnd => "stream_end",
+            Self::StreamError => "stream_error",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// Nothing that is told has a form that JSON has not.
+fn json_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
