@@ -282,7 +282,7 @@ impl MediaStore {
         let answer = match tokio::time::timeout(timeout, asked).await {
             Ok(answer) => answer.map_err(|error| {
                 MediaError::of(error, reference, |error| {
-                    self.tell(|| tracing::warn!(%error, "the media store failed"))
+                    self.tell(|| tracing::warn!(%error, "the media store failed"));
                 })
             }),
             Err(_) => Err(MediaError::TimedOut(timeout)),
