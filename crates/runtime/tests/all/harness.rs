@@ -44,8 +44,8 @@ pub fn runtime_with(network: NetworkConfig) -> Runtime {
 }
 
 /// A runtime with a media store.
-pub fn runtime_with_media(media: MediaConfig) -> Runtime {
-    let config = config_of(NetworkConfig::default(), Tiers::Optimized);
+pub fn runtime_with_media(media: MediaConfig, network: NetworkConfig) -> Runtime {
+    let config = config_of(network, Tiers::Optimized);
     Runtime::new(RuntimeConfig { media, ..config }, Compiler::InProcess).unwrap()
 }
 

@@ -18,7 +18,7 @@ use mentat_runtime::security::authority::Authority;
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{OnViolation, Rules};
-use mentat_runtime::{MediaConfig, MediaPlace, Module, Runtime};
+use mentat_runtime::{MediaConfig, MediaPlace, Module, NetworkConfig, Runtime};
 
 use self::puppet::{Props, Puppet, Step};
 use crate::harness::{Test, grant, runtime_with_media};
@@ -47,7 +47,8 @@ fn stage() -> &'static Stage {
         std::fs::create_dir_all(object.parent().unwrap()).unwrap();
         std::fs::write(object, "as it was").unwrap();
         let place = MediaPlace::Directory(media.path().into());
-        let runtime = runtime_with_media(MediaConfig { place, ..MediaConfig::default() });
+        let runtime =
+            runtime_with_media(MediaConfig { place, ..MediaConfig::default() }, NetworkConfig::default());
         Stage { runtime: Arc::new(runtime), media }
     })
 }

@@ -75,7 +75,8 @@ impl Service {
         let place = Arc::clone(places).acquire_owned().await;
         let place = place.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let wrong = |error| HttpError::new(HttpErrorKind::Unknown, error);
-        if request.uri().host() != Some(&*endpoint.host()) {
+        let host = endpoint.host();
+        if !request.uri().host().is_some_and(|asked| asked.eq_ignore_ascii_case(&host)) {
             let message = "the request is for another host than the media store's";
             return Err(wrong(NetworkError::Malformed(message.into())));
         }

@@ -125,6 +125,8 @@ impl MediaStore {
             MediaPlace::Own(directory) | MediaPlace::Directory(directory) => {
                 let opened = LocalFileSystem::new_with_prefix(directory).map_err(|error| wrong(&error))?;
                 let is_own = matches!(config.place, MediaPlace::Own(_));
+                // A reference that a service has answered is one to what a crash of the machine does not take away.
+                let opened = opened.with_fsync(!is_own);
                 (Arc::new(opened), if is_own { Kind::Own } else { Kind::Directory })
             }
             MediaPlace::Bucket(bucket) => {

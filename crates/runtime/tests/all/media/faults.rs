@@ -1,13 +1,14 @@
 //! A bucket in place of a directory: a service of S3 as it should be, and one that stalls, fails, breaks off, or answers
 //! with something else. In each case the guest is told within its time.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use mentat_manifest::LimitsRequest;
 use mentat_runtime::error::Reason;
-use mentat_runtime::{BucketCredentials, MediaPlace};
+use mentat_runtime::{BucketCredentials, MediaPlace, NetworkConfig};
 
 use super::services::{BUCKET, Fault, S3};
 use super::studio::{Studio, count, download, upload, upload_zeros};
@@ -49,6 +50,22 @@ async fn a_bucket_is_read_and_written_as_a_directory_is() {
     let (requests, connections) = (&s3.requests, &s3.connections);
     let (requests, connections) = (requests.load(Ordering::SeqCst), connections.load(Ordering::SeqCst));
     assert!(requests > 20 && connections < 5, "{requests} requests on {connections} connections");
+}
+
+#[tokio::test]
+async fn a_service_is_believed_by_the_roots_of_the_network_and_by_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (s3, roots) = S3::start_encrypted(folder.path()).await;
+    for (roots, code) in [(Some(roots), 0), (None, -8)] {
+        let network = NetworkConfig {
+            hosts: [("localhost".to_owned(), vec![Ipv4Addr::LOCALHOST.into()])].into(),
+            roots,
+            ..NetworkConfig::default()
+        };
+        let place = MediaPlace::Bucket(s3.bucket());
+        let studio = Studio::on(network, &BOTH, |config| config.place = place).await;
+        assert_eq!(studio.ask(upload("text/plain", b"x")).await.0, code);
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! misbehave in front of it.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,11 @@ use hyper::service::service_fn;
 use mentat_runtime::{BucketConfig, BucketCredentials};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
 use wasmtime_wasi_http::io::TokioIo;
 
 /// Who may ask.
@@ -46,6 +51,7 @@ pub enum Fault {
 pub struct S3 {
     pub folder: tempfile::TempDir,
     address: SocketAddr,
+    origin: &'static str,
     pub fault: Arc<Mutex<Fault>>,
     pub requests: Arc<AtomicUsize>,
     pub connections: Arc<AtomicUsize>,
@@ -56,6 +62,25 @@ type Answer = Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>>;
 
 impl S3 {
     pub async fn start() -> Self {
+        Self::serve(None).await
+    }
+
+    /// With a certificate for `localhost`; answers the file of its root as well.
+    pub async fn start_encrypted(folder: &Path) -> (Self, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let roots = folder.join("roots.pem");
+        std::fs::write(&roots, made.cert.pem()).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![CertificateDer::from(made.cert.der().to_vec())], key)
+            .unwrap();
+        (Self::serve(Some(TlsAcceptor::from(Arc::new(config)))).await, roots)
+    }
+
+    async fn serve(tls: Option<TlsAcceptor>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
@@ -68,6 +93,7 @@ impl S3 {
         let started = Self {
             folder,
             address,
+            origin: if tls.is_some() { "https://LocalHost" } else { "http://127.0.0.1" },
             fault: Arc::clone(&fault),
             requests: Arc::clone(&requests),
             connections: Arc::clone(&connections),
@@ -75,7 +101,18 @@ impl S3 {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(stream, service.clone(), Arc::clone(&fault), Arc::clone(&requests)));
+                let (service, fault, requests) = (service.clone(), Arc::clone(&fault), Arc::clone(&requests));
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, service, fault, requests).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, service, fault, requests).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         started
@@ -89,7 +126,7 @@ impl S3 {
     pub fn bucket(&self) -> BucketConfig {
         BucketConfig {
             name: BUCKET.into(),
-            endpoint: format!("http://{}", self.address),
+            endpoint: format!("{}:{}", self.origin, self.address.port()),
             region: "us-east-1".into(),
             prefix: "mentat/".into(),
             credentials: Some(BucketCredentials {
@@ -101,7 +138,12 @@ impl S3 {
     }
 }
 
-async fn serve(stream: TcpStream, service: S3Service, fault: Arc<Mutex<Fault>>, requests: Arc<AtomicUsize>) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    service: S3Service,
+    fault: Arc<Mutex<Fault>>,
+    requests: Arc<AtomicUsize>,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         requests.fetch_add(1, Ordering::SeqCst);
         answer(request, service.clone(), Arc::clone(&fault))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mentat_manifest::{ByteCount, CapabilityKind, LimitsRequest};
 use mentat_runtime::error::Reason;
 use mentat_runtime::model::{Invocation, Outcome};
-use mentat_runtime::{Loaded, MediaConfig, MediaPlace, Runtime};
+use mentat_runtime::{Loaded, MediaConfig, MediaPlace, NetworkConfig, Runtime};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -31,6 +31,15 @@ impl Studio {
     }
 
     pub async fn with(capabilities: &[&str], configure: impl FnOnce(&mut MediaConfig)) -> Self {
+        Self::on(NetworkConfig::default(), capabilities, configure).await
+    }
+
+    /// On a network of its own.
+    pub async fn on(
+        network: NetworkConfig,
+        capabilities: &[&str],
+        configure: impl FnOnce(&mut MediaConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = MediaConfig {
             place: MediaPlace::Directory(folder.path().into()),
@@ -38,7 +47,7 @@ impl Studio {
             ..MediaConfig::default()
         };
         configure(&mut config);
-        let runtime = Arc::new(runtime_with_media(config));
+        let runtime = Arc::new(runtime_with_media(config, network));
         let core = Test::wat(include_str!("media.wat")).load_in(&runtime).await.unwrap();
         let mut world = World::new(capabilities);
         world.limits(&LimitsRequest { memory_bytes: Some(ByteCount(64 << 20)), ..LimitsRequest::default() });
