@@ -20,6 +20,8 @@ pub const GUEST: &str = r#"
   (import "mentat" "result_read" (func $result_read (param i32 i32 i32) (result i32)))
   (import "mentat" "last_error" (func $last_error (param i32 i32) (result i32)))
   (import "mentat" "request_capability" (func $request_capability (param i32 i32) (result i32)))
+  (import "mentat" "download_media" (func $download_media (param i32 i32) (result i32)))
+  (import "mentat" "upload_media" (func $upload_media (param i32 i32 i32 i32) (result i32)))
   (import "mentat" "write_stream" (func $write_stream (param i32 i32 i32) (result i32)))
   (import "env" "abort" (func $abort (param i32 i32 i32 i32)))
   (memory (export "memory") 1 2)
@@ -29,14 +31,15 @@ pub const GUEST: &str = r#"
     (loop $next
       (if (i32.gt_u (i32.add (local.get $at) (i32.const 16)) (local.get $end)) (then (return (i32.const 0))))
       (if (i32.gt_u (local.get $at) (i32.const 65520)) (then (return (i32.const 0))))
-      (local.set $which (i32.and (i32.load (local.get $at)) (i32.const 7)))
+      (local.set $which (i32.and (i32.load (local.get $at)) (i32.const 15)))
       (local.set $a (i32.load offset=4 (local.get $at)))
       (local.set $b (i32.load offset=8 (local.get $at)))
       (local.set $c (i32.load offset=12 (local.get $at)))
       (local.set $at (i32.add (local.get $at) (i32.const 16)))
-      (block $abort (block $stream (block $request (block $error (block $result (block $log (block $write
-        (block $read
-          (br_table $read $write $log $result $error $request $stream $abort (local.get $which)))
+      (block $abort (block $upload (block $download (block $stream (block $request (block $error (block $result
+        (block $log (block $write (block $read
+          (br_table $read $write $log $result $error $request $stream $abort $download $upload $abort
+            (local.get $which)))
         (drop (call $read_input (local.get $a) (local.get $b))) (br $next))
         (drop (call $write_output (local.get $a) (local.get $b))) (br $next))
         (call $log (local.get $c) (local.get $a) (local.get $b)) (br $next))
@@ -44,6 +47,8 @@ pub const GUEST: &str = r#"
         (drop (call $last_error (local.get $a) (local.get $b))) (br $next))
         (drop (call $request_capability (local.get $a) (local.get $b))) (br $next))
         (drop (call $write_stream (local.get $c) (local.get $a) (local.get $b))) (br $next))
+        (drop (call $download_media (local.get $a) (local.get $b))) (br $next))
+        (drop (call $upload_media (local.get $a) (local.get $b) (local.get $c) (local.get $b))) (br $next))
       (call $abort (local.get $a) (local.get $b) (local.get $c) (i32.const 1))
       (br $next))
     (unreachable)))

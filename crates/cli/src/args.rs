@@ -13,7 +13,9 @@ use clap_complete::Shell;
 use mentat_manifest::{ByteCount, Capability, Fuel, LimitsRequest, Metering, parse_duration};
 use mentat_runtime::security::offers::{Extension, Mount};
 
-use crate::values::{Input, parse_env, parse_extension, parse_input, parse_mount};
+use crate::values::{
+    Input, MediaDirectory, parse_env, parse_extension, parse_input, parse_media, parse_mount,
+};
 
 pub(crate) use self::calls::{
     ExecuteArguments, ListArguments, LoadArguments, RollbackArguments, StreamArguments, UnloadArguments,
@@ -71,7 +73,7 @@ pub(crate) enum Verb {
 /// of those listed by `mentat --help`.
 ///
 /// Nothing is permitted but what is given here, whatever the manifest asks for: directories by `--mount`, variables by
-/// `--env`, secrets by `--secret`, services by `--extension`, everything else by `--allow`. Arguments after `--` are for
+/// `--env`, secrets by `--secret`, services by `--extension`, media by `--media`, everything else by `--allow`. Arguments after `--` are for
 /// WASI commands. Compiled code is kept, so that the second run starts at once.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
@@ -103,6 +105,10 @@ pub(crate) struct RunArguments {
     /// Service that the agent calls as `extension:NAME`
     #[arg(long = "extension", value_name = "NAME=URL", value_parser = parse_extension)]
     pub(crate) extensions: Vec<(String, Extension)>,
+    /// Directory of media, which the agent refers to as `media://NAME`: to read (`ro`, the default), to store (`wo`), or both
+    /// (`rw`)
+    #[arg(long, value_name = "DIR[:ro|wo|rw]", value_parser = parse_media, value_hint = ValueHint::DirPath)]
+    pub(crate) media: Option<MediaDirectory>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
     /// Where compiled code is kept; `$XDG_CACHE_HOME/mentat` or `~/.cache/mentat` if not given

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use mentat_manifest::{ByteCount, Metering};
 use mentat_runtime::error::Error;
 use mentat_runtime::security::policy::Rules;
-use mentat_runtime::{Allocator, CompileConfig, Compiler, EngineConfig, Runtime, RuntimeConfig, Tiers};
+use mentat_runtime::{
+    Allocator, CompileConfig, Compiler, EngineConfig, MediaConfig, MediaPlace, Runtime, RuntimeConfig, Tiers,
+};
 
 use crate::environment;
 use crate::output::{self, Failure};
@@ -17,15 +19,22 @@ use crate::source::AgentSource;
 const COMPILE_TIMEOUT_MS: u64 = 600_000;
 const COMPILE_CPU_SECONDS: u64 = 1_200;
 
-/// A runtime that executes, and keeps what it compiles in `cache`, or in the user's cache directory.
+/// A runtime that executes, and keeps what it compiles in `cache`, or in the user's cache directory; its media lie in a
+/// directory of the user's, if anywhere.
 ///
 /// # Errors
 /// When the engine cannot be made, or the directory that was named cannot be used.
-pub(crate) fn executing(memory: ByteCount, cache: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
+pub(crate) fn executing(
+    memory: ByteCount,
+    cache: Option<&Path>,
+    media: Option<&Path>,
+) -> Result<Arc<Runtime>, Failure> {
     let program = environment::this_program()
         .map_err(|error| Failure::system("finding this program, which compiles modules", &error))?;
     let make = |artifacts: Option<PathBuf>| {
-        Runtime::new(RuntimeConfig { artifacts, ..config(memory) }, Compiler::Child(program.clone()))
+        let place = media.map_or(MediaPlace::Nowhere, |directory| MediaPlace::Own(directory.to_owned()));
+        let media = MediaConfig { place, ..MediaConfig::default() };
+        Runtime::new(RuntimeConfig { artifacts, media, ..config(memory) }, Compiler::Child(program.clone()))
     };
     if let Some(directory) = cache {
         return Ok(Arc::new(make(Some(directory.to_owned()))?));

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use mentat_manifest::{AgentId, AgentVersion, Capability, FileAccess};
+use mentat_manifest::{AgentId, AgentVersion, Capability, FileAccess, MediaAccess};
 use mentat_runtime::security::offers::{Extension, Mount};
 
 /// Where an agent's input comes from.
@@ -48,14 +48,45 @@ pub(crate) fn parse_input(text: &str) -> Result<Input, String> {
     }
 }
 
-/// `HOST:GUEST[:ro|wo|rw]`, read from the right, so that HOST may contain colons.
-pub(crate) fn parse_mount(text: &str) -> Result<Mount, String> {
-    let (rest, access) = match text.rsplit_once(':') {
+/// A directory of media, and what may be done with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MediaDirectory {
+    pub(crate) directory: PathBuf,
+    pub(crate) access: FileAccess,
+}
+
+impl MediaDirectory {
+    /// What is given by it.
+    pub(crate) fn allowed(&self) -> impl Iterator<Item = Capability> {
+        let access = self.access;
+        let ways = [(MediaAccess::Read, FileAccess::Read), (MediaAccess::Write, FileAccess::Write)];
+        let allowed = ways.into_iter().filter(move |(_, needed)| access.covers(*needed));
+        allowed.map(|(access, _)| Capability::Media { access, prefix: String::new() })
+    }
+}
+
+/// `DIR[:ro|wo|rw]`
+pub(crate) fn parse_media(text: &str) -> Result<MediaDirectory, String> {
+    let (directory, access) = split_access(text);
+    if directory.is_empty() {
+        return Err("the directory is missing".into());
+    }
+    Ok(MediaDirectory { directory: directory.into(), access })
+}
+
+/// What stands before the access at the end, and the access: to look, where none is said.
+fn split_access(text: &str) -> (&str, FileAccess) {
+    match text.rsplit_once(':') {
         Some((rest, "ro")) => (rest, FileAccess::Read),
         Some((rest, "wo")) => (rest, FileAccess::Write),
         Some((rest, "rw")) => (rest, FileAccess::ReadWrite),
         _ => (text, FileAccess::Read),
-    };
+    }
+}
+
+/// `HOST:GUEST[:ro|wo|rw]`, read from the right, so that HOST may contain colons.
+pub(crate) fn parse_mount(text: &str) -> Result<Mount, String> {
+    let (rest, access) = split_access(text);
     let Some((host, guest)) = rest.rsplit_once(':') else {
         return Err("write HOST:GUEST, such as `./pages:/pages`, and `:rw` after it to allow changes".into());
     };
@@ -121,6 +152,18 @@ mod tests {
         assert_eq!(parse_mount("./a:/b").unwrap(), mount("./a", "/b", FileAccess::Read));
         assert_eq!(parse_mount("./a:/b:ro").unwrap(), mount("./a", "/b", FileAccess::Read));
         assert_eq!(parse_mount("./a:/b:rw").unwrap(), mount("./a", "/b", FileAccess::ReadWrite));
+    }
+
+    #[test]
+    fn a_media_directory_allows_what_its_access_says() {
+        let allowed = |text: &str| -> Vec<String> {
+            parse_media(text).unwrap().allowed().map(|capability| capability.to_string()).collect()
+        };
+        assert_eq!(allowed("./pictures"), ["media:read:"]);
+        assert_eq!(allowed("./a:b:wo"), ["media:write:"]);
+        assert_eq!(allowed("/a:rw"), ["media:read:", "media:write:"]);
+        assert_eq!(parse_media("./a:b:wo").unwrap().directory, PathBuf::from("./a:b"));
+        assert!(parse_media(":rw").unwrap_err().contains("missing"));
     }
 
     #[test]

@@ -30,6 +30,6 @@ pub use manifest::{
     Resources, RuntimeKind, Signer, Wasi, WasiVersion, Wasm, WasmEngine, WasmMemory,
 };
 pub use parse::{ManifestError, Problem};
-pub use pins::{Pin, PinType};
+pub use pins::{MediaPins, Pin, PinType};
 pub use schema::manifest_schema;
 pub use units::{ByteCount, Fuel, UnitError, parse_duration};

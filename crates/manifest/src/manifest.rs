@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent_id::{AgentId, AgentVersion};
 use crate::capability::Capability;
 use crate::limits::{LimitsRequest, Metering};
-use crate::pins::Pin;
+use crate::pins::{MediaPins, Pin};
 use crate::units::{ByteCount, Fuel};
 
 /// The module's name where the manifest gives none.
@@ -91,6 +91,8 @@ pub struct Listed {
     pub constants: Vec<(String, String)>,
     /// Whether executions share an instance.
     pub instances: Instances,
+    /// What input and output are of media.
+    pub media: MediaPins,
     /// How the agent reports events, where it does.
     pub events: Option<Events>,
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::capability::Capability;
 use crate::escape::escape_untrusted;
 use crate::manifest::{Environment, Listed, Manifest, RuntimeKind};
-use crate::pins::Pin;
+use crate::pins::{MediaPins, Pin};
 use crate::tree::{self, Extensions, Node, Place};
 
 /// Problems that are told at most.
@@ -288,9 +288,17 @@ impl Check<'_> {
         preopens.retain(|capability| matches!(capability, Capability::Filesystem { .. }));
         let (agent, constants) = (manifest.id.to_string(), manifest.constants());
         let instances = manifest.wasm.as_ref().and_then(|wasm| wasm.instances).unwrap_or_default();
+        let media = MediaPins::of(&manifest.inputs, &manifest.outputs);
         let events = manifest.events;
-        manifest.listed =
-            Arc::new(Listed { agent, capabilities: requested, preopens, constants, instances, events });
+        manifest.listed = Arc::new(Listed {
+            agent,
+            capabilities: requested,
+            preopens,
+            constants,
+            instances,
+            media,
+            events,
+        });
     }
 
     fn module(&mut self, manifest: &Manifest) {

@@ -49,7 +49,36 @@ pub enum PinType {
     Stream,
 }
 
+/// The media that an agent takes and makes, where it has one input, and one output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaPins {
+    /// Whether the input can be an object.
+    pub input: bool,
+    /// The media type of the output, where that can be one: what `metadata` of the pin says as `media_type`.
+    pub output: Option<String>,
+}
+
+impl MediaPins {
+    pub(crate) fn of(inputs: &[Pin], outputs: &[Pin]) -> Self {
+        let single = |pins: &'_ [Pin]| match pins {
+            [pin] if pin.kind.is_media() => Some(pin.clone()),
+            _ => None,
+        };
+        let media_type = |pin: &Pin| {
+            let said = pin.metadata.as_ref().and_then(|metadata| metadata.get("media_type"));
+            said.and_then(serde_json::Value::as_str).unwrap_or("application/octet-stream").to_owned()
+        };
+        Self { input: single(inputs).is_some(), output: single(outputs).as_ref().map(media_type) }
+    }
+}
+
 impl PinType {
+    /// Whether what flows through it can be an object of a media store.
+    #[must_use]
+    pub fn is_media(self) -> bool {
+        matches!(self, Self::Binary | Self::Audio | Self::Image | Self::Video)
+    }
+
     /// The word in the manifest.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -19,4 +19,7 @@ pub use runtime::loader::{CodeOrigin, Loaded, Preparation};
 pub use runtime::module::Module;
 pub use runtime::pool::{Pool, PoolConfig};
 pub use runtime::warm::WarmConfig;
-pub use runtime::{NetworkConfig, Runtime, RuntimeConfig, SandboxLimits};
+pub use runtime::{
+    BucketConfig, BucketCredentials, MediaConfig, MediaCounts, MediaPlace, NetworkConfig, Runtime,
+    RuntimeConfig, SandboxLimits,
+};

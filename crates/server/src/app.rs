@@ -27,6 +27,8 @@ use crate::telemetry::Metrics;
 use crate::transport::{Listener, Protocol, Traffic, TransportLimits, acceptor};
 use crate::{gateway, grpc, policies};
 
+/// How often the media store is looked through for objects that have been kept for long enough.
+const MEDIA_SWEEP: Duration = Duration::from_secs(10 * 60);
 /// How often events are looked for that have been kept for long enough.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,7 @@ impl App {
         let published = Arc::new(PublishedStreams::new(Arc::clone(&room), patience));
         let tasks = TaskTracker::new();
         let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
+        let sweeping = Arc::clone(&runtime);
         let dispatcher = Dispatcher::new(
             runtime,
             registry,
@@ -115,6 +118,7 @@ impl App {
             closing: closing.clone(),
             tasks: tasks.clone(),
         });
+        tasks.spawn(sweep_media(sweeping, closing.clone()));
         let folder = &config.policy.dir;
         if !folder.as_os_str().is_empty() && config.policy.reload_ms > 0 {
             let every = Duration::from_millis(config.policy.reload_ms);
@@ -166,6 +170,14 @@ impl App {
         if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {
             tracing::error!("the audit log was not closed");
         }
+    }
+}
+
+/// Looks through the media store, from the start on and until the service closes.
+async fn sweep_media(runtime: Arc<Runtime>, closing: CancellationToken) {
+    let mut looks = tokio::time::interval(MEDIA_SWEEP);
+    while closing.run_until_cancelled(looks.tick()).await.is_some() {
+        closing.run_until_cancelled(runtime.sweep_media()).await;
     }
 }
 

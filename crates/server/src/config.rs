@@ -3,6 +3,7 @@
 //! process's environment.
 
 mod keys;
+mod media;
 mod network;
 mod offers;
 mod sections;
@@ -22,6 +23,7 @@ use crate::door::HostNames;
 use crate::store::Quota;
 
 pub use keys::{KEYS, Key, variable_name};
+pub use media::MediaSection;
 pub use network::{HostConfig, NetworkSection};
 pub use sections::{
     ApiKey, AuditLogConfig, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig,
@@ -67,6 +69,8 @@ pub struct ServerConfig {
     pub sandbox: SandboxConfig,
     /// How agents reach the network.
     pub network: NetworkSection,
+    /// Where objects are that agents read and store.
+    pub media: MediaSection,
     /// The engines and their pools.
     pub engine: EngineConfig,
     /// The queue before the pool.
@@ -166,6 +170,7 @@ impl ServerConfig {
             ));
         }
         self.network.read()?;
+        self.media.check()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(
@@ -206,7 +211,7 @@ impl ServerConfig {
     /// What the runtime is made of.
     ///
     /// # Errors
-    /// For hosts and networks of `network` that are none.
+    /// For hosts and networks of `network` that are none, and credentials of `media` that cannot be read.
     pub fn runtime_config(&self) -> Result<RuntimeConfig, ConfigError> {
         Ok(RuntimeConfig {
             engine: self.engine.clone(),
@@ -222,6 +227,7 @@ impl ServerConfig {
             artifacts: Some(self.server.data_dir.join("artifacts")),
             scratch: Some(self.server.data_dir.join("scratch")),
             network: self.network.read()?,
+            media: self.media.read(&self.server.data_dir)?,
         })
     }
 

@@ -13,7 +13,6 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest};
-use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventBuffer;
 use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
@@ -23,6 +22,7 @@ use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
+use mentat_runtime::{MediaCounts, Runtime};
 
 use self::terms::{ending, narrowing, record_for_receipt};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
@@ -339,6 +339,11 @@ impl Dispatcher {
     #[must_use]
     pub fn memory(&self) -> (ByteCount, ByteCount) {
         self.runtime.memory()
+    }
+
+    /// What happened to objects of the media store.
+    pub fn media_counts(&self) -> MediaCounts {
+        self.runtime.media_counts()
     }
 
     /// Instances that wait for the next execution of their agent.

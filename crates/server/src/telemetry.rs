@@ -3,6 +3,7 @@
 //!
 //! Invariant: a metric's labels take a bounded number of values, whatever clients send.
 
+mod media;
 mod samples;
 mod streams;
 
@@ -12,10 +13,10 @@ use std::io::IsTerminal;
 use std::sync::atomic::Ordering;
 
 use mentat_manifest::{AgentId, ByteCount, CapabilityKind};
-use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::Outcome;
 use mentat_runtime::security::audit::Decisions;
+use mentat_runtime::{CodeOrigin, MediaCounts};
 use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +26,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use self::media::MediaMetrics;
 use self::samples::{Sample, Samples};
 pub use self::streams::StreamLevels;
 use self::streams::StreamMetrics;
@@ -65,6 +67,13 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("capability_requests", "Decisions on capabilities that executions asked for", "kind, result"),
     ("admission_rejected", "Executions and compiles refused for want of a place", "reason"),
     (
+        "media_objects",
+        "Objects that executions opened (read) and stored, that have expired, or were damaged",
+        "what",
+    ),
+    ("media_bytes", "Bytes that executions read from the media store, and stored there", "what"),
+    ("media_failures", "Requests that the media store failed, or did not answer in time", ""),
+    (
         "server_in_flight_bytes",
         "Bytes of requests that are being worked on and of replies that are not yet sent",
         "",
@@ -93,6 +102,7 @@ pub struct Metrics {
     evictions: Family<PlaceLabels, Counter>,
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
+    media: MediaMetrics,
     in_flight: Gauge,
     streams: StreamMetrics,
     agents: RwLock<HashSet<AgentId>>,
@@ -121,6 +131,8 @@ pub struct Levels {
     pub memory_evictions: u64,
     /// Artifacts that left the disk for others, so far.
     pub disk_evictions: u64,
+    /// What happened to objects of the media store, so far.
+    pub media: MediaCounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -179,6 +191,7 @@ impl Metrics {
             evictions: Family::default(),
             capabilities: Family::default(),
             rejected: Family::default(),
+            media: MediaMetrics::default(),
             in_flight: Gauge::default(),
             streams: StreamMetrics::default(),
             agents: RwLock::default(),
@@ -213,6 +226,9 @@ impl Metrics {
             "stream_sockets" => registry.register(name, help, self.streams.sockets.clone()),
             "stream_published" => registry.register(name, help, self.streams.published.clone()),
             "capability_requests" => registry.register(name, help, self.capabilities.clone()),
+            "media_objects" => registry.register(name, help, self.media.objects.clone()),
+            "media_bytes" => registry.register(name, help, self.media.bytes.clone()),
+            "media_failures" => registry.register(name, help, self.media.failures.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
             _ => {}
@@ -305,6 +321,7 @@ impl Metrics {
         evictions("disk").inner().store(levels.disk_evictions, Ordering::Relaxed);
         self.in_flight.set(i64::try_from(levels.in_flight_bytes).unwrap_or(i64::MAX));
         self.streams.set(&levels.streams);
+        self.media.set(&levels.media);
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
         Ok(rendered)
@@ -414,6 +431,7 @@ mod tests {
             memory_limit: ByteCount(1 << 30),
             memory_evictions: 2,
             disk_evictions: 0,
+            media: MediaCounts { stored_bytes: 7, ..MediaCounts::default() },
         };
         let text = metrics.render(&levels).unwrap();
         for (name, help, _) in METRICS {
@@ -423,6 +441,7 @@ mod tests {
         assert!(text.contains("wasm_module_cache_hits_total 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
         assert!(text.contains("stream_events_total 9") && text.contains("stream_sockets 3"));
+        assert!(text.contains("media_bytes_total{what=\"stored\"} 7"));
         assert!(text.contains("wasm_memory_usage_bytes{kind=\"used\"} 65536"));
         assert!(text.contains("wasm_module_cache_evictions_total{place=\"memory\"} 2"));
         assert!(text.contains("capability_requests_total{kind=\"env\",result=\"denied\"} 1"));
@@ -444,6 +463,7 @@ mod tests {
             memory_limit: ByteCount(1),
             memory_evictions: 0,
             disk_evictions: 0,
+            media: MediaCounts::default(),
         };
         let text = metrics.render(&levels).unwrap();
         assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));

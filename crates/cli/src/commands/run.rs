@@ -26,6 +26,7 @@ use crate::output::{Failure, Stop};
 use crate::progress;
 use crate::report::{ExecutionReport, UsageReport};
 use crate::source::AgentSource;
+use crate::values::MediaDirectory;
 
 /// Bytes of events that wait for a terminal at most.
 const ROOM: RoomLimits =
@@ -37,7 +38,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     let powers = powers(arguments, &agent)?;
     let grant = rules.decide_for_user(agent.manifest(), &arguments.limits.request(), powers)?;
     let input = files::read_input(arguments.input.input.as_ref(), rules.max_input)?;
-    let runtime = local::executing(grant.limits().memory_bytes, arguments.cache_dir.as_deref())?;
+    let media = arguments.media.as_ref().map(|media| media.directory.as_path());
+    let runtime = local::executing(grant.limits().memory_bytes, arguments.cache_dir.as_deref(), media)?;
 
     let telling = Telling::of(arguments.stream.stream, arguments.json.json);
     let execution_id = ExecutionId::new();
@@ -145,13 +147,14 @@ fn print(mut events: EventReader, telling: Telling, cancel: CancellationToken) -
 
 /// What the user gives beyond the manifest; refused where the module could never see it.
 fn powers(arguments: &RunArguments, agent: &AgentSource) -> Result<UserPowers, Failure> {
+    let media = arguments.media.iter().flat_map(MediaDirectory::allowed);
     let powers = UserPowers {
         mounts: arguments.mounts.clone(),
         env: arguments.env.clone(),
         secrets: secrets(&arguments.secrets)?,
         extensions: arguments.extensions.iter().cloned().collect(),
         args: arguments.args.clone(),
-        allow: arguments.allow.clone(),
+        allow: arguments.allow.iter().cloned().chain(media).collect(),
     };
     if powers == UserPowers::default() {
         return Ok(powers);
@@ -169,10 +172,14 @@ fn powers(arguments: &RunArguments, agent: &AgentSource) -> Result<UserPowers, F
     if gives && !info.uses_wasi() && !info.asks_for_capabilities() {
         return Err(Failure::invalid(format!(
             "`{name}` imports nothing from WASI and no `request_capability`, so it cannot use what --mount, --env, \
-             --secret, --extension and --allow give"
+             --secret, --extension, --media and --allow give"
         )));
     }
     check_mounts(&powers.mounts)?;
+    if let Some(media) = arguments.media.as_ref().filter(|media| !media.directory.is_dir()) {
+        let directory = media.directory.display();
+        return Err(Failure::invalid(format!("--media: `{directory}` is no directory of this machine")));
+    }
     Ok(powers)
 }
 

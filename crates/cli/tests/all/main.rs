@@ -25,6 +25,7 @@ mod errors;
 mod files;
 mod guests;
 mod large;
+mod media;
 mod network;
 mod policy;
 mod program;

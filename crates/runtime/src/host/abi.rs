@@ -154,7 +154,8 @@ pub(crate) fn copy_whole(
     Ok(length)
 }
 
-/// Takes fuel for a call that moves `length` bytes, so that calling in a loop is metered like computing.
+/// Takes fuel for a call that moves `length` bytes, so that calling in a loop is metered like computing; and for what is
+/// owed.
 ///
 /// # Errors
 /// The out-of-fuel trap.
@@ -163,11 +164,12 @@ pub(crate) fn charge(
     length: usize,
 ) -> wasmtime::Result<()> {
     let mut store = store.as_context_mut();
+    let owed = std::mem::take(&mut store.data_mut().owed);
     let Ok(fuel) = store.get_fuel() else {
         // Metered by epochs: there is no fuel to take.
         return Ok(());
     };
-    let cost = FUEL_PER_CALL + length as u64 / BYTES_PER_FUEL;
+    let cost = FUEL_PER_CALL.saturating_add((length as u64).saturating_add(owed) / BYTES_PER_FUEL);
     match fuel.checked_sub(cost) {
         Some(left) => store.set_fuel(left),
         None => {

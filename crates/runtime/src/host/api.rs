@@ -13,14 +13,14 @@ use wasmtime_wasi::I32Exit;
 
 use super::abi::{self, AbiError};
 use super::calls::{self, CORE_WASI};
-use super::context::{HostConfig, HostContext};
-use super::{capabilities, component, metering};
+use super::context::{GuestResult, HostConfig, HostContext};
+use super::{capabilities, component, media, metering};
 use crate::model::{HostCallKind, LogLevel};
 use crate::runtime::inspect::Signature;
 use crate::security::policy::Grant;
 
 /// The module name of the core ABI.
-const MENTAT: &str = "mentat";
+pub(super) const MENTAT: &str = "mentat";
 /// What a decision of policy costs, as bytes that are moved: some microseconds.
 pub(super) const DECISION_BYTES: usize = 64 << 10;
 /// What an event costs, as bytes that are moved: about a microsecond.
@@ -30,7 +30,9 @@ const MAX_ABORT_UNITS: u32 = 1024;
 
 /// Everything a guest can be linked to.
 pub(crate) struct HostInterface {
-    pub(crate) core: Linker<HostContext>,
+    core: Linker<HostContext>,
+    /// For modules whose results may have to be waited for. Others read theirs without giving the thread away.
+    core_waiting: Linker<HostContext>,
     pub(crate) component: wasmtime::component::Linker<HostContext>,
     /// What core modules may import, by module and name.
     pub(crate) core_imports: BTreeMap<(String, String), Signature>,
@@ -45,13 +47,30 @@ impl HostInterface {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
         let core = core_linker(engine)?;
         let core_imports = list_imports(engine, &core);
+        let mut core_waiting = core.clone();
+        core_waiting.allow_shadowing(true);
+        media::let_results_wait(&mut core_waiting)?;
+        core_waiting.allow_shadowing(false);
         let component = component::linker(engine)?;
-        Ok(Self { core, component, core_imports })
+        Ok(Self { core, core_waiting, component, core_imports })
     }
 
     /// Offers what baseline code is charged by. No module can ask for it: it is not among the imports.
     pub(crate) fn offer_charge(&mut self) -> wasmtime::Result<()> {
-        metering::add_to_linker(&mut self.core)
+        metering::add_to_linker(&mut self.core)?;
+        metering::add_to_linker(&mut self.core_waiting)
+    }
+
+    /// What a core module is linked to that imports these, by module and name.
+    pub(crate) fn core_for<'a>(
+        &self,
+        mut imports: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> &Linker<HostContext> {
+        if imports.any(|import| import == (MENTAT, "download_media")) {
+            &self.core_waiting
+        } else {
+            &self.core
+        }
     }
 }
 
@@ -102,23 +121,7 @@ fn core_linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     })?;
     linker.func_wrap(MENTAT, "end_stream", end_stream)?;
     linker.func_wrap(MENTAT, "record_metric", record_metric)?;
-
-    // Part of the ABI, so that a module built today runs tomorrow; not offered yet.
-    linker.func_wrap(MENTAT, "download_media", |caller: Caller<'_, HostContext>, pointer, length| {
-        unsupported(caller, HostCallKind::Media, "download_media", &[(pointer, length)])
-    })?;
-    linker.func_wrap(
-        MENTAT,
-        "upload_media",
-        |caller: Caller<'_, HostContext>, pointer, length, type_pointer, type_length| {
-            unsupported(
-                caller,
-                HostCallKind::Media,
-                "upload_media",
-                &[(pointer, length), (type_pointer, type_length)],
-            )
-        },
-    )?;
+    media::add_to_core_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -184,7 +187,7 @@ async fn invoke_capability(
         Ok(result) => {
             abi::charge(&mut caller, result.len())?;
             let length = i32::try_from(result.len())?;
-            caller.data_mut().result = Some(result);
+            caller.data_mut().result = Some(GuestResult::Whole(result));
             Ok(length)
         }
         Err(error) => Ok(caller.data_mut().refuse(error)),
@@ -269,7 +272,7 @@ fn record_metric(
 }
 
 /// Copies from the current result; answers how much that was.
-fn result_read(
+pub(super) fn result_read(
     mut caller: Caller<'_, HostContext>,
     offset: i32,
     pointer: i32,
@@ -279,14 +282,12 @@ fn result_read(
     let memory = abi::memory(&mut caller)?;
     let target = abi::range(&caller, memory, "result_read", pointer, capacity)?;
     let offset = usize::try_from(offset.cast_unsigned())?;
-    let left = caller
-        .data()
-        .result
-        .as_ref()
-        .and_then(|result| (offset <= result.len()).then(|| result.slice(offset..)));
-    let Some(left) = left else {
-        abi::charge(&mut caller, 0)?;
-        return Ok(caller.data_mut().fail(AbiError::NoResult));
+    let left = match &caller.data().result {
+        Some(GuestResult::Whole(result)) if offset <= result.len() => result.slice(offset..),
+        _ => {
+            abi::charge(&mut caller, 0)?;
+            return Ok(caller.data_mut().fail(AbiError::NoResult));
+        }
     };
     let copied = left.slice(..left.len().min(target.len()));
     abi::charge(&mut caller, copied.len())?;
@@ -298,21 +299,6 @@ fn result_read(
 fn last_error(mut caller: Caller<'_, HostContext>, pointer: i32, capacity: i32) -> wasmtime::Result<i32> {
     caller.data_mut().calls.count(HostCallKind::LastError);
     abi::copy_whole(&mut caller, "last_error", pointer, capacity, |context| context.last_error.clone())
-}
-
-fn unsupported(
-    mut caller: Caller<'_, HostContext>,
-    kind: HostCallKind,
-    call: &str,
-    ranges: &[(i32, i32)],
-) -> wasmtime::Result<i32> {
-    caller.data_mut().calls.count(kind);
-    let memory = abi::memory(&mut caller)?;
-    for (pointer, length) in ranges {
-        abi::range(&caller, memory, call, *pointer, *length)?;
-    }
-    abi::charge(&mut caller, 0)?;
-    Ok(caller.data_mut().fail(AbiError::Unsupported))
 }
 
 /// AssemblyScript's way to give up: two of its strings, a line and a column.

@@ -14,7 +14,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::abi::AbiError;
 use super::context::HostContext;
-use super::{exchanges, extensions, files};
+use super::{exchanges, extensions, files, media};
 use crate::security::denial::{Denial, DenialReason};
 use crate::security::policy::Permission;
 
@@ -109,6 +109,7 @@ pub(crate) fn request(context: &mut HostContext, text: &[u8]) -> Called<i32> {
 /// Gives a grant back.
 pub(crate) fn release(context: &mut HostContext, handle: i32) -> Result<(), CallError> {
     context.exchanges.release(handle);
+    context.media.release(handle);
     context.capabilities.held.remove(&handle).map(drop).ok_or_else(bad_handle)
 }
 
@@ -139,10 +140,7 @@ pub(crate) async fn invoke(
             exchanges::invoke(store.data_mut(), handle, &permission, arguments).await
         }
         Capability::Extension(_) => extensions::invoke(store.data_mut(), &permission, arguments).await,
-        Capability::Media { .. } => Err(CallError::new(
-            AbiError::Unsupported,
-            "this runtime has no media store yet that a grant of `media` would be for",
-        )),
+        Capability::Media { .. } => media::invoke(store.data_mut(), handle, &permission, arguments).await,
     };
     store.data().gate.check()?;
     Ok(used)

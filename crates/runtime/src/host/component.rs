@@ -4,12 +4,12 @@
 use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime::{Engine, StoreContextMut};
 
-use self::bindings::mentat::agent::{capabilities, errors, log, media, metrics, streams};
+use self::bindings::mentat::agent::{capabilities, errors, log, metrics, streams};
 use super::abi::{self, AbiError};
 use super::api::DECISION_BYTES;
 use super::capabilities::{self as grants, CallError};
 use super::context::HostContext;
-use super::{calls, http, polling, preview2, sockets};
+use super::{calls, http, media, polling, preview2, sockets};
 use crate::model::{HostCallKind, LogLevel};
 
 pub(crate) mod bindings {
@@ -83,6 +83,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostContext>> {
     linker.instance(CAPABILITIES)?.func_wrap_async("[method]grant.invoke", |store, (grant, arguments)| {
         Box::new(invoke(store, grant, arguments))
     })?;
+    media::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }
@@ -106,7 +107,7 @@ fn handle(grant: &Resource<capabilities::Grant>) -> i32 {
 }
 
 /// An error in the words of the contract.
-fn refusal(error: CallError) -> errors::Error {
+pub(super) fn refusal(error: CallError) -> errors::Error {
     let code = match error.code {
         AbiError::NotInManifest => errors::Code::NotInManifest,
         AbiError::Denied => errors::Code::Denied,
@@ -123,7 +124,7 @@ fn refusal(error: CallError) -> errors::Error {
     errors::Error { code, message: error.message }
 }
 
-fn unsupported(context: &mut HostContext, kind: HostCallKind) -> errors::Error {
+pub(super) fn unsupported(context: &mut HostContext, kind: HostCallKind) -> errors::Error {
     context.calls.count(kind);
     let error = AbiError::Unsupported;
     context.fail(error);
@@ -172,16 +173,6 @@ impl capabilities::HostGrant for HostContext {
         // One that is not held was released by the end of the execution.
         let _ = grants::release(self, handle(&grant));
         Ok(())
-    }
-}
-
-impl media::Host for HostContext {
-    fn download(&mut self, _reference: String) -> Result<Vec<u8>, errors::Error> {
-        Err(unsupported(self, HostCallKind::Media))
-    }
-
-    fn upload(&mut self, _content: Vec<u8>, _media_type: String) -> Result<String, errors::Error> {
-        Err(unsupported(self, HostCallKind::Media))
     }
 }
 

@@ -19,6 +19,7 @@ use super::descriptors::{Descriptors, FileLimits};
 use super::exchanges::Exchanges;
 use super::gate::Gate;
 use super::http::{self, OutboundHttp};
+use super::media::{MediaStore, ObjectStdin, OpenMedia, OpenObject};
 use super::network::Network;
 use super::outbound::Outbound;
 use super::preview1::Preview1;
@@ -51,6 +52,8 @@ pub(crate) struct HostConfig {
     pub(crate) storage: Storage,
     /// The memory of all executions.
     pub(crate) memory: Arc<MemoryBudget>,
+    /// Objects, where there is a store for them.
+    pub(crate) media: Option<Arc<MediaStore>>,
 }
 
 /// What the sandbox of one execution may take of the machine.
@@ -89,6 +92,8 @@ impl SandboxLimits {
 /// What the host functions of one execution see.
 pub(crate) struct HostContext {
     pub(crate) input: Bytes,
+    /// What a command reads in place of that.
+    pub(crate) stdin: Option<ObjectStdin>,
     pub(crate) output: OutputSink,
     pub(crate) logs: LogSink,
     /// What it says besides.
@@ -102,16 +107,20 @@ pub(crate) struct HostContext {
     pub(crate) capabilities: CapabilitySet,
     /// HTTP exchanges by a grant that are not over.
     pub(crate) exchanges: Exchanges,
+    /// Objects of the media store that are read or stored in parts.
+    pub(crate) media: OpenMedia,
     /// What all executions share.
     pub(crate) host: Arc<HostConfig>,
     /// Its way onto the network, made when it is first asked for.
     outbound: Option<Arc<Outbound>>,
     /// Bytes and elements that baseline code was charged for since it yielded last.
     pub(crate) charged: u64,
+    /// What is to be charged with the next call, as bytes that are moved.
+    pub(crate) owed: u64,
     /// How often it called the host.
     pub(crate) calls: HostCalls,
     /// Result of the last call that makes one, for `result_read`.
-    pub(crate) result: Option<Bytes>,
+    pub(crate) result: Option<GuestResult>,
     /// Directories that were opened.
     pub(crate) volumes: Volumes,
     /// The core module's exported memory, once found, and where it is.
@@ -123,6 +132,15 @@ pub(crate) struct HostContext {
     pub(crate) preview1: Option<Box<Preview1>>,
     /// For components; made from the grant before the guest starts.
     pub(crate) preview2: Option<Box<Preview2>>,
+}
+
+/// What a call left behind for the guest to read.
+#[derive(Debug)]
+pub(crate) enum GuestResult {
+    /// All of it.
+    Whole(Bytes),
+    /// An object that comes as it is read.
+    Object(Box<OpenObject>),
 }
 
 /// The WASI 0.2 state of a component.
@@ -149,6 +167,7 @@ impl HostContext {
         let share = MemoryShare::of(Arc::clone(&host.memory));
         Self {
             input,
+            stdin: None,
             output: OutputSink::new(limits.output_bytes),
             logs: logs.clone(),
             streams: Streams::new(events),
@@ -159,8 +178,10 @@ impl HostContext {
             budget: Budget::new(limits.clone()),
             capabilities: CapabilitySet::default(),
             exchanges: Exchanges::default(),
+            media: OpenMedia::default(),
             outbound: None,
             charged: 0,
+            owed: 0,
             calls: HostCalls::default(),
             result: None,
             memory: None,

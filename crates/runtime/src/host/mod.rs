@@ -14,6 +14,7 @@ pub(crate) mod file_streams;
 pub(crate) mod files;
 pub(crate) mod gate;
 pub(crate) mod http;
+pub(crate) mod media;
 pub(crate) mod metering;
 pub(crate) mod network;
 pub(crate) mod outbound;

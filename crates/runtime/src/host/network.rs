@@ -23,7 +23,7 @@ use self::names::Names;
 use self::tls::Tls;
 pub(crate) use self::tls::TlsStream;
 use crate::error::Error;
-use crate::security::offers::Offers;
+use crate::security::offers::{Extension, Offers};
 use crate::security::policy::Permission;
 
 /// Addresses of one name that are tried.
@@ -209,6 +209,12 @@ impl Endpoint {
             Some(extension) => Self::named_by(NamedBy::Operator, extension.endpoint()),
             None => Err(NetworkError::Malformed(format!("`{capability}` is no extension of the operator's"))),
         }
+    }
+
+    /// The endpoint of a service that the runtime itself needs, by its URL.
+    pub(crate) fn of_service(url: &str) -> Result<Self, NetworkError> {
+        let service = Extension::new(url).map_err(|error| NetworkError::Malformed(error.to_string()))?;
+        Self::named_by(NamedBy::Operator, service.endpoint())
     }
 
     fn named_by(named_by: NamedBy, capability: &Capability) -> Result<Self, NetworkError> {

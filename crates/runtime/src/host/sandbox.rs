@@ -76,7 +76,10 @@ fn streams(context: &HostContext, stdio: Stdio) -> (WasiCtxBuilder, OpenLines) {
     let reports = context.gate.grant().reports() == Some(Events::Ndjson);
     match stdio {
         Stdio::Command => {
-            wasi.stdin(MemoryInputPipe::new(context.input.clone()));
+            match &context.stdin {
+                Some(object) => wasi.stdin(object.clone()),
+                None => wasi.stdin(MemoryInputPipe::new(context.input.clone())),
+            };
             let reports = reports.then(|| Reports::new(context.logs.clone(), events.clone()));
             let stdout = OutputStdio::new(context.output.clone(), reports, events);
             wasi.stdout(stdout.clone());

@@ -129,12 +129,15 @@ impl ModuleInfo {
             .any(|import| import.module.starts_with("wasi_") || import.name.starts_with("wasi:"))
     }
 
-    /// Whether it can ask for capabilities by name.
+    /// Whether it can ask for capabilities by name, or for what needs them by a name of its own.
     #[must_use]
     pub fn asks_for_capabilities(&self) -> bool {
+        const ASKING: [&str; 3] = ["request_capability", "download_media", "upload_media"];
         self.imports.iter().any(|import| {
-            (import.module == "mentat" && import.name == "request_capability")
-                || import.name.starts_with("mentat:agent/capabilities")
+            (import.module == "mentat" && ASKING.contains(&import.name.as_str()))
+                || ["mentat:agent/capabilities", "mentat:agent/media"]
+                    .iter()
+                    .any(|interface| import.name.starts_with(interface))
         })
     }
 

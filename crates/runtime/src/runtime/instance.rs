@@ -26,6 +26,7 @@ use crate::host::budget::{Budget, Sleep};
 use crate::host::context::{HostConfig, HostContext, Preview2};
 use crate::host::descriptors::Descriptors;
 use crate::host::gate::Gate;
+use crate::host::media::ObjectStdin;
 use crate::host::preview1::{FIRST_DIRECTORY, Preview1};
 use crate::host::sandbox::{self, OpenLines, Stdio};
 use crate::host::sockets;
@@ -44,6 +45,8 @@ pub(super) struct Sandbox {
     /// Before the permit, whose slot it has.
     pub(super) kept: Option<Kept>,
     pub(super) permit: Permit,
+    /// What a command reads in place of its input.
+    pub(super) stdin: Option<ObjectStdin>,
 }
 
 /// An instance that served executions before.
@@ -70,8 +73,9 @@ pub(super) async fn run(
     invocation: Invocation,
     afterwards: Afterwards,
 ) -> (Outcome, Option<WarmInstance>) {
-    let Sandbox { code, permit, kept } = sandbox;
+    let Sandbox { code, permit, kept, stdin } = sandbox;
     let mut context = HostContext::new(invocation.input, grant, host, invocation.events);
+    context.stdin = stdin;
     context.memory_export = code.entry.memory();
     let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
     let started = tokio::time::Instant::now();

@@ -16,6 +16,7 @@ mod machine;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pool;
+mod referred;
 mod snapshot;
 pub(crate) mod trap;
 pub(crate) mod warm;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mentat_manifest::{ByteCount, ModuleDigest};
@@ -45,6 +46,8 @@ use self::warm::{WarmConfig, WarmInstance, WarmInstances};
 use crate::error::Error;
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
+pub use crate::host::media::{BucketConfig, BucketCredentials, MediaConfig, MediaCounts, MediaPlace};
+use crate::host::media::{MediaStore, ObjectStdin};
 use crate::host::network::Network;
 pub use crate::host::network::NetworkConfig;
 use crate::host::quota::Storage;
@@ -71,6 +74,8 @@ pub struct RuntimeConfig {
     pub sandbox: SandboxLimits,
     /// How executions reach the network.
     pub network: NetworkConfig,
+    /// Where objects of the media store are.
+    pub media: MediaConfig,
     /// Where compiled code is kept; `None` for a private directory that goes with the runtime.
     pub artifacts: Option<PathBuf>,
     /// Where executions have their scratch directories; `None` for the system's own place for such.
@@ -116,11 +121,14 @@ impl Runtime {
             prepare_scratch(scratch)
                 .map_err(|error| Error::internal("making a place for scratch files", error))?;
         }
+        let network = Arc::new(Network::new(config.network.clone())?);
+        let media = open_media(&config.media, &network)?;
         let host = Arc::new(HostConfig {
             table_elements: config.engine.table_elements,
             scratch: config.scratch.clone(),
             sandbox: config.sandbox.clone(),
-            network: Arc::new(Network::new(config.network.clone())?),
+            network,
+            media: media.map(Arc::new),
             storage: Storage::default(),
             memory: Arc::new(MemoryBudget::new(config.engine.memory_budget())),
         });
@@ -188,7 +196,11 @@ impl Runtime {
     /// thread away. Where this answers nothing, nothing has happened.
     pub fn execute_now(&self, module: &Module, grant: &Grant, invocation: &Invocation) -> Option<Outcome> {
         let code = module.code();
-        if !code.is_brief() || grant.reused().is_some() || grant.ensure_audited().is_err() {
+        if !code.is_brief()
+            || self.refers(grant, invocation)
+            || grant.reused().is_some()
+            || grant.ensure_audited().is_err()
+        {
             return None;
         }
         let permit = self.pool.admit_now(code.places)?;
@@ -198,16 +210,30 @@ impl Runtime {
     /// Executes a module once, waiting for a place when all are taken. Cancelling the invocation, or dropping this
     /// future, ends it at once; the first tells what it cost until then.
     pub async fn execute(&self, module: &Module, grant: &Grant, invocation: Invocation) -> Outcome {
+        if self.refers(grant, &invocation) {
+            return Box::pin(self.execute_referred(module, grant, invocation)).await;
+        }
         if let Some(outcome) = self.execute_now(module, grant, &invocation) {
             return outcome;
         }
+        self.execute_anywhere(module, grant, invocation, None).await
+    }
+
+    async fn execute_anywhere(
+        &self,
+        module: &Module,
+        grant: &Grant,
+        invocation: Invocation,
+        stdin: Option<ObjectStdin>,
+    ) -> Outcome {
         let code = module.code();
         let agent = grant.reused().filter(|_| self.warm.is_on() && code.is_reusable);
         let mut reuse = agent.map(|agent| Reuse::begin(self, agent, &code));
         let kept = reuse.as_mut().and_then(|reuse| reuse.instance.take());
         let sandbox = match kept {
             Some(WarmInstance { store, live, code, permit, uses, .. }) => {
-                Ok(Sandbox { code, permit: permit.again(), kept: Some(Kept { store, live, uses }) })
+                let kept = Some(Kept { store, live, uses });
+                Ok(Sandbox { code, permit: permit.again(), kept, stdin })
             }
             None => {
                 let permit = match self.pool.admit_now(code.places) {
@@ -215,7 +241,7 @@ impl Runtime {
                     // Boxed, since it is rare: a future has room for all that it may wait for, and is copied.
                     None => Box::pin(self.admit(code.places, &invocation.cancel)).await,
                 };
-                permit.map(|permit| Sandbox { code, permit, kept: None })
+                permit.map(|permit| Sandbox { code, permit, kept: None, stdin })
             }
         };
         // Only now: who waited for a place waited while the log can have failed.
@@ -284,6 +310,22 @@ impl Runtime {
         self.warm.waiting()
     }
 
+    /// What happened to objects of the media store since the start.
+    #[must_use]
+    pub fn media_counts(&self) -> MediaCounts {
+        self.host.media.as_ref().map(|store| store.counts()).unwrap_or_default()
+    }
+
+    /// Deletes objects of the media store that have been kept for long enough, and counts what tenants have stored. Tells
+    /// the log where it cannot.
+    pub async fn sweep_media(&self) {
+        if let Some(store) = &self.host.media
+            && let Err(error) = store.sweep(SystemTime::now().into()).await
+        {
+            tracing::warn!(%error, "sweeping the media store");
+        }
+    }
+
     /// Forgets a module's compiled code on disk; executions that use it are not disturbed.
     pub fn forget(&self, digest: &ModuleDigest) {
         self.loader.forget(digest);
@@ -335,6 +377,21 @@ fn sweep_from_now_on(warm: &Arc<WarmInstances>) {
     if let Err(error) = looking {
         tracing::warn!(%error, "no thread for taking down instances that wait; they go when their places are needed");
     }
+}
+
+/// Makes the directory of a media store, and removes what uploads left there that were killed: it belongs to one runtime at
+/// a time, but for a user's own.
+fn open_media(config: &MediaConfig, network: &Arc<Network>) -> Result<Option<MediaStore>, Error> {
+    let failed = |error| Error::internal("making the media directory", error);
+    if let MediaPlace::Directory(directory) = &config.place {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        match std::fs::remove_dir_all(directory.join("parts")) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    MediaStore::new(config.clone(), network)
 }
 
 /// Makes the place of the scratch directories, and removes those that a process left which was killed: the place belongs

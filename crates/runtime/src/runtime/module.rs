@@ -64,6 +64,11 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    /// Whether its input comes by standard input.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self, Self::Command(_) | Self::Core { call: CoreCall::Start, .. })
+    }
+
     /// The memory that a core module exports.
     pub(super) fn memory(&self) -> Option<ModuleExport> {
         match self {
@@ -190,12 +195,14 @@ impl Linked {
                     Some(Shape::WasiCommand) => (CoreCall::Start, "_start"),
                     _ => (CoreCall::Process, "process"),
                 };
+                let imports =
+                    info.imports.iter().map(|import| (import.module.as_str(), import.name.as_str()));
                 let missing = || {
                     let message = format!("the compiled module does not export `{name}`");
                     invalid(ModuleProblemKind::MissingExport, name, message)
                 };
                 Entry::Core {
-                    pre: engine.host.core.instantiate_pre(module).map_err(mismatch)?,
+                    pre: engine.host.core_for(imports).instantiate_pre(module).map_err(mismatch)?,
                     call,
                     function: module.get_export_index(name).ok_or_else(missing)?,
                     // A snapshot has been initialised.

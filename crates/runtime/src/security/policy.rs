@@ -244,6 +244,11 @@ impl Grant {
         connections
     }
 
+    /// What the manifest lists; `None` for a module without one.
+    pub(crate) fn listed(&self) -> Option<&Listed> {
+        self.powers.manifest.as_deref()
+    }
+
     /// The agent's id; `None` for a module without a manifest.
     #[must_use]
     pub fn agent(&self) -> Option<&str> {

@@ -137,6 +137,13 @@ const ROWS: &[Row] = &[
         wasi: Wasi::None,
     },
     Row {
+        listed: "media:write:sha256/",
+        policy: "action == Action::\"media:write\", resource) when { resource.prefix like \"sha256/*\" }",
+        within: &["media:write:sha256/2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"],
+        near: &["media:write:", "media:write:sha256", "media:write:pictures/", "media:read:sha256/"],
+        wasi: Wasi::None,
+    },
+    Row {
         listed: "extension:acme.search",
         policy: "action == Action::\"extension:call\", resource == Extension::\"acme.search\")",
         within: &[],

@@ -14,7 +14,7 @@ use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::{
-    CompileConfig, Compiler, EngineConfig, Loaded, NetworkConfig, Runtime, RuntimeConfig, Tiers,
+    CompileConfig, Compiler, EngineConfig, Loaded, MediaConfig, NetworkConfig, Runtime, RuntimeConfig, Tiers,
 };
 
 /// One execution of one guest.
@@ -43,7 +43,17 @@ pub fn runtime_with(network: NetworkConfig) -> Runtime {
     runtime_of(network, Tiers::Optimized)
 }
 
+/// A runtime with a media store.
+pub fn runtime_with_media(media: MediaConfig, network: NetworkConfig) -> Runtime {
+    let config = config_of(network, Tiers::Optimized);
+    Runtime::new(RuntimeConfig { media, ..config }, Compiler::InProcess).unwrap()
+}
+
 fn runtime_of(network: NetworkConfig, tiers: Tiers) -> Runtime {
+    Runtime::new(config_of(network, tiers), Compiler::InProcess).unwrap()
+}
+
+fn config_of(network: NetworkConfig, tiers: Tiers) -> RuntimeConfig {
     let engine = EngineConfig { max_executions: 250, ..EngineConfig::default() };
     // A static is never dropped, so a private directory would stay behind.
     let folder = match tiers {
@@ -53,8 +63,7 @@ fn runtime_of(network: NetworkConfig, tiers: Tiers) -> Runtime {
     };
     let artifacts = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder));
     let compile = CompileConfig { tiers, ..CompileConfig::default() };
-    let config = RuntimeConfig { engine, compile, artifacts, network, ..RuntimeConfig::default() };
-    Runtime::new(config, Compiler::InProcess).unwrap()
+    RuntimeConfig { engine, compile, artifacts, network, ..RuntimeConfig::default() }
 }
 
 impl Test {

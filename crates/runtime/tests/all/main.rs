@@ -24,6 +24,7 @@ mod headers;
 mod host_calls;
 mod hostile;
 mod lessons;
+mod media;
 mod network;
 mod places;
 mod snapshot;

@@ -9,19 +9,19 @@ use std::io::ErrorKind;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use mentat_manifest::{FileAccess, Manifest};
-use mentat_runtime::Module;
 use mentat_runtime::model::{Invocation, Outcome};
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{OnViolation, Rules};
+use mentat_runtime::{MediaConfig, MediaPlace, Module, NetworkConfig, Runtime};
 
 use self::puppet::{Props, Puppet, Step};
-use crate::harness::{Test, grant, runtime};
+use crate::harness::{Test, grant, runtime_with_media};
 
 const TABLE: &str = include_str!("walk/functions.txt");
 const EVERYTHING: &str = "permit (principal, action, resource);";
@@ -33,7 +33,35 @@ fn table(half: &'static str) -> impl Iterator<Item = (&'static str, &'static str
         .map(|line| line.rsplit_once(": ").unwrap_or_else(|| panic!("`{line}` says nothing of its function")))
 }
 
-/// What lies outside an execution: files, a variable, and somebody who listens.
+/// A runtime with a media store in which there is one object, as long as nobody stores another.
+struct Stage {
+    runtime: Arc<Runtime>,
+    media: tempfile::TempDir,
+}
+
+fn stage() -> &'static Stage {
+    static STAGE: OnceLock<Stage> = OnceLock::new();
+    STAGE.get_or_init(|| {
+        let media = tempfile::tempdir().unwrap();
+        let object = media.path().join("objects/default/x");
+        std::fs::create_dir_all(object.parent().unwrap()).unwrap();
+        std::fs::write(object, "as it was").unwrap();
+        let place = MediaPlace::Directory(media.path().into());
+        let runtime =
+            runtime_with_media(MediaConfig { place, ..MediaConfig::default() }, NetworkConfig::default());
+        Stage { runtime: Arc::new(runtime), media }
+    })
+}
+
+/// Every file below a folder.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+/// What lies outside an execution: files, objects, a variable, and somebody who listens.
 struct Outside {
     folder: tempfile::TempDir,
     /// When the file in the folder was changed.
@@ -88,7 +116,7 @@ impl Outside {
         let authority = Authority::new(Rules::default(), OnViolation::Deny, self.offers(), policies, None);
         let invocation = Invocation::new(input);
         let grant = grant(&authority, &Manifest::parse(&manifest).unwrap(), &[], invocation.execution_id);
-        runtime().execute(module, &grant, invocation).await
+        stage().runtime.execute(module, &grant, invocation).await
     }
 
     /// Everything that a guest could have changed here or come to is as it was.
@@ -99,6 +127,9 @@ impl Outside {
         let file = self.folder.path().join("file");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "as it was", "after {by}");
         assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), self.modified, "after {by}");
+        let (mut objects, media) = (Vec::new(), stage().media.path());
+        files(media, &mut objects);
+        assert_eq!(objects, [media.join("objects/default/x")], "after {by}");
         assert_eq!(self.stream.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "after {by}");
         assert_eq!(
             self.datagrams.recv(&mut [0; 16]).unwrap_err().kind(),
@@ -155,7 +186,11 @@ fn core_functions() -> impl Iterator<Item = (&'static str, &'static str, &'stati
 async fn no_core_function_touches_anything_outside_without_a_grant() {
     let outside = Outside::new();
     for (module, name, signature, arguments) in core_functions() {
-        let guest = Test::wat(&core_guest(module, name, signature, arguments)).load().await.unwrap().module;
+        let guest = Test::wat(&core_guest(module, name, signature, arguments))
+            .load_in(&stage().runtime)
+            .await
+            .unwrap()
+            .module;
         for (capabilities, policies) in WITHOUT {
             let outcome = outside.run(&guest, capabilities, policies, Vec::new()).await;
             outside.check_untouched(name);
@@ -180,14 +215,25 @@ async fn with_a_grant_core_functions_do_what_they_did_not_without() {
         ("path_unlink_file", "filesystem:readwrite:/data"),
         ("fd_prestat_get", "filesystem:readwrite:/data"),
         ("environ_sizes_get", "env:KEY"),
+        ("download_media", "media:read:x"),
+        ("upload_media", "media:write:"),
     ] {
-        let found =
-            core_functions().find(|(module, name, ..)| *name == called && module.ends_with("preview1"));
+        let belongs = |module: &str| module.ends_with("preview1") || module == "mentat";
+        let found = core_functions().find(|(module, name, ..)| *name == called && belongs(module));
         let (module, name, signature, arguments) = found.unwrap();
-        let guest = Test::wat(&core_guest(module, name, signature, arguments)).load().await.unwrap().module;
+        let guest = Test::wat(&core_guest(module, name, signature, arguments))
+            .load_in(&stage().runtime)
+            .await
+            .unwrap()
+            .module;
         let outside = Outside::new();
         let outcome = outside.run(&guest, &[granted], EVERYTHING, Vec::new()).await;
         let answer = outcome.result.unwrap_or_else(|error| panic!("{name}: {error}"));
+        if name.ends_with("_media") {
+            // The length of the object, and that of the reference.
+            assert_eq!(answer.exit_code, if name == "download_media" { 9 } else { 79 }, "{name}");
+            continue;
+        }
         assert_eq!(answer.exit_code, 0, "{name}");
         let names: BTreeSet<_> = std::fs::read_dir(outside.folder.path())
             .unwrap()
@@ -284,9 +330,13 @@ async fn no_function_of_a_component_touches_anything_outside_without_a_grant() {
     let outside = Outside::new();
     let puppet = puppet();
     let authority = format!("127.0.0.1:{}", outside.port());
-    for text in [authority.as_str(), "localhost", "new", "file", "filesystem:readwrite:/data"] {
+    for text in [authority.as_str(), "localhost", "new", "file", "media://x", "filesystem:readwrite:/data"] {
         let component = puppet.component(&Props { text, port: outside.port() });
-        let guest = Test::module(component).load().await.unwrap_or_else(|error| panic!("{error}")).module;
+        let guest = Test::module(component)
+            .load_in(&stage().runtime)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+            .module;
         for (name, way) in ways(&puppet) {
             let calls: Vec<u8> = way.iter().map(|step| u8::try_from(*step).unwrap()).collect();
             for (capabilities, policies) in WITHOUT {
@@ -324,7 +374,7 @@ async fn with_a_grant_functions_of_components_do_what_they_did_not_without() {
     ] {
         let outside = Outside::new();
         let component = puppet.component(&Props { text, port: outside.port() });
-        let guest = Test::module(component).load().await.unwrap().module;
+        let guest = Test::module(component).load_in(&stage().runtime).await.unwrap().module;
         let way = puppet.way_to(puppet.find("wasi:filesystem/types", name));
         let calls: Vec<u8> = way.iter().map(|step| u8::try_from(*step).unwrap()).collect();
         let outcome = outside.run(&guest, &["filesystem:readwrite:/data"], EVERYTHING, calls).await;

@@ -23,6 +23,8 @@ pub const SECRET: &str = "this lies outside of every mount";
 pub struct World {
     pub capabilities: Vec<String>,
     pub policies: String,
+    /// More of the manifest.
+    pub pins: String,
     pub offers: Offers,
     pub on_violation: OnViolation,
     pub rules: Rules,
@@ -40,6 +42,7 @@ impl World {
         Self {
             capabilities: capabilities.iter().map(|&capability| capability.to_owned()).collect(),
             policies: EVERYTHING.into(),
+            pins: String::new(),
             offers: Offers::default(),
             on_violation: OnViolation::Deny,
             rules: Rules::default(),
@@ -77,7 +80,8 @@ impl World {
             Authority::new(self.rules.clone(), self.on_violation, self.offers.clone(), policies, None);
         let list = serde_json::to_string(&self.capabilities).unwrap();
         let manifest = format!(
-            "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: a.wasm\nwasm: {{ capabilities: {list} }}\n"
+            "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: a.wasm\nwasm: {{ capabilities: {list} }}\n{}",
+            self.pins
         );
         let caller = Caller { tenant: tenant.into(), ..Caller::local() };
         authority

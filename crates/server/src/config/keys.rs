@@ -202,6 +202,31 @@ pub const KEYS: &[Key] = &[
         "PEM file of roots that servers' certificates are checked against, beside the system's; empty: none.",
     ),
     key(
+        "media.dir",
+        "Directory of the objects that agents read and store, one in it for each tenant; `media` in the data directory where empty. One server at a time.",
+    ),
+    key("media.bucket", "Bucket of a service that speaks S3, in place of a directory; empty: none."),
+    key(
+        "media.endpoint",
+        "URL of the service that has the bucket, such as `https://minio.example.com:9000`; Amazon's of the region where empty.",
+    ),
+    key("media.region", "Region that requests to the service are signed for."),
+    key("media.prefix", "What the keys of all objects in the bucket begin with."),
+    key(
+        "media.credentials",
+        "Who asks for objects of the bucket: `access_key_id`, `secret_access_key` and if need be `session_token`, each with `name` and one of `from` (a variable of the service) and `file`; empty: requests are not signed.",
+    ),
+    key("media.object_bytes", "Bytes of one object at most; 5 GB at most."),
+    key("media.bytes_per_tenant", "Bytes of all objects that agents have stored for one tenant."),
+    key(
+        "media.retain_days",
+        "Days that objects are kept which agents have stored; 0 for ever. What others put into the store stays.",
+    ),
+    key(
+        "media.timeout_ms",
+        "Milliseconds that the store may keep an execution waiting, for each request that is made of it.",
+    ),
+    key(
         "engine.allocator",
         "`pooling`: instances from slots reserved once, microseconds each. `on_demand`: memory mapped for each, for machines with little address space.",
     ),

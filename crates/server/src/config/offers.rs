@@ -104,7 +104,7 @@ fn read_mount(mount: &MountConfig) -> Result<Mount, Error> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "this is part of `config`: the operator names the variable")]
-fn value_of(section: &str, variable: &VariableConfig) -> Result<String, Error> {
+pub(super) fn value_of(section: &str, variable: &VariableConfig) -> Result<String, Error> {
     let VariableConfig { name, value, from, file, hosts: _ } = variable;
     if let Err(error) = format!("env:{name}").parse::<Capability>() {
         return Err(wrong(&format!("`{section}`: {error}")));

@@ -352,6 +352,7 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
         memory_limit,
         memory_evictions,
         disk_evictions,
+        media: state.dispatcher.media_counts(),
     };
     let text =
         state.metrics.render(&levels).map_err(|error| Error::internal("writing the metrics", error))?;

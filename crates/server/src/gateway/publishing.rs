@@ -123,7 +123,7 @@ pub(super) async fn publish(
     if !data.get().starts_with('{') {
         return Err(Error::InvalidRequest { message: "the body is no JSON object".into() }.into());
     }
-    let sequence = state.dispatcher.publish(&caller, stream_id, data).await?;
+    let sequence = state.dispatcher.publish(&caller, stream_id, in_one_line(&data)?).await?;
     Ok(Json(PublishedBody { message: "Data published", sequence }))
 }
 
@@ -164,6 +164,23 @@ pub(super) async fn get(
     Ok((StatusCode::OK, Json(state.dispatcher.get_stream(&caller, id(stream_id)?)?.into())))
 }
 
+/// The same without the blanks between its parts, so that it is a line wherever lines are told.
+fn in_one_line(data: &RawValue) -> Result<Box<RawValue>, Error> {
+    let (mut text, mut in_string, mut is_escaped) = (String::with_capacity(data.get().len()), false, false);
+    for character in data.get().chars() {
+        if in_string {
+            in_string = is_escaped || character != '"';
+            is_escaped = !is_escaped && character == '\\';
+        } else if character.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = character == '"';
+        }
+        text.push(character);
+    }
+    RawValue::from_string(text).map_err(|error| Error::internal("reading what is published", error))
+}
+
 fn id(path: Result<Path<String>, PathRejection>) -> Result<ExecutionId, Error> {
     stream_id_of(&name(path)?)
 }
@@ -192,5 +209,17 @@ impl From<PublishedStream> for StreamBody {
             message_count: stream.messages,
             last_activity: text(stream.used),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_becomes_one_line_and_stays_what_it_is() {
+        let text = " {\n \"a b\" : [ 1 , \"x \\\" \\\\\" , {} ] ,\t\"c\": null }";
+        let data: Box<RawValue> = serde_json::from_str(text).unwrap();
+        assert_eq!(in_one_line(&data).unwrap().get(), "{\"a b\":[1,\"x \\\" \\\\\",{}],\"c\":null}");
     }
 }

@@ -1,7 +1,7 @@
 ;; expect: ok
-;; output: not supported here: this runtime does not offer the call yet
-;; Every call for media is linked, so that a module built today runs tomorrow, and answers UNSUPPORTED, -38. The exit
-;; code is the number of the call that did not; the output is `last_error`.
+;; output: there is no media store here; the operator of a server has one in its data directory or names one by `media.dir` or `media.bucket`, a user of `mentat run` by `--media DIR`
+;; Where there is no media store, the calls for media are there and answer UNSUPPORTED, -38. The exit code is the number of
+;; the call that did not; the output is `last_error`.
 (module
   (import "mentat" "download_media" (func $download (param i32 i32) (result i32)))
   (import "mentat" "upload_media" (func $upload (param i32 i32 i32 i32) (result i32)))
