@@ -1,5 +1,7 @@
 //! `thumbnail`: what it stores is the image that it was referred to, smaller, and nothing that would not fit is decoded.
 
+#![allow(clippy::cast_possible_truncation, reason = "colours are bytes of a larger number")]
+
 use serde_json::{Value, json};
 use sha2::Digest;
 

@@ -1,5 +1,11 @@
 //! `sound-statistics`: its numbers are those of the sound that was made here, by whichever way it was given.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "samples are numbers cut down to their bits"
+)]
+
 use std::f64::consts::TAU;
 
 use serde_json::{Value, json};
