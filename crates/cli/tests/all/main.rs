@@ -22,6 +22,7 @@ mod connections;
 mod durability;
 mod encryption;
 mod errors;
+mod examples;
 mod files;
 mod guests;
 mod large;
