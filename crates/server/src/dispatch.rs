@@ -6,6 +6,7 @@
 
 mod following;
 mod terms;
+mod trail;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,6 +25,8 @@ use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 
 use self::terms::{ending, narrowing, record_for_receipt};
+pub use self::trail::{ExecutionTrail, Trails};
+pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::guests::GuestThreads;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
@@ -39,6 +42,7 @@ pub struct Dispatcher {
     executions: Arc<Executions>,
     metrics: Arc<Metrics>,
     guests: GuestThreads,
+    trails: Trails,
 }
 
 /// A request to load an agent.
@@ -119,9 +123,10 @@ impl Dispatcher {
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         executions: Executions,
+        trails: Trails,
     ) -> Self {
         let executions = Arc::new(executions);
-        Self { runtime, registry: Arc::new(registry), authority, executions, metrics, guests }
+        Self { runtime, registry: Arc::new(registry), authority, executions, metrics, guests, trails }
     }
 
     /// Loads an agent and makes it the active version of its id.

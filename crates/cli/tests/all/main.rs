@@ -17,11 +17,14 @@
 mod agents;
 mod audit;
 mod bombs;
+mod browser;
 mod clients;
 mod connections;
+mod console;
 mod durability;
 mod encryption;
 mod errors;
+mod executions;
 mod files;
 mod guests;
 mod large;
