@@ -1,7 +1,7 @@
-//! The compilers that the example agents need, and the Python of the client tests: what they are, at
-//! which version, and how the missing ones get here. Knows no agent.
+//! The compilers that the example agents need, the Python of the client tests and the browser of those of the console:
+//! what they are, at which version, and how the missing ones get here. Knows no agent.
 //!
-//! Everything but rustup's targets and npm's packages goes into `.tools` in the workspace, which
+//! Everything but rustup's targets, npm's packages and the browser goes into `.tools` in the workspace, which
 //! git ignores; deleting that folder is always safe.
 
 use std::fs::{self, File};
@@ -37,6 +37,10 @@ const MODULE_PACKAGES: &[(&str, &str)] = &[("wasm-exec", "0.1.9")];
 
 /// Targets of the Rust agents: core modules, WASI commands, components.
 const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2"];
+
+/// Chromium and the program that drives it, as Debian packages. A browser needs fixes of its system's, so that it has no version
+/// here.
+const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu-core"];
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {
@@ -125,7 +129,7 @@ impl Toolchains {
     }
 }
 
-/// Installs an agent's npm packages as its lock file has them, unless that was done already.
+/// Installs a folder's npm packages as its lock file has them, unless that was done already.
 ///
 /// # Errors
 /// npm is missing or failed.
@@ -140,6 +144,33 @@ pub(crate) fn install_npm_packages(folder: &Path) -> anyhow::Result<()> {
         run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))
             .context("Node.js 20 or later with npm is needed")?;
         fs::write(&stamp, &locked).with_context(|| format!("cannot write `{}`", stamp.display()))
+    })
+}
+
+/// A browser that is there is taken as it is. Where none is, Debian's is installed, if this is root.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_browser() -> anyhow::Result<()> {
+    let is_there = |program: &str| run(Command::new(program).arg("--version")).is_ok();
+    if is_there("chromedriver") && (is_there("chromium") || is_there("google-chrome")) {
+        return Ok(());
+    }
+    let wanted = BROWSER_PACKAGES.join(" ");
+    announced(&format!("installing {wanted}"), || {
+        let apt = |arguments: &[&str]| {
+            run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        };
+        let install = || {
+            apt(&["update", "-qq"])?;
+            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], BROWSER_PACKAGES].concat())
+        };
+        install().map(drop).with_context(|| {
+            format!(
+                "the console is tested in Chromium, which this machine does not have; install it with its driver as \
+                 root (Debian: `apt-get install {wanted}`)"
+            )
+        })
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mentat_manifest::{ByteCount, Fuel};
@@ -172,6 +172,14 @@ impl ExecutionId {
     pub fn new() -> Self {
         // Without a context: that is one lock for all, and orders what was made in the same millisecond.
         Self(Uuid::new_v7(Timestamp::now(NoContext)))
+    }
+
+    /// The time that it is stamped with, by the clock of whoever made it.
+    #[must_use]
+    pub fn time(&self) -> SystemTime {
+        let stamp = self.0.get_timestamp().map(|stamp| stamp.to_unix());
+        let since = stamp.map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds));
+        since.and_then(|since| UNIX_EPOCH.checked_add(since)).unwrap_or(UNIX_EPOCH)
     }
 }
 

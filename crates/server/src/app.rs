@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventRoom;
-use mentat_runtime::security::audit::{AuditConfig, Recorder};
+use mentat_runtime::security::audit::{AuditConfig, Recorder, TrailSource};
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
 use tokio::sync::Semaphore;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Trails};
 use crate::door::Door;
 use crate::executions::Executions;
 use crate::guests::{GuestRuntime, GuestThreads};
@@ -67,6 +67,10 @@ impl App {
             AuditConfig { sensitive: offers.secret_values().collect(), ..config.audit_config() };
         let audit = Recorder::open(&audit_config)
             .map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
+        let trails = Trails::new(TrailSource {
+            folder: audit_config.folder.clone(),
+            archive: audit_config.retention.archive.clone(),
+        });
         let on_violation = config.security.on_violation;
         let authority =
             Arc::new(Authority::new(config.rules(), on_violation, offers, parsed, Some(audit.clone())));
@@ -95,6 +99,7 @@ impl App {
             threads,
             executions,
             Arc::clone(&published),
+            trails,
         );
         let closing = CancellationToken::new();
         tasks.spawn(forget_old_events(room, published, closing.clone()));

@@ -7,6 +7,7 @@
 mod following;
 mod publishing;
 mod terms;
+mod trail;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,6 +26,8 @@ use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 use mentat_runtime::{MediaCounts, Runtime};
 
 use self::terms::{ending, narrowing, record_for_receipt};
+pub use self::trail::{ExecutionTrail, Trails};
+pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::guests::GuestThreads;
 pub use crate::published::PublishedStream;
@@ -43,6 +46,7 @@ pub struct Dispatcher {
     published: Arc<PublishedStreams>,
     metrics: Arc<Metrics>,
     guests: GuestThreads,
+    trails: Trails,
 }
 
 /// A request to load an agent.
@@ -124,9 +128,10 @@ impl Dispatcher {
         guests: GuestThreads,
         executions: Executions,
         published: Arc<PublishedStreams>,
+        trails: Trails,
     ) -> Self {
-        let executions = Arc::new(executions);
-        Self { runtime, registry: Arc::new(registry), authority, executions, published, metrics, guests }
+        let (registry, executions) = (Arc::new(registry), Arc::new(executions));
+        Self { runtime, registry, authority, executions, published, metrics, guests, trails }
     }
 
     /// Loads an agent and makes it the active version of its id.

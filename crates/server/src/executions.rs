@@ -1,6 +1,8 @@
 //! Who is running, and who ran lately: what `GetExecution` answers and `CancelExecution` reaches.
 //! Bounded; a record belongs to its tenant and is invisible to others.
 
+mod listing;
+
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use mentat_runtime::model::{Answer, Caller, Ended, ExecutionId, Failure, Outcome
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio_util::sync::CancellationToken;
+
+pub use listing::{ExecutionPage, ExecutionState};
 
 /// Bytes of the receipts that are kept, over all tenants; the oldest go first.
 const MAX_RECEIPTS_BYTES: usize = 64 << 20;

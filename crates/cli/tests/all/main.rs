@@ -17,12 +17,15 @@
 mod agents;
 mod audit;
 mod bombs;
+mod browser;
 mod clients;
 mod connections;
+mod console;
 mod durability;
 mod encryption;
 mod errors;
 mod examples;
+mod executions;
 mod files;
 mod guests;
 mod large;

@@ -462,6 +462,50 @@ pub struct GetExecutionRequest {
     #[prost(string, tag = "1")]
     pub execution_id: ::prost::alloc::string::String,
 }
+/// Asks for the caller's executions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListExecutionsRequest {
+    /// Where they stand; all where it is not told.
+    #[prost(enumeration = "ExecutionState", tag = "1")]
+    pub state: i32,
+    /// Executions at most; 0 for 100; 1000 at most.
+    #[prost(uint32, tag = "2")]
+    pub page_size: u32,
+    /// Where the last page ended; empty for the first.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Some of the caller's executions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListExecutionsResponse {
+    /// The newest first, without receipts.
+    #[prost(message, repeated, tag = "1")]
+    pub executions: ::prost::alloc::vec::Vec<Execution>,
+    /// For the next page; empty when this is the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Asks for what the audit log has on an execution.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetExecutionAuditRequest {
+    /// The execution.
+    #[prost(string, tag = "1")]
+    pub execution_id: ::prost::alloc::string::String,
+    /// Where the last answer ended; empty for the beginning.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// What the audit log has on an execution.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetExecutionAuditResponse {
+    /// The records as they lie in the log, in JSON, in their order. The last one of an execution that has ended has the
+    /// event_type "execution".
+    #[prost(string, repeated, tag = "1")]
+    pub records: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// There where the search was cut off, before the log and the execution ended; to go on with.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
 /// An execution, running or finished.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Execution {
@@ -891,6 +935,39 @@ pub mod wasm_runtime_client {
             req.extensions_mut().insert(GrpcMethod::new("mentat.runtime.v1.WasmRuntime", "GetExecution"));
             self.inner.unary(req, path, codec).await
         }
+        /// The caller's executions, running and lately finished, the newest first.
+        pub async fn list_executions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListExecutionsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListExecutionsResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mentat.runtime.v1.WasmRuntime/ListExecutions");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mentat.runtime.v1.WasmRuntime", "ListExecutions"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What the audit log has on an execution of the caller's tenant: each decision, and its end. One that ended moments ago may
+        /// not have all of its records yet.
+        pub async fn get_execution_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetExecutionAuditRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetExecutionAuditResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/mentat.runtime.v1.WasmRuntime/GetExecutionAudit");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mentat.runtime.v1.WasmRuntime", "GetExecutionAudit"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -972,6 +1049,17 @@ pub mod wasm_runtime_server {
             &self,
             request: tonic::Request<super::GetExecutionRequest>,
         ) -> std::result::Result<tonic::Response<super::Execution>, tonic::Status>;
+        /// The caller's executions, running and lately finished, the newest first.
+        async fn list_executions(
+            &self,
+            request: tonic::Request<super::ListExecutionsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListExecutionsResponse>, tonic::Status>;
+        /// What the audit log has on an execution of the caller's tenant: each decision, and its end. One that ended moments ago may
+        /// not have all of its records yet.
+        async fn get_execution_audit(
+            &self,
+            request: tonic::Request<super::GetExecutionAuditRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetExecutionAuditResponse>, tonic::Status>;
     }
     /// Loads agents and executes them.
     #[derive(Debug)]
@@ -1477,6 +1565,84 @@ pub mod wasm_runtime_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetExecutionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mentat.runtime.v1.WasmRuntime/ListExecutions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListExecutionsSvc<T: WasmRuntime>(pub Arc<T>);
+                    impl<T: WasmRuntime> tonic::server::UnaryService<super::ListExecutionsRequest> for ListExecutionsSvc<T> {
+                        type Response = super::ListExecutionsResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListExecutionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut =
+                                async move { <T as WasmRuntime>::list_executions(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListExecutionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mentat.runtime.v1.WasmRuntime/GetExecutionAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetExecutionAuditSvc<T: WasmRuntime>(pub Arc<T>);
+                    impl<T: WasmRuntime> tonic::server::UnaryService<super::GetExecutionAuditRequest>
+                        for GetExecutionAuditSvc<T>
+                    {
+                        type Response = super::GetExecutionAuditResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetExecutionAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut =
+                                async move { <T as WasmRuntime>::get_execution_audit(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetExecutionAuditSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -17,6 +17,7 @@ mod shortening;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod tree;
 mod verify;
 mod writer;
@@ -42,6 +43,7 @@ pub(crate) use proof::Proven;
 pub use reading::{first_kept, read, read_from};
 pub use redaction::SensitiveValues;
 pub use retention::RetentionConfig;
+pub use trail::{Trail, TrailQuestion, TrailSource, TrailStart};
 pub use verify::{Evidence, Pruned, Report, check};
 pub use writer::{AuditConfig, OnAuditFailure, Recorder, SyncMode};
 

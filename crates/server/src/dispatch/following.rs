@@ -9,7 +9,7 @@ use mentat_runtime::events::{EventBuffer, EventReader};
 use mentat_runtime::model::{Caller, ExecutionId};
 
 use super::{Dispatcher, ExecuteRequest};
-use crate::executions::ExecutionRecord;
+use crate::executions::{ExecutionPage, ExecutionRecord, ExecutionState};
 use crate::telemetry::StreamLevels;
 
 impl Dispatcher {
@@ -91,5 +91,20 @@ impl Dispatcher {
         execution_id: ExecutionId,
     ) -> Result<ExecutionRecord, Error> {
         self.executions.get(caller, execution_id)
+    }
+
+    /// A page of the tenant's running and lately finished executions, the newest first, of all or of those that stand
+    /// there. `size` 0 is the usual one.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a token that no page has answered.
+    pub fn list_executions(
+        &self,
+        caller: &Caller,
+        state: Option<ExecutionState>,
+        size: usize,
+        token: &str,
+    ) -> Result<ExecutionPage, Error> {
+        self.executions.list(caller, state, size, token)
     }
 }

@@ -150,3 +150,66 @@ async fn what_somebody_will_read_is_kept_though_the_execution_is_forgotten() {
     let Event::End(ended) = &end.event else { panic!("no end") };
     assert_eq!(ended.result.as_ref().unwrap_err().reason, Reason::Cancelled);
 }
+
+#[test]
+fn pages_have_every_execution_of_the_tenant_once_and_the_newest_first() {
+    let executions = table(1000);
+    let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let other = Caller { tenant: "other".into(), name: "other".into() };
+    let mut running = Vec::new();
+    for number in 0..25 {
+        // Two in each second.
+        let record = ExecutionRecord { started: at(number / 2), ..record() };
+        let foreign = ExecutionRecord { caller: other.clone(), started: at(number), ..self::record() };
+        drop(executions.begin(foreign, None).unwrap());
+        let begun = executions.begin(record, None).unwrap();
+        if number % 5 == 0 {
+            running.push(begun);
+        }
+    }
+    let caller = Caller::local();
+    let all_in_pages_of = |state, size| {
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = executions.list(&caller, state, size, &token).unwrap();
+            assert!(page.executions.len() == size || page.next.is_empty() && page.executions.len() < size);
+            found.extend(page.executions);
+            token = page.next;
+            if token.is_empty() {
+                return found;
+            }
+        }
+    };
+    for size in [1, 3, 5, 24, 25, 26] {
+        let found = all_in_pages_of(None, size);
+        assert_eq!(found.len(), 25);
+        assert!(found.iter().all(|record| record.caller == caller));
+        let ranks: Vec<_> = found.iter().map(|record| (record.started, record.execution_id)).collect();
+        assert!(ranks.windows(2).all(|pair| pair[0] > pair[1]), "{ranks:?}");
+    }
+    assert_eq!(all_in_pages_of(Some(ExecutionState::Running), 2).len(), 5);
+    assert_eq!(all_in_pages_of(Some(ExecutionState::Failed), 1000).len(), 20);
+    assert_eq!(all_in_pages_of(Some(ExecutionState::Finished), 7).len(), 0);
+    let id = ExecutionId::new();
+    let far = format!("18446744073709551615.999999999@{id}");
+    let carried = format!("18446744073709551615.4294967295@{id}");
+    for token in ["x", "1.2@x", "1@01890a5d-ac96-774b-bcce-b302099a8057", &far, &carried] {
+        assert!(
+            matches!(executions.list(&caller, None, 1, token), Err(Error::InvalidRequest { .. })),
+            "{token}"
+        );
+    }
+}
+
+#[test]
+fn a_page_that_does_not_say_how_long_has_a_hundred_and_none_has_receipts() {
+    let executions = table(1000);
+    let records: Vec<_> = (0..101).map(|_| record()).collect();
+    for record in &records {
+        drop(executions.begin(record.clone(), None).unwrap());
+        executions.keep_receipt(&record.caller, record.execution_id, Bytes::from_static(b"receipt"));
+    }
+    let page = executions.list(&Caller::local(), None, 0, "").unwrap();
+    assert_eq!((page.executions.len(), page.next.is_empty()), (100, false));
+    assert!(page.executions.iter().all(|record| record.receipt.is_none()));
+}

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::dispatch::{ExecuteRequest, LoadRequest, Narrowing};
+use crate::dispatch::{ExecuteRequest, ExecutionState, LoadRequest, Narrowing};
 use crate::registry::{LoadedAgent, OnConflict};
 use crate::store::StoredAgent;
 
@@ -107,9 +107,41 @@ pub(super) struct ExecuteQuery {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
-    /// Agents at most; 100 where left out, 1000 at most.
+    /// Entries at most; 100 where left out, 1000 at most.
     pub(super) page_size: Option<usize>,
     /// `next_page_token` of the page before.
+    pub(super) page_token: Option<String>,
+}
+
+/// Which executions.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ExecutionsQuery {
+    /// Where they stand; all where left out.
+    pub(super) state: Option<StateName>,
+    /// Executions at most; 100 where left out, 1000 at most.
+    pub(super) page_size: Option<usize>,
+    /// `next_page_token` of the page before.
+    pub(super) page_token: Option<String>,
+}
+
+/// Where an execution stands.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StateName {
+    /// Waiting for a place, or running.
+    Running,
+    /// The guest ran to its end.
+    Finished,
+    /// The guest did not run to its end.
+    Failed,
+}
+
+/// From where on.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TrailQuery {
+    /// `next_page_token` of the answer before.
     pub(super) page_token: Option<String>,
 }
 
@@ -247,6 +279,16 @@ impl ExecuteBody {
             receipt: self.receipt,
             events: None,
         })
+    }
+}
+
+impl StateName {
+    pub(super) fn state(self) -> ExecutionState {
+        match self {
+            Self::Running => ExecutionState::Running,
+            Self::Finished => ExecutionState::Finished,
+            Self::Failed => ExecutionState::Failed,
+        }
     }
 }
 

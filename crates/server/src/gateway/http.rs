@@ -21,13 +21,13 @@ use super::bodies::{
     ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecuteQuery, IsLoadedBody, LoadBody, LoadedBody,
     PageQuery, RawBody, UnloadedBody, VersionQuery, agent_id, version,
 };
-use super::executed::{ExecutedBody, ExecutionBody, StartedBody};
+use super::executed::{ExecutedBody, StartedBody};
 use super::form::LoadForm;
 use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
 use super::site::Guard;
 use super::straight::HttpDoor;
-use super::{openapi, publishing, sse, websocket};
+use super::{console, executions, openapi, publishing, sse, websocket};
 use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::{Levels, StreamLevels};
@@ -51,14 +51,17 @@ fn router(state: DoorState) -> Router {
         .route("/v1/agents/{id}/loaded", get(is_loaded))
         .route("/v1/agents/{id}/execute", post(execute_agent))
         .route("/v1/agents/{id}/activate", post(activate_version))
-        .route("/v1/executions/{id}", get(get_execution))
-        .route("/v1/executions/{id}/cancel", post(cancel_execution))
+        .route("/v1/executions", get(executions::list_executions))
+        .route("/v1/executions/{id}", get(executions::get_execution))
+        .route("/v1/executions/{id}/audit", get(executions::get_execution_audit))
+        .route("/v1/executions/{id}/cancel", post(executions::cancel_execution))
         .route("/api/v1/streams", get(publishing::list))
         .route("/api/v1/streams/init", post(publishing::init))
         .route("/api/v1/streams/{stream_id}", get(publishing::get).delete(publishing::end))
         .route("/api/v1/streams/{stream_id}/publish", post(publishing::publish))
         .route("/api/v1/streams/{stream_id}/sse", get(sse::follow))
         .route("/ws/streams/{stream_id}", any(websocket::follow))
+        .merge(console::pages())
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(healthz))
         .route("/readyz", get(healthz))
@@ -301,30 +304,6 @@ pub(super) async fn activate_version(
     };
     let agent = state.dispatcher.activate(&caller, &id, &version).await?;
     Ok(Json(AgentBody::listed(&agent, true)))
-}
-
-/// A running or lately finished execution.
-#[utoipa::path(get, path = "/v1/executions/{id}", tag = "executions",
-    params(("id" = String, Path, description = "The execution")),
-    responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn get_execution(
-    State(state): State<DoorState>,
-    Authenticated(caller): Authenticated,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<ExecutionBody>, Reply> {
-    Ok(Json(ExecutionBody::new(state.dispatcher.get_execution(&caller, name(id)?.parse()?)?)))
-}
-
-/// Ends an execution; one that has ended is left as it is.
-#[utoipa::path(post, path = "/v1/executions/{id}/cancel", tag = "executions",
-    params(("id" = String, Path, description = "The execution")),
-    responses((status = 200, body = ExecutionBody), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn cancel_execution(
-    State(state): State<DoorState>,
-    Authenticated(caller): Authenticated,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<ExecutionBody>, Reply> {
-    Ok(Json(ExecutionBody::new(state.dispatcher.cancel(&caller, name(id)?.parse()?)?)))
 }
 
 /// Answers as long as the process can; there is nothing that the service waits for before it is ready, since it

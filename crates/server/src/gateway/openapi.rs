@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{http, publishing, sse};
+use super::{executions, http, publishing, sse};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,8 +22,10 @@ use super::{http, publishing, sse};
         http::is_loaded,
         http::execute_agent,
         http::activate_version,
-        http::get_execution,
-        http::cancel_execution,
+        executions::list_executions,
+        executions::get_execution,
+        executions::cancel_execution,
+        executions::get_execution_audit,
         sse::follow,
         publishing::init,
         publishing::publish,

@@ -9,7 +9,7 @@ use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{Answer, ExecutionId, LogLevel, LogLine, Outcome, Usage};
 
-use crate::dispatch::{ExecuteRequest, Narrowing};
+use crate::dispatch::{ExecuteRequest, ExecutionState, Narrowing};
 use crate::executions::{ExecutionRecord, ExecutionStatus};
 use crate::registry::LoadedAgent;
 use crate::store::StoredAgent;
@@ -200,6 +200,17 @@ pub(super) fn execution(record: ExecutionRecord) -> v1::Execution {
         }
     }
     execution
+}
+
+/// Reads where executions stand that are asked for; `None` for all.
+pub(super) fn state(state: i32) -> Result<Option<ExecutionState>, Error> {
+    match v1::ExecutionState::try_from(state) {
+        Ok(v1::ExecutionState::Unspecified) => Ok(None),
+        Ok(v1::ExecutionState::Running) => Ok(Some(ExecutionState::Running)),
+        Ok(v1::ExecutionState::Finished) => Ok(Some(ExecutionState::Finished)),
+        Ok(v1::ExecutionState::Failed) => Ok(Some(ExecutionState::Failed)),
+        Err(_) => Err(Error::InvalidRequest { message: format!("there is no execution state {state}") }),
+    }
 }
 
 fn microseconds(duration: Duration) -> u64 {

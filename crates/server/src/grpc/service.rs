@@ -19,7 +19,7 @@ use super::messages;
 use super::refusals;
 use super::status::{execution_status, status};
 use super::told;
-use crate::dispatch::{ExecuteRequest, Executed, LoadRequest};
+use crate::dispatch::{ExecuteRequest, Executed, ExecutionTrail, LoadRequest};
 use crate::door::DoorState;
 use crate::registry::OnConflict;
 use crate::transport::Charge;
@@ -238,6 +238,32 @@ impl WasmRuntime for Service {
         let id = execution_id(&request.into_inner().execution_id)?;
         let record = self.state.dispatcher.get_execution(&caller, id).map_err(|error| status(&error))?;
         Ok(Response::new(messages::execution(record)))
+    }
+
+    async fn list_executions(
+        &self,
+        request: Request<v1::ListExecutionsRequest>,
+    ) -> Result<Response<v1::ListExecutionsResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let state = messages::state(request.state).map_err(|error| status(&error))?;
+        let size = usize::try_from(request.page_size).unwrap_or(usize::MAX);
+        let page = self.state.dispatcher.list_executions(&caller, state, size, &request.page_token);
+        let page = page.map_err(|error| status(&error))?;
+        let executions = page.executions.into_iter().map(messages::execution).collect();
+        Ok(Response::new(v1::ListExecutionsResponse { executions, next_page_token: page.next }))
+    }
+
+    async fn get_execution_audit(
+        &self,
+        request: Request<v1::GetExecutionAuditRequest>,
+    ) -> Result<Response<v1::GetExecutionAuditResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let id = execution_id(&request.execution_id)?;
+        let trail = self.state.dispatcher.trail(&caller, id, &request.page_token).await;
+        let ExecutionTrail { records, next } = trail.map_err(|error| status(&error))?;
+        Ok(Response::new(v1::GetExecutionAuditResponse { records, next_page_token: next }))
     }
 }
 

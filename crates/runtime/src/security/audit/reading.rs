@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use serde::de::DeserializeOwned;
 use signed_note::Note;
 use tlog_tiles::{Checkpoint, EMPTY_HASH, HASH_SIZE, Hash, record_hash};
 
@@ -62,6 +63,22 @@ pub fn read_from(
     archive: Option<&Path>,
     from: u64,
 ) -> Result<impl Iterator<Item = Result<Record, AuditError>>, AuditError> {
+    let texts = texts_from(folder, archive, move |_| from)?;
+    let folder = folder.to_owned();
+    Ok(texts.map(move |text| text.and_then(|(_, text)| parse(&folder, &text))))
+}
+
+/// Reads a record, or what else its text is asked for.
+pub(super) fn parse<T: DeserializeOwned>(folder: &Path, text: &[u8]) -> Result<T, AuditError> {
+    serde_json::from_slice(text).map_err(|error| broken(folder, format!("a record: {error}")))
+}
+
+/// The records as they lie there, each with its number; `from` is told how many are signed, and says which is the first.
+pub(super) fn texts_from(
+    folder: &Path,
+    archive: Option<&Path>,
+    from: impl FnOnce(u64) -> u64,
+) -> Result<impl Iterator<Item = Result<(u64, Vec<u8>), AuditError>>, AuditError> {
     // First, so that what is moved into the tree meanwhile is found in one place at least.
     let pending = read_pending(folder)?;
     // Whoever searches must not be told that there is nothing by somebody who signed nothing.
@@ -75,6 +92,7 @@ pub fn read_from(
         let why = format!("{fault}; `mentat audit verify` says more");
         return Err(broken(&folder.join(CHECKPOINT), why));
     }
+    let from = from(size);
     let (folder, archive) = (folder.to_owned(), archive.map(Path::to_owned));
     let tile = TILE_WIDTH as u64;
     let begin = if archive.is_some() { from / tile } else { (from / tile).max(first_bundle(&folder, size)) };
@@ -84,26 +102,27 @@ pub fn read_from(
             let width = usize::try_from((size - number * tile).min(tile)).unwrap_or(TILE_WIDTH);
             match read_bundle_or_archived(&folder, archive.as_deref(), number, width).and_then(Bundle::whole)
             {
-                Ok(records) => records.into_iter().map(Ok).collect(),
+                Ok(records) => (number * tile..).zip(records).map(Ok).collect(),
                 Err(error) if is_missing(&error) && number < first_bundle(&folder, size) => Vec::new(),
                 Err(error) => vec![Err(error)],
             }
         }
     });
-    let parse = move |bytes: Vec<u8>| {
-        serde_json::from_slice::<Record>(&bytes)
-            .map_err(|error| broken(&folder, format!("a record: {error}")))
-    };
-    let is_wanted = move |record: &Result<Record, AuditError>, from: u64| {
-        record.as_ref().map_or(true, |record| record.sequence >= from)
-    };
-    let signed = tiles.map({
-        let parse = parse.clone();
-        move |bytes| bytes.and_then(&parse)
+    let open = pending.lines.into_iter().map(move |line| {
+        let Numbered { sequence } = parse(&folder, &line)?;
+        Ok((sequence, line))
     });
-    let signed = signed.filter(move |record| is_wanted(record, from));
-    let open = pending.lines.into_iter().map(parse).filter(move |record| is_wanted(record, from.max(size)));
-    Ok(signed.chain(open))
+    let is_wanted = move |text: &Result<(u64, Vec<u8>), AuditError>, from: u64| {
+        text.as_ref().map_or(true, |(sequence, _)| *sequence >= from)
+    };
+    let signed = tiles.filter(move |text| is_wanted(text, from));
+    Ok(signed.chain(open.filter(move |text| is_wanted(text, from.max(size)))))
+}
+
+/// What tells which record a text is.
+#[derive(serde::Deserialize)]
+struct Numbered {
+    sequence: u64,
 }
 
 /// The first record that is in the folder; those before it were taken out.

@@ -2,6 +2,7 @@
 
 mod own;
 mod retention;
+mod trail;
 
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
