@@ -371,8 +371,13 @@ impl EventBuffer {
             // What is kept has no holes.
             state.clear();
         }
+        let is_ended = state.is_ended;
         drop(state);
         self.news.notify_waiters();
+        if is_ended {
+            // Whoever waits to write something waits in vain.
+            self.progress.notify_waiters();
+        }
         Ok(sequence)
     }
 }

@@ -15,7 +15,7 @@ use super::EventBuffer;
 use crate::model::ExecutionId;
 
 /// What the buffer of an execution takes of memory without its events, and its place among those that are kept, about.
-pub(super) const BUFFER_BYTES: usize = 1 << 10;
+pub(crate) const BUFFER_BYTES: usize = 1 << 10;
 
 /// What all events may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
