@@ -145,7 +145,7 @@ impl Client {
         agent: &AgentReference,
         input: Bytes,
         wish: &ExecutionWish,
-        on_told: impl FnMut(Delivery) -> bool,
+        on_told: impl FnMut(&Delivery) -> bool,
     ) -> Result<ExecutedReport, Failure> {
         let request = ExecuteAgentRequest {
             agent_id: agent.id.to_string(),
@@ -172,7 +172,7 @@ impl Client {
         &mut self,
         execution_id: &ExecutionId,
         from_sequence: u64,
-        on_told: impl FnMut(Delivery) -> bool,
+        on_told: impl FnMut(&Delivery) -> bool,
     ) -> Result<Option<ExecutedReport>, Failure> {
         let request = StreamEventsRequest { stream_id: execution_id.to_string(), from_sequence };
         let answer = self.calls.stream_events(request).await;
@@ -183,18 +183,14 @@ impl Client {
     async fn receive(
         &self,
         mut events: Streaming<ExecuteAgentEvent>,
-        mut on_told: impl FnMut(Delivery) -> bool,
+        mut on_told: impl FnMut(&Delivery) -> bool,
     ) -> Result<Option<ExecutedReport>, Failure> {
         let mut response = None;
         while let Some(event) = events.message().await.map_err(|status| self.failure(&status))? {
             match told::told(event) {
-                Some(Told::Delivery(delivery)) => {
-                    if !on_told(delivery) {
-                        return Ok(None);
-                    }
-                }
+                Some(Told::Delivery(delivery)) if !on_told(&delivery) => return Ok(None),
                 Some(Told::Response(end)) => response = Some(*end),
-                None => {}
+                Some(Told::Delivery(_)) | None => {}
             }
         }
         Ok(response.map(Into::into))

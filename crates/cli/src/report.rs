@@ -84,7 +84,7 @@ impl ExecutionReport {
             Ok(executed) => (Some(executed.usage), Some(executed.version.clone()), executed.logs_dropped),
             Err(_) => (None, version, 0),
         };
-        let result = result.map(|executed| (teller.untold(executed.output), executed.exit_code));
+        let result = result.map(|executed| (teller.untold(&executed.output), executed.exit_code));
         Self { execution_id, agent, version, result, usage, logs: teller.into_logs(), logs_dropped }
     }
 

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
-use crate::dispatch::{Dispatcher, Trails};
+use crate::dispatch::{Dispatcher, Records, Trails};
 use crate::door::Door;
 use crate::executions::Executions;
 use crate::guests::{GuestRuntime, GuestThreads};
@@ -97,9 +97,7 @@ impl App {
             Arc::clone(&authority),
             Arc::clone(&metrics),
             threads,
-            executions,
-            Arc::clone(&published),
-            trails,
+            Records { executions, published: Arc::clone(&published), trails },
         );
         let closing = CancellationToken::new();
         tasks.spawn(forget_old_events(room, published, closing.clone()));

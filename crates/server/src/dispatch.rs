@@ -49,6 +49,17 @@ pub struct Dispatcher {
     trails: Trails,
 }
 
+/// What is known of executions, and what is told by them and from elsewhere.
+#[derive(Debug)]
+pub struct Records {
+    /// Those that run, and that ran lately.
+    pub executions: Executions,
+    /// Streams of agents elsewhere.
+    pub published: Arc<PublishedStreams>,
+    /// What the audit log has of them.
+    pub trails: Trails,
+}
+
 /// A request to load an agent.
 #[derive(Debug)]
 pub struct LoadRequest {
@@ -126,10 +137,9 @@ impl Dispatcher {
         authority: Arc<Authority>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
-        executions: Executions,
-        published: Arc<PublishedStreams>,
-        trails: Trails,
+        records: Records,
     ) -> Self {
+        let Records { executions, published, trails } = records;
         let (registry, executions) = (Arc::new(registry), Arc::new(executions));
         Self { runtime, registry, authority, executions, published, metrics, guests, trails }
     }

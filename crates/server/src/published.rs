@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    fn json_of(value: serde_json::Value) -> Box<RawValue> {
+    fn json_of(value: &serde_json::Value) -> Box<RawValue> {
         RawValue::from_string(value.to_string()).unwrap()
     }
 
@@ -233,9 +233,9 @@ mod tests {
         let (streams, room) = streams(Duration::MAX);
         let (caller, stranger) = (Caller::local(), Caller { tenant: "other".into(), name: "x".into() });
         let id = streams.open(&caller, "output", events(&room)).unwrap();
-        assert_eq!(streams.publish(&caller, id, json_of(json!({ "n": 1 }))).await.unwrap(), 0);
-        assert_eq!(streams.publish(&caller, id, json_of(json!({ "n": 2 }))).await.unwrap(), 1);
-        assert!(streams.publish(&stranger, id, json_of(json!({}))).await.is_err());
+        assert_eq!(streams.publish(&caller, id, json_of(&json!({ "n": 1 }))).await.unwrap(), 0);
+        assert_eq!(streams.publish(&caller, id, json_of(&json!({ "n": 2 }))).await.unwrap(), 1);
+        assert!(streams.publish(&stranger, id, json_of(&json!({}))).await.is_err());
         assert!(streams.follow(&stranger, id, 0).is_none() && streams.list(&stranger).is_empty());
         let mut reader = streams.follow(&caller, id, 1).unwrap();
         assert_eq!((streams.list(&caller)[0].messages, streams.get(&caller, id).unwrap().readers), (2, 1));
@@ -246,7 +246,7 @@ mod tests {
         assert!(matches!(event.event, Event::Closed { whole: true }));
         assert!(reader.next().await.is_none());
         assert!(room.find(&caller.tenant, id).is_some());
-        assert!(streams.publish(&caller, id, json_of(json!({}))).await.is_err());
+        assert!(streams.publish(&caller, id, json_of(&json!({}))).await.is_err());
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &ExecuteArguments) -> Result<ExitCode, Failure> {
             Ok(client) => client,
             Err(failure) => return (Err(failure), Ok(None)),
         };
-        let execution = client.execute(&arguments.agent, input, &wish, |delivery| teller.tell(&delivery));
+        let execution = client.execute(&arguments.agent, input, &wish, |delivery| teller.tell(delivery));
         let executed = tokio::select! {
             // The call goes away with its future, and the execution with the call.
             () = super::interrupted() => return (Err(Error::Cancelled.into()), Ok(None)),

@@ -108,7 +108,7 @@ async fn execute(
         && let Ok(mut teller) = printer.await
     {
         if let Ok(answer) = &mut outcome.result {
-            answer.output = teller.untold(std::mem::take(&mut answer.output));
+            answer.output = teller.untold(&answer.output);
         }
         outcome.logs.clear();
         stop = teller.stop();

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &StreamArguments) -> Result<ExitCode, Failure> {
     let threads = super::threads()?;
     let result = threads.block_on(async {
         let mut client = Client::connect(&arguments.server).await?;
-        let following = client.follow(&arguments.id, arguments.from, |delivery| teller.tell(&delivery));
+        let following = client.follow(&arguments.id, arguments.from, |delivery| teller.tell(delivery));
         tokio::select! {
             // The execution goes on without this reader.
             () = super::interrupted() => Err(Error::Cancelled.into()),

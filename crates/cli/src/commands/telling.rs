@@ -141,7 +141,7 @@ impl Teller {
     }
 
     /// What is left of the output behind what was told as it was written.
-    pub(crate) fn untold(&self, output: Bytes) -> Bytes {
+    pub(crate) fn untold(&self, output: &Bytes) -> Bytes {
         let told = self.told_output.unwrap_or_default().min(output.len());
         output.slice(told..)
     }
