@@ -230,21 +230,13 @@ impl EventBuffer {
             return Err(EventError::TooLarge(self.limits.bytes));
         }
         let is_counted = self.count(bytes, false);
-        let mut event = Some(event);
-        let written = self.wait_to_push(&mut event, bytes, is_counted).await;
-        if event.is_some() && is_counted {
-            self.state.lock().give_back(bytes);
-        }
-        written
+        // Given back where the event is refused, and where its writer goes away while it waits.
+        let mut waiting = Waiting { buffer: self, event: Some(event), bytes, is_counted };
+        self.wait_to_push(&mut waiting).await
     }
 
-    /// Takes the event when it is written.
-    async fn wait_to_push(
-        &self,
-        event: &mut Option<Event>,
-        bytes: usize,
-        is_counted: bool,
-    ) -> Result<u64, EventError> {
+    async fn wait_to_push(&self, waiting: &mut Waiting<'_>) -> Result<u64, EventError> {
+        let (bytes, is_counted) = (waiting.bytes, waiting.is_counted);
         let mut until = None;
         loop {
             let progress = self.progress.notified();
@@ -257,7 +249,7 @@ impl EventBuffer {
                     return Err(EventError::Closed);
                 }
                 if state.has_room(&self.limits, bytes)
-                    && let Some(event) = event.take()
+                    && let Some(event) = waiting.event.take()
                 {
                     return self.push(state, event, is_counted);
                 }
@@ -276,7 +268,7 @@ impl EventBuffer {
                     true
                 }
             };
-            if !has_progress && let Some(event) = event.take() {
+            if !has_progress && let Some(event) = waiting.event.take() {
                 return self.push(self.state.lock(), event, is_counted);
             }
         }
@@ -379,6 +371,23 @@ impl EventBuffer {
             self.progress.notify_waiters();
         }
         Ok(sequence)
+    }
+}
+
+/// An event on its way, whose bytes are counted already.
+struct Waiting<'a> {
+    buffer: &'a EventBuffer,
+    /// Gone when it was written.
+    event: Option<Event>,
+    bytes: usize,
+    is_counted: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.is_counted && self.event.is_some() {
+            self.buffer.state.lock().give_back(self.bytes);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::guests::{ECHO, EXIT_3, LOOP, manifest_with, numbers};
 use crate::program::{agent_folder, mentat, run, text};
 use crate::server::{Server, eventually, execute};
 
+mod command_line;
 mod published;
 mod reports;
 
@@ -480,53 +481,6 @@ async fn streams_belong_to_their_tenants() {
     assert!(told.contains("event: stream_end"), "{told}");
     assert!(matches!(with_key(&path, "two").call(), Err(ureq::Error::StatusCode(404))));
     assert!(matches!(ureq::get(format!("{}{path}", server.http)).call(), Err(ureq::Error::StatusCode(401))));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_writes_chunks_as_they_come() {
-    let folder =
-        agent_folder(&crate::guests::manifest("a.numbers", "1.0.0"), &crate::guests::assemble(&numbers(0)));
-    let path = folder.path().to_str().unwrap();
-    let lines: String = (1..=3).map(line).collect();
-    let plain = run(&["run", path, "--input", "3"]);
-    assert_eq!(text(&plain.stdout), line(3));
-    let streamed = run(&["run", path, "--input", "3", "--stream"]);
-    assert_eq!(text(&streamed.stdout), lines.clone() + &line(3), "{}", text(&streamed.stderr));
-    let json = |output: &std::process::Output| -> Vec<Value> {
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let refused = mentat().args(["run", path, "--input", "3", "--stream"]).stdout(full).output().unwrap();
-    assert_eq!(refused.status.code(), Some(70), "{}", text(&refused.stderr));
-    let mut endless = mentat();
-    endless.args(["run", path, "--input", "99999999", "--stream"]).stdout(std::process::Stdio::piped());
-    let mut endless = endless.spawn().unwrap();
-    drop(endless.stdout.take());
-    assert_eq!(endless.wait().unwrap().code(), Some(0), "nobody reads it, as behind `head`");
-    let events = json(&run(&["run", path, "--input", "3", "--stream", "--json"]));
-    assert_eq!(events.len(), 6);
-    assert_eq!((&events[1]["text"], &events[1]["sequence"]), (&json!(line(1)), &json!(1)));
-    assert_eq!(events[5]["output"], line(3));
-
-    let server = Server::start();
-    server.load("a.numbers", &numbers(0)).await;
-    let ask =
-        |arguments: &[&str]| mentat().args(arguments).args(["--server", &server.grpc]).output().unwrap();
-    let executed = ask(&["execute", "a.numbers", "--input", "3", "--stream"]);
-    assert_eq!(text(&executed.stdout), lines + &line(3), "{}", text(&executed.stderr));
-    let id = start(&server, "a.numbers", "3").await;
-    let followed = ask(&["stream", &id, "--from", "3"]);
-    assert_eq!(text(&followed.stdout), line(3) + &line(3), "{}", text(&followed.stderr));
-    let seen = ask(&["stream", &id, "--from", "99"]);
-    assert_eq!(
-        (text(&seen.stdout).as_str(), seen.status.code()),
-        ("", Some(0)),
-        "who has seen the end is told nothing"
-    );
-    let events = json(&ask(&["stream", &id, "--json"]));
-    assert_eq!((events.len(), &events[5]["exit_code"]), (6, &json!(0)));
-    let unknown = ask(&["stream", "01890a5d-ac96-774b-bcce-b302099a8000"]);
-    assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
 }
 
 fn base64_of(bytes: &[u8]) -> String {

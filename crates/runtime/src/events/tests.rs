@@ -194,6 +194,17 @@ fn who_speaks_little_is_heard_whatever_others_keep() {
 }
 
 #[tokio::test]
+async fn a_writer_that_goes_away_while_it_waits_leaves_nothing_counted() {
+    let events = buffer(1, BackPressure::Block(Duration::MAX));
+    let _stalled = events.read_from(0);
+    events.write_waiting(line("0")).await.unwrap();
+    let before = events.room.bytes();
+    let waited = tokio::time::timeout(Duration::from_millis(20), events.write_waiting(line("1")));
+    assert!(waited.await.is_err());
+    assert_eq!(events.room.bytes(), before);
+}
+
+#[tokio::test]
 async fn nothing_is_taken_for_written_that_is_not() {
     let events = buffer(1, BackPressure::Block(Duration::MAX));
     let _stalled = events.read_from(0);

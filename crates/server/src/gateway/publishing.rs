@@ -5,7 +5,6 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use chrono::{DateTime, SecondsFormat, Utc};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::ExecutionId;
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::bodies::agent_id;
-use super::messages::stream_id_of;
+use super::messages::{rfc3339, stream_id_of};
 use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, read, read_within, unsupported};
 use crate::dispatch::PublishedStream;
@@ -198,16 +197,15 @@ async fn json<T: serde::de::DeserializeOwned>(
 
 impl From<PublishedStream> for StreamBody {
     fn from(stream: PublishedStream) -> Self {
-        let text = |time| DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true);
         Self {
             stream_id: stream.stream_id.to_string(),
             agent_id: stream.agent.to_string(),
             pin_name: stream.pin.to_string(),
             status: "active",
-            created_at: text(stream.opened),
+            created_at: rfc3339(stream.opened),
             subscriber_count: stream.readers,
             message_count: stream.messages,
-            last_activity: text(stream.used),
+            last_activity: rfc3339(stream.used),
         }
     }
 }
