@@ -15,6 +15,7 @@ pub mod capability;
 pub mod manifest;
 pub mod module;
 pub mod receipt;
+pub mod reports;
 
 use mentat_runtime::error::Error;
 

@@ -92,13 +92,17 @@ fn add_capabilities(linker: &mut Linker<HostContext>) -> wasmtime::Result<()> {
         let _ = grants::release(store.data_mut(), grant.cast_signed());
         Ok(())
     })?;
-    instance.func_wrap("request", |mut store: StoreContextMut<'_, HostContext>, (capability,): (String,)| {
-        store.data_mut().calls.count(HostCallKind::CapabilityRequest);
-        abi::charge(&mut store, DECISION_BYTES)?;
-        let asked = grants::request(store.data_mut(), capability.as_bytes())?;
-        let granted = asked.map(|handle| Resource::<capabilities::Grant>::new_own(handle.cast_unsigned()));
-        Ok((granted.map_err(refusal),))
-    })?;
+    instance.func_wrap(
+        "request",
+        |mut store: StoreContextMut<'_, HostContext>, (capability,): (String,)| {
+            store.data_mut().calls.count(HostCallKind::CapabilityRequest);
+            abi::charge(&mut store, DECISION_BYTES)?;
+            let asked = grants::request(store.data_mut(), capability.as_bytes())?;
+            let granted =
+                asked.map(|handle| Resource::<capabilities::Grant>::new_own(handle.cast_unsigned()));
+            Ok((granted.map_err(refusal),))
+        },
+    )?;
     instance.func_wrap_async("[method]grant.invoke", |store, (grant, arguments)| {
         Box::new(invoke(store, grant, arguments))
     })

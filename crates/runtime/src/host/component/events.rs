@@ -23,11 +23,15 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
     linker.instance(LOG)?.func_wrap("log", write_log)?;
     linker.instance(METRICS)?.func_wrap("record", record)?;
     let mut instance = linker.instance(STREAMS)?;
-    instance.resource("output-stream", ResourceType::host::<streams::OutputStream>(), |mut store, stream| {
-        store.data_mut().calls.count(HostCallKind::Stream);
-        store.data_mut().streams.give_up(stream.cast_signed());
-        Ok(())
-    })?;
+    instance.resource(
+        "output-stream",
+        ResourceType::host::<streams::OutputStream>(),
+        |mut store, stream| {
+            store.data_mut().calls.count(HostCallKind::Stream);
+            store.data_mut().streams.give_up(stream.cast_signed());
+            Ok(())
+        },
+    )?;
     instance.func_wrap("start", start)?;
     instance.func_wrap_async("[method]output-stream.write", |store, (stream, chunk)| {
         Box::new(write(store, stream, chunk))
