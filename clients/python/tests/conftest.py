@@ -8,7 +8,6 @@ import queue
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
@@ -86,12 +85,13 @@ class Proxy:
         self._server_port = port
         self._left = cuts
         self._random = random.Random(seed)
+        self.room = (300, 3000)
         self.cut = 0
         self.address = ""
 
     async def __aenter__(self) -> Proxy:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = "127.0.0.1:%d" % self._listener.sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -103,7 +103,7 @@ class Proxy:
         room = None
         if self._left > 0:
             self._left -= 1
-            room = self._random.randrange(300, 3000)
+            room = self._random.randrange(*self.room)
         await self._copy(server_reader, writer, room)
         upward.cancel()
         for end in (writer, server_writer):
@@ -198,5 +198,3 @@ COUNT = wat("""(module
     (drop (call $output (i32.const 0) (i32.const 7)))
     (i32.const 0)))""")
 """Writes 200 chunks to the stream `numbers`, one every 4 ms, each with its number in its first four bytes."""
-
-PYTHON = sys.executable

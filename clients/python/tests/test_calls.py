@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 
 import pytest
 from conftest import COUNT, ECHO, LONG, LOOP, Server, Servers, guest, manifest
@@ -170,8 +171,6 @@ async def test_a_client_can_be_closed_and_used_again(shared: Server) -> None:
 
 
 def test_ids_of_executions_are_uuids_of_version_7_in_the_order_of_time() -> None:
-    import uuid
-
     first = new_execution_id()
     time.sleep(0.002)
     second = new_execution_id()

@@ -133,10 +133,10 @@ async def test_a_violation_and_a_denial_are_told_apart(servers: Servers) -> None
 
 async def test_an_input_that_nobody_permits_is_denied(servers: Servers) -> None:
     async with WasmRuntimeClient(servers.start().grpc, retry=RetryPolicy.never()) as client:
-        text = manifest("errors.media") + "inputs:\n  - { name: picture, type: image }\n"
+        text = manifest("errors.media", wasm="  capabilities: [ 'media:read:pictures' ]\n")
+        text += "inputs:\n  - { name: picture, type: image }\n"
         await client.load_agent("errors.media", ECHO, text)
-        given = b'{"$media": "media://pictures/a.png"}'
-        await refused(client.execute_agent("errors.media", given), PolicyDeniedError)
+        await refused(client.execute_agent("errors.media", b"media://pictures/a.png"), PolicyDeniedError)
 
 
 async def test_a_full_server_is_overloaded_and_says_when_to_come_back(servers: Servers) -> None:
@@ -155,7 +155,9 @@ async def test_a_full_server_is_overloaded_and_says_when_to_come_back(servers: S
 class Telling(grpc.GenericRpcHandler):
     """A service that ends every call with one status, and counts them."""
 
-    def __init__(self, code: grpc.StatusCode, reason: str, retry_after: float | None = None, refusals: int = 99) -> None:
+    def __init__(
+        self, code: grpc.StatusCode, reason: str, retry_after: float | None = None, refusals: int = 99
+    ) -> None:
         self.code = code
         self.calls = 0
         self._refusals = refusals
@@ -169,7 +171,7 @@ class Telling(grpc.GenericRpcHandler):
             delay.FromTimedelta(timedelta(seconds=retry_after))
             self._status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:  # noqa: ARG002
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     async def _answer(self, _: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
@@ -247,5 +249,3 @@ async def test_a_wait_beyond_the_deadline_is_not_waited() -> None:
         began = asyncio.get_running_loop().time()
         await refused(client.is_loaded("a.b", timeout=10), OverloadedError)
         assert asyncio.get_running_loop().time() - began < 5
-
-

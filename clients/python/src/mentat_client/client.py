@@ -25,6 +25,7 @@ from mentat_client.errors import (
     UnavailableError,
     from_status,
 )
+from mentat_client.events import Missed
 from mentat_client.gen import runtime_pb2 as wire
 from mentat_client.retry import Deadline, RetryPolicy
 
@@ -291,9 +292,10 @@ class WasmRuntimeClient:
             try:
                 async for message in call:
                     failures = 0
-                    expected = events.next_sequence(message, expected)
                     event = events.read(message)
-                    if event is not None:
+                    is_wanted = isinstance(event, Missed) or message.sequence >= expected
+                    expected = events.next_sequence(message, expected)
+                    if event is not None and is_wanted:
                         yield event
                     if events.ends_stream(event):
                         return
