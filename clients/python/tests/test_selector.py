@@ -22,8 +22,8 @@ from mentat_client import (
     SandboxConfig,
     StreamData,
     WasmRuntimeClient,
+    new_execution_id,
 )
-from mentat_client.gen import runtime_pb2 as wire
 
 
 def folder(root: Path, agent_id: str, module: bytes = ECHO, version: str = "1.0.0") -> Path:
@@ -47,6 +47,8 @@ class Counting:
 
 
 async def test_an_agent_that_is_missing_is_loaded_and_executed(client: WasmRuntimeClient) -> None:
+    if await client.is_loaded("mentatlab.word-statistics"):
+        await client.unload_agent("mentatlab.word-statistics")
     source = Counting(AgentFolders(ROOT / "agents"))
     selector = RuntimeSelector(client, source)
     case = ROOT / "agents/word-statistics/cases/prose"
@@ -136,13 +138,15 @@ async def test_leaving_a_streamed_node_ends_its_execution(servers: Servers, tmp_
     folder(tmp_path, "selector.leave", COUNT)
     async with WasmRuntimeClient(servers.start().grpc) as client:
         selector = RuntimeSelector(client, AgentFolders(tmp_path))
-        events = selector.stream_node("selector.leave")
+        execution_id = new_execution_id()
+        events = selector.stream_node("selector.leave", execution_id=execution_id)
         async for event in events:
             if isinstance(event, StreamData):
                 break
         await events.aclose()
-        [execution] = (await client._calls.stub.ListExecutions(wire.ListExecutionsRequest())).executions
-        assert execution.error_reason == "CANCELLED"
+        while not (reason := (await client.get_execution(execution_id)).error_reason):
+            await asyncio.sleep(0.02)
+        assert reason == "CANCELLED"
 
 
 def test_a_folder_is_read_as_it_is(tmp_path: Path) -> None:

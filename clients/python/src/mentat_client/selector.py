@@ -94,17 +94,19 @@ class RuntimeSelector:
         node: Node | str,
         input: bytes = b"",  # noqa: A002 - as in `execute_node`
         *,
+        execution_id: str = "",
         traceparent: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Executes the node's agent and tells its events as they come, through lost connections; the last is an `End`.
 
-        Leaving the loop ends the execution (at once with `contextlib.aclosing`).
+        Leaving the loop ends the execution (at once with `contextlib.aclosing`). An `execution_id` of the caller's own
+        making (`new_execution_id`) is for who wants to know it before the end.
         """
         asked = _asked(node)
-        execution_id = new_execution_id()
+        execution_id = execution_id or new_execution_id()
 
-        async def start(execution_id: str) -> str:
-            return await self._client.start_agent(
+        async def start() -> None:
+            await self._client.start_agent(
                 asked.agent_id,
                 input,
                 version=asked.version,
@@ -113,13 +115,13 @@ class RuntimeSelector:
                 traceparent=traceparent,
             )
 
+        try:
+            await start()
+        except AgentNotFoundError as error:
+            await self._load(asked, error, traceparent)
+            await start()
         ended = False
         try:
-            try:
-                await start(execution_id)
-            except AgentNotFoundError as error:
-                await self._load(asked, error, traceparent)
-                execution_id = await start(new_execution_id())
             events = self._client.stream_events(execution_id, timeout=asked.timeout, traceparent=traceparent)
             async with contextlib.aclosing(events):
                 async for event in events:
