@@ -13,6 +13,10 @@ const node = (message) => {
   const state = document.createElement("p");
   state.className = "state";
   const said = document.createElement("pre");
+  // It scrolls, which is for the keyboard, too.
+  said.tabIndex = 0;
+  said.setAttribute("aria-label", `what ${message.node} says`);
+  said.setAttribute("role", "region");
   item.append(heading, state, said);
   document.getElementById("nodes").append(item);
   return item;

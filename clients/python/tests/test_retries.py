@@ -89,6 +89,17 @@ async def test_an_execution_with_an_id_is_begun_once(shared: Server, client: Was
         await client.execute_agent("retries.once", execution_id=execution_id)
 
 
+async def test_a_streamed_execution_with_an_id_is_begun_once(servers: Servers) -> None:
+    server = servers.start("engine.max_executions=1", "pool.queue_length=0")
+    async with WasmRuntimeClient(server.grpc) as client:
+        await client.load_agent("retries.loop", LOOP, manifest("retries.loop", wasm=LONG))
+        running = await client.start_agent("retries.loop")
+        await asyncio.sleep(0.3)
+        with pytest.raises(OverloadedError):
+            [event async for event in client.execute_agent_stream("retries.loop", execution_id=new_execution_id())]
+        await client.cancel(running)
+
+
 async def test_starting_is_done_once_though_its_answer_is_lost(servers: Servers) -> None:
     server = servers.start()
     async with WasmRuntimeClient(server.grpc) as client:
@@ -145,3 +156,9 @@ def test_policies_and_timeouts_that_make_no_sense_are_refused() -> None:
         with pytest.raises(ValueError, match="timeout"):
             Deadline(seconds)
     assert Deadline(math.inf).remaining() is None
+
+
+async def test_a_call_without_any_time_is_refused() -> None:
+    async with WasmRuntimeClient("127.0.0.1:1") as client:
+        with pytest.raises(ValueError, match="timeout"):
+            await client.is_loaded("a.b", timeout=0)

@@ -17,6 +17,7 @@ from mentat_client import (
     AgentSource,
     End,
     ExecutionTimeoutError,
+    FuelExhaustedError,
     RetryPolicy,
     RuntimeSelector,
     SandboxConfig,
@@ -134,6 +135,15 @@ async def test_a_node_is_streamed_through_cut_connections(shared: Server, tmp_pa
         assert proxy.cut >= 3
 
 
+async def test_a_streamed_node_ends_with_its_error(servers: Servers, tmp_path: Path) -> None:
+    folder(tmp_path, "selector.error", LOOP)
+    async with WasmRuntimeClient(servers.start().grpc) as client:
+        selector = RuntimeSelector(client, AgentFolders(tmp_path))
+        node = AgentNode("selector.error", sandbox_config=SandboxConfig(fuel=1_000_000))
+        with pytest.raises(FuelExhaustedError):
+            [event async for event in selector.stream_node(node)]
+
+
 async def test_leaving_a_streamed_node_ends_its_execution(servers: Servers, tmp_path: Path) -> None:
     folder(tmp_path, "selector.leave", COUNT)
     async with WasmRuntimeClient(servers.start().grpc) as client:
@@ -177,6 +187,18 @@ def test_a_folder_that_cannot_be_an_agent_says_why(tmp_path: Path, text: str, fa
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(ValueError, match=fault):
         AgentPackage.read(tmp_path)
+
+
+async def test_a_folder_that_is_no_agent_is_told_of_only_where_what_is_asked_for_is_not_found(tmp_path: Path) -> None:
+    folder(tmp_path, "folder.good")
+    (tmp_path / "a-bad-one").mkdir()
+    (tmp_path / "a-bad-one/manifest.yaml").write_text("id: [")
+    source = AgentFolders(tmp_path)
+    package = await source.fetch("folder.good", "")
+    assert package is not None
+    assert package.agent_id == "folder.good"
+    with pytest.raises(ValueError, match="a-bad-one"):
+        await source.fetch("folder.other", "")
 
 
 def test_a_module_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,10 +67,18 @@ class AgentFolders:
         return await asyncio.to_thread(self._find, agent_id, version)
 
     def _find(self, agent_id: str, version: str) -> AgentPackage | None:
+        fault: Exception | None = None
         for path in sorted(self._root.glob(f"*/{MANIFEST}")):
-            manifest = _Manifest.read(path)
+            try:
+                manifest = _Manifest.read(path)
+            except (ValueError, OSError) as error:
+                # Some other agent's, perhaps; what is asked for may be behind it.
+                fault = fault or error
+                continue
             if manifest.agent_id == agent_id and version in ("", manifest.version):
                 return AgentPackage.read(path.parent)
+        if fault:
+            raise fault
         return None
 
 

@@ -114,7 +114,7 @@ class WasmRuntimeClient:
     ) -> bool:
         """Whether the agent, or that version of it, can be executed."""
         request = wire.IsLoadedRequest(agent_id=agent_id, version=version)
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         return (await self._calls.unary(self._calls.stub.IsLoaded, request, deadline, traceparent)).loaded
 
     async def load_agent(
@@ -133,7 +133,7 @@ class WasmRuntimeClient:
         whose runtime is `container` has no module: `b""`. A version that is loaded with other content is refused,
         unless it is to be replaced.
         """
-        deadline = Deadline(timeout or self._timeouts.load)
+        deadline = _deadline(timeout, self._timeouts.load)
         if len(wasm_bytes) < STREAMED_MODULE_BYTES:
             whole = wire.LoadAgentRequest(agent_id=agent_id, wasm_bytes=wasm_bytes, manifest=manifest, replace=replace)
             return await self._calls.unary(self._calls.stub.LoadAgent, whole, deadline, traceparent)
@@ -179,7 +179,7 @@ class WasmRuntimeClient:
             include_logs=include_logs,
             receipt=receipt,
         )
-        deadline = Deadline(timeout or self._timeouts.execute)
+        deadline = _deadline(timeout, self._timeouts.execute)
         return await self._execute(request, deadline, traceparent)
 
     async def start_agent(
@@ -197,7 +197,8 @@ class WasmRuntimeClient:
     ) -> str:
         """Begins an execution that goes on by itself, and answers its id, which is that of its events.
 
-        It is begun once, also where the connection is lost while it begins.
+        It is begun once, also where the connection is lost while it begins. With an `execution_id` of the caller's own
+        making it can be cancelled, too, where the deadline passes before the answer.
         """
         execution_id = execution_id or new_execution_id()
         request = wire.ExecuteAgentRequest(
@@ -210,7 +211,7 @@ class WasmRuntimeClient:
             receipt=receipt,
             detach=True,
         )
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         try:
             await self._execute(request, deadline, traceparent)
         except UnavailableError:
@@ -247,7 +248,8 @@ class WasmRuntimeClient:
             execution_id=execution_id,
             receipt=receipt,
         )
-        deadline = Deadline(timeout or self._timeouts.execute)
+        deadline = _deadline(timeout, self._timeouts.execute)
+        attempts = _Attempts(execution_id)
         failures, told = 0, False
         while True:
             call = self._calls.stub.ExecuteAgentStream(
@@ -262,8 +264,8 @@ class WasmRuntimeClient:
             except grpc.aio.AioRpcError as status:
                 failures += 1
                 error = from_status(status)
-                if told:
-                    raise error from status
+                if told or attempts.is_final(error):
+                    raise await self._explained(attempts, error, deadline, traceparent) from status
                 await self._calls.wait(failures, error, deadline)
             finally:
                 call.cancel()
@@ -282,7 +284,7 @@ class WasmRuntimeClient:
         that failed, its error is raised in the place of it. Where the connection is lost, this goes on by itself behind
         the last event that it told: each is told once, and in order.
         """
-        deadline = Deadline(timeout or self._timeouts.stream)
+        deadline = _deadline(timeout, self._timeouts.stream)
         failures, expected = 0, from_sequence
         while True:
             request = wire.StreamEventsRequest(stream_id=stream_id, from_sequence=expected)
@@ -315,7 +317,7 @@ class WasmRuntimeClient:
     ) -> wire.Execution:
         """Ends an execution; one that has ended is left as it is. Answers where it stood."""
         request = wire.CancelExecutionRequest(execution_id=execution_id)
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         return await self._calls.unary(self._calls.stub.CancelExecution, request, deadline, traceparent)
 
     async def get_execution(
@@ -323,7 +325,7 @@ class WasmRuntimeClient:
     ) -> wire.Execution:
         """A running or lately finished execution."""
         request = wire.GetExecutionRequest(execution_id=execution_id)
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         return await self._calls.unary(self._calls.stub.GetExecution, request, deadline, traceparent)
 
     async def get_agent(
@@ -331,12 +333,12 @@ class WasmRuntimeClient:
     ) -> wire.Agent:
         """An agent: its active version, or the one asked for."""
         request = wire.GetAgentRequest(agent_id=agent_id, version=version)
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         return await self._calls.unary(self._calls.stub.GetAgent, request, deadline, traceparent)
 
     async def list_agents(self, *, timeout: float | None = None, traceparent: str | None = None) -> list[wire.Agent]:
         """The caller's agents, all versions, in order of id and version, without their manifests."""
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         request = wire.ListAgentsRequest(page_size=PAGE_SIZE)
         agents: list[wire.Agent] = []
         while True:
@@ -354,7 +356,7 @@ class WasmRuntimeClient:
         Executions that are running finish.
         """
         request = wire.UnloadAgentRequest(agent_id=agent_id, version=version)
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         return list((await self._calls.unary(self._calls.stub.UnloadAgent, request, deadline, traceparent)).versions)
 
     async def activate_version(
@@ -362,33 +364,30 @@ class WasmRuntimeClient:
     ) -> wire.Agent:
         """Makes a loaded version the active one: rolls back, or forward."""
         request = wire.ActivateVersionRequest(agent_id=agent_id, version=version)
-        deadline = Deadline(timeout or self._timeouts.call)
+        deadline = _deadline(timeout, self._timeouts.call)
         return (await self._calls.unary(self._calls.stub.ActivateVersion, request, deadline, traceparent)).agent
 
     async def _execute(
         self, request: wire.ExecuteAgentRequest, deadline: Deadline, traceparent: str | None
     ) -> wire.ExecuteAgentResponse:
-        lost: UnavailableError | None = None
-
-        def is_final(error: MentatError) -> bool:
-            nonlocal lost
-            # An id serves once. So does an execution that was begun, where it is to be found again by its id.
-            taken = bool(lost) and isinstance(error, InvalidRequestError)
-            if not taken and isinstance(error, UnavailableError):
-                lost = error
-            return bool(request.execution_id) and (taken or bool(error.execution_id))
-
+        attempts = _Attempts(request.execution_id)
         try:
             return await self._calls.attempt(
                 lambda timeout, metadata: self._calls.stub.ExecuteAgent(request, timeout=timeout, metadata=metadata),
                 deadline,
                 traceparent,
-                is_final,
+                attempts.is_final,
             )
         except InvalidRequestError as error:
-            if lost and request.execution_id and await self._has_begun(request.execution_id, deadline, traceparent):
-                raise lost from error
-            raise
+            raise await self._explained(attempts, error, deadline, traceparent) from error
+
+    async def _explained(
+        self, attempts: _Attempts, error: MentatError, deadline: Deadline, traceparent: str | None
+    ) -> MentatError:
+        """The error to be told: where an id was refused because an attempt before has begun with it, that one's."""
+        if attempts.lost is None or not isinstance(error, InvalidRequestError):
+            return error
+        return attempts.lost if await self._has_begun(attempts.execution_id, deadline, traceparent) else error
 
     async def _has_begun(self, execution_id: str, deadline: Deadline, traceparent: str | None) -> bool:
         request = wire.GetExecutionRequest(execution_id=execution_id)
@@ -397,6 +396,27 @@ class WasmRuntimeClient:
         except ExecutionNotFoundError:
             return False
         return True
+
+
+class _Attempts:
+    """The attempts at one execution. An id serves once: what one attempt has begun, no other begins again."""
+
+    def __init__(self, execution_id: str) -> None:
+        self.execution_id = execution_id
+        self.lost: UnavailableError | None = None
+
+    def is_final(self, error: MentatError) -> bool:
+        if not self.execution_id:
+            return False
+        if error.execution_id or (self.lost and isinstance(error, InvalidRequestError)):
+            return True
+        if isinstance(error, UnavailableError):
+            self.lost = error
+        return False
+
+
+def _deadline(timeout: float | None, usual: float) -> Deadline:
+    return Deadline(usual if timeout is None else timeout)
 
 
 async def _pieces(header: wire.LoadAgentHeader, module: bytes) -> AsyncIterator[wire.LoadAgentStreamRequest]:

@@ -115,13 +115,13 @@ class RuntimeSelector:
                 traceparent=traceparent,
             )
 
-        try:
-            await start()
-        except AgentNotFoundError as error:
-            await self._load(asked, error, traceparent)
-            await start()
         ended = False
         try:
+            try:
+                await start()
+            except AgentNotFoundError as error:
+                await self._load(asked, error, traceparent)
+                await start()
             events = self._client.stream_events(execution_id, timeout=asked.timeout, traceparent=traceparent)
             async with contextlib.aclosing(events):
                 async for event in events:
