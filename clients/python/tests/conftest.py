@@ -32,7 +32,9 @@ class Server:
         for setting in ["engine.max_executions=100", *settings]:
             command += ["--set", setting]
         self.log: list[str] = []
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        # Variables of that kind are settings of the server.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MENTAT_")}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         ready: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._collect, args=(ready,), daemon=True).start()
         words = dict(word.split("=", 1) for word in ready.get(timeout=START_SECONDS).split())

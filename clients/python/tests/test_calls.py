@@ -7,7 +7,7 @@ import time
 import uuid
 
 import pytest
-from conftest import COUNT, ECHO, LONG, LOOP, Server, Servers, guest, manifest
+from conftest import COUNT, ECHO, LONG, LOOP, Proxy, Server, Servers, guest, manifest
 
 from mentat_client import (
     AgentNotFoundError,
@@ -115,10 +115,28 @@ def _leb128(number: int) -> bytes:
     return encoded + bytes([number])
 
 
-async def test_the_servers_limit_of_modules_holds_for_what_comes_in_pieces(servers: Servers) -> None:
-    async with WasmRuntimeClient(servers.start("compile.max_module=1MB").grpc) as client:
-        with pytest.raises(InvalidRequestError, match="limit"):
-            await client.load_agent("calls.over", ECHO + bytes(2 << 20), manifest("calls.over"))
+@pytest.mark.parametrize("pauses", [(0.05, 1.0), (0.0, 1.0)])
+async def test_what_the_server_says_of_a_header_is_told(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, pauses: tuple[float, float]
+) -> None:
+    monkeypatch.setattr("mentat_client.upload.PAUSES_SECONDS", pauses)
+    server = servers.start("compile.max_module=1MB")
+    async with WasmRuntimeClient(server.grpc, retry=RetryPolicy.never()) as client:
+        for _ in range(20):
+            with pytest.raises(InvalidRequestError, match="limit"):
+                await client.load_agent("calls.over", ECHO + bytes(8 << 20), manifest("calls.over"))
+
+
+async def test_a_module_whose_connection_is_cut_is_sent_again(shared: Server) -> None:
+    module = ECHO + b"\x00" + _leb128((4 << 20) + 4) + b"\x03pad" + bytes(4 << 20)
+    quick = RetryPolicy(attempts=20, first_delay=0.01)
+    for seed in range(3):
+        async with Proxy(shared.port, cuts=4, seed=seed) as proxy, WasmRuntimeClient(proxy.address, retry=quick) as cut:
+            proxy.room = (60, 200)
+            agent = f"calls.cut{seed}"
+            assert (await cut.load_agent(agent, module, manifest(agent))).agent_id == agent
+            assert await cut.is_loaded(agent)
+            assert proxy.cut >= 3
 
 
 async def test_an_execution_is_cancelled_by_its_id(client: WasmRuntimeClient) -> None:

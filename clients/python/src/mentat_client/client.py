@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from mentat_client.errors import (
 from mentat_client.events import Missed
 from mentat_client.gen import runtime_pb2 as wire
 from mentat_client.retry import Deadline, RetryPolicy
+from mentat_client.upload import Upload
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,9 +40,6 @@ MAX_MESSAGE_BYTES = 256 << 20
 
 STREAMED_MODULE_BYTES = 1 << 20
 """Modules from this size on are sent in pieces."""
-
-CHUNK_BYTES = 256 << 10
-"""Bytes of such a piece."""
 
 PAGE_SIZE = 1000
 """Agents that are asked for at once; the most that the server tells."""
@@ -142,9 +140,7 @@ class WasmRuntimeClient:
         )
 
         return await self._calls.attempt(
-            lambda timeout, metadata: self._calls.stub.LoadAgentStream(
-                _pieces(header, wasm_bytes), timeout=timeout, metadata=metadata
-            ),
+            lambda _, metadata: Upload(self._calls.stub, header, wasm_bytes, deadline, metadata).send(),
             deadline,
             traceparent,
         )
@@ -417,9 +413,3 @@ class _Attempts:
 
 def _deadline(timeout: float | None, usual: float) -> Deadline:
     return Deadline(usual if timeout is None else timeout)
-
-
-async def _pieces(header: wire.LoadAgentHeader, module: bytes) -> AsyncIterator[wire.LoadAgentStreamRequest]:
-    yield wire.LoadAgentStreamRequest(header=header)
-    for begin in range(0, len(module), CHUNK_BYTES):
-        yield wire.LoadAgentStreamRequest(chunk=module[begin : begin + CHUNK_BYTES])

@@ -21,6 +21,8 @@ DOMAIN = "mentat.runtime"
 
 _DETAILS = "grpc-status-details-bin"
 
+_TORN = "Internal error from Core"
+
 
 class MentatError(Exception):
     """Something that the runtime refused, or that did not work out. Every other error is one of these.
@@ -203,6 +205,10 @@ def from_status(error: grpc.aio.AioRpcError) -> MentatError:
 
     A row that this version does not know is told as the class of its code, with its reason.
     """
+    if is_torn(error):
+        return UnavailableError(
+            "the connection was lost, or the call refused, while its request was sent", code=grpc.StatusCode.UNAVAILABLE
+        )
     info, retry_after = _facts(error)
     reason = info.reason if info.domain == DOMAIN else ""
     kind = ERRORS.get(reason) or _CODES.get(error.code(), MentatError)
@@ -213,6 +219,11 @@ def from_status(error: grpc.aio.AioRpcError) -> MentatError:
         details=dict(info.metadata),
         retry_after=retry_after,
     )
+
+
+def is_torn(error: grpc.aio.AioRpcError) -> bool:
+    """Whether grpcio itself made the status up, since a write failed on a call that had ended."""
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == _TORN and not error.trailing_metadata()
 
 
 def _facts(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo, timedelta | None]:
