@@ -1,0 +1,81 @@
+//! An agent into a registry: blobs first, each in one piece and only where the registry does not have it, then the image's
+//! manifest under a tag.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::artifact::{Artifact, IMAGE_TYPE};
+use crate::client::{Client, Progress};
+use crate::digest::Digest;
+use crate::error::OciError;
+use crate::pull::DIGEST_HEADER;
+use crate::reference::{Reference, Selector};
+use crate::session::{Ask, Scope, Session};
+
+const BLOB_TYPE: &str = "application/octet-stream";
+
+/// What was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// What names all of it.
+    pub digest: Digest,
+    /// Bytes that the registry did not have before.
+    pub sent: u64,
+}
+
+pub(crate) async fn push(
+    client: &Client,
+    reference: &Reference,
+    artifact: &Artifact,
+    progress: &Progress,
+) -> Result<Pushed, OciError> {
+    let Selector::Tag(tag) = &reference.selector else {
+        return Err(OciError::Invalid(format!(
+            "`{reference}`: push to a tag; the digest is what comes of it"
+        )));
+    };
+    let mut session = Session::new(client, reference, Scope::Push)?;
+    let (mut done, mut sent) = (0, 0);
+    for (what, blob) in [("the module", &artifact.module), ("the configuration", &artifact.config)] {
+        sent += upload(&mut session, what, blob).await?;
+        done += blob.len() as u64;
+        progress(done, artifact.size());
+    }
+    let digest = artifact.digest();
+    let url = session.url(&format!("manifests/{tag}"))?;
+    let answer = session.ask(&Ask::put(artifact.image.clone(), IMAGE_TYPE), url).await?;
+    if answer.status != StatusCode::CREATED {
+        return Err(session.refusal(answer, &format!("pushing `{reference}`")).await);
+    }
+    if answer.header(DIGEST_HEADER).is_some_and(|said| said != digest.to_string()) {
+        return Err(OciError::Untrusted(format!(
+            "`{reference}`: the registry has taken something else than {digest}"
+        )));
+    }
+    progress(artifact.size(), artifact.size());
+    Ok(Pushed { digest, sent: sent + artifact.image.len() as u64 })
+}
+
+/// Sends a blob unless it is there; answers how many bytes were sent.
+async fn upload(session: &mut Session<'_>, what: &str, blob: &Bytes) -> Result<u64, OciError> {
+    let digest = Digest::of(blob);
+    let url = session.url(&format!("blobs/{digest}"))?;
+    let answer = session.ask(&Ask::head(), url).await?;
+    match answer.status {
+        StatusCode::OK => return Ok(0),
+        StatusCode::NOT_FOUND => {}
+        _ => return Err(session.refusal(answer, &format!("looking for {what}, {digest}")).await),
+    }
+    let asked = session.url("blobs/uploads/")?;
+    let answer = session.ask(&Ask::post(), asked.clone()).await?;
+    if answer.status != StatusCode::ACCEPTED {
+        return Err(session.refusal(answer, &format!("pushing {what}")).await);
+    }
+    let mut url = session.upload_url(&answer, &asked)?;
+    url.query_pairs_mut().append_pair("digest", &digest.to_string());
+    let answer = session.ask(&Ask::put(blob.clone(), BLOB_TYPE), url).await?;
+    if answer.status != StatusCode::CREATED {
+        return Err(session.refusal(answer, &format!("pushing {what}, {digest}")).await);
+    }
+    Ok(blob.len() as u64)
+}
