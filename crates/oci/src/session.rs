@@ -219,10 +219,10 @@ impl<'a> Session<'a> {
             Scope::Pull => "pull",
             Scope::Push => "pull,push",
         };
-        let mut query = service_url.query_pairs_mut();
-        query.extend_pairs(service.map(|service| ("service", service)));
-        query.append_pair("scope", &format!("repository:{repository}:{actions}"));
-        drop(query);
+        service_url
+            .query_pairs_mut()
+            .extend_pairs(service.map(|service| ("service", service)))
+            .append_pair("scope", &format!("repository:{repository}:{actions}"));
         let basic = self.client.credentials.login(registry).and_then(super::credentials::Login::basic);
         let request = request(&Ask::get(None), &service_url, basic.as_ref())?;
         // It was checked by its name just now.
