@@ -362,7 +362,7 @@ mod tests {
             assert!(says(other).contains("its layer is of media type"));
         }
         let container = image_of(&artifact, |image| {
-            image["config"]["mediaType"] = json!("application/vnd.oci.image.config.v1+json")
+            image["config"]["mediaType"] = json!("application/vnd.oci.image.config.v1+json");
         });
         assert!(says(container).contains("its configuration is of media type"));
         for digest in ["sha512:00", "sha256:../../x"] {

@@ -66,11 +66,14 @@ pub(crate) struct Connection {
     host: String,
 }
 
+/// Is told how many bytes were handed to a connection just now.
+pub(crate) type OnSent = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// What is sent with a request, and how much of it has been.
-#[derive(Clone, Debug, Default)]
 pub(crate) struct Content {
     rest: Bytes,
     sent: Arc<AtomicU64>,
+    on_sent: Option<OnSent>,
 }
 
 /// The answer to a request, of which the head has come.
@@ -123,7 +126,7 @@ impl Connector {
     }
 
     async fn open(&self, url: &Url, elsewhere: Elsewhere, host: &str) -> Result<Connection, OciError> {
-        let stream = reach(url, elsewhere, host).await?;
+        let stream = self.reach(url, elsewhere, host).await?;
         // Requests are written whole.
         let _ = stream.set_nodelay(true);
         if url.scheme() != "https" {
@@ -190,36 +193,41 @@ impl Connector {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
-}
 
-/// Connects to the first of a host's addresses that answers. The address that is checked is the one that is connected to.
-async fn reach(url: &Url, elsewhere: Elsewhere, host: &str) -> Result<TcpStream, OciError> {
-    let port = url.port_or_known_default().unwrap_or(443);
-    let addresses: Vec<SocketAddr> = match url.host() {
-        Some(Host::Ipv4(address)) => vec![(address, port).into()],
-        Some(Host::Ipv6(address)) => vec![(address, port).into()],
-        Some(Host::Domain(name)) => {
-            let found = tokio::net::lookup_host((name, port)).await;
-            found.map_err(|error| OciError::Unavailable(format!("{host} was not found: {error}")))?.collect()
+    /// Connects to the first of a host's addresses that answers. The address that is checked is the one that is connected to.
+    async fn reach(&self, url: &Url, elsewhere: Elsewhere, host: &str) -> Result<TcpStream, OciError> {
+        let port = url.port_or_known_default().unwrap_or(443);
+        let addresses: Vec<SocketAddr> = match url.host() {
+            Some(Host::Ipv4(address)) => vec![(address, port).into()],
+            Some(Host::Ipv6(address)) => vec![(address, port).into()],
+            Some(Host::Domain(name)) => {
+                let found = tokio::net::lookup_host((name, port)).await;
+                let found =
+                    found.map_err(|error| OciError::Unavailable(format!("{host} was not found: {error}")))?;
+                found.take(MAX_ADDRESSES).collect()
+            }
+            None => Vec::new(),
+        };
+        // So that one that is silent leaves time for the next.
+        let each = self.patience.connect / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let mut failed = OciError::Unavailable(format!("{host} has no address"));
+        for address in addresses {
+            if !rules::may_connect(elsewhere, address.ip()) {
+                failed = OciError::Untrusted(format!(
+                    "the registry sends on to {host}, whose address {} is not a public one; if that is its store, name it \
+                     (`oci.hosts`, `--registry-host`)",
+                    address.ip()
+                ));
+                continue;
+            }
+            failed = match timeout(each, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => OciError::Unavailable(format!("{host} cannot be reached: {error}")),
+                Err(_) => OciError::Unavailable(format!("{host} did not answer within {each:?}")),
+            };
         }
-        None => Vec::new(),
-    };
-    let mut failed = OciError::Unavailable(format!("{host} has no address"));
-    for address in addresses.into_iter().take(MAX_ADDRESSES) {
-        if !rules::may_connect(elsewhere, address.ip()) {
-            failed = OciError::Untrusted(format!(
-                "the registry sends on to {host}, whose address {} is not a public one; if that is its store, name it \
-                 (`oci.hosts`, `--registry-host`)",
-                address.ip()
-            ));
-            continue;
-        }
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = OciError::Unavailable(format!("{host} cannot be reached: {error}")),
-        }
+        Err(failed)
     }
-    Err(failed)
 }
 
 impl Connection {
@@ -303,8 +311,8 @@ impl Answer {
 }
 
 impl Content {
-    pub(crate) fn new(bytes: Bytes) -> Self {
-        Self { rest: bytes, sent: Arc::default() }
+    pub(crate) fn new(bytes: Bytes, on_sent: Option<OnSent>) -> Self {
+        Self { rest: bytes, sent: Arc::default(), on_sent }
     }
 }
 
@@ -322,6 +330,9 @@ impl Body for Content {
         let length = self.rest.len().min(PIECE_BYTES);
         let piece = self.rest.split_to(length);
         self.sent.fetch_add(length as u64, Ordering::Relaxed);
+        if let Some(on_sent) = &self.on_sent {
+            on_sent(length as u64);
+        }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -12,7 +12,7 @@ use url::{Position, Url};
 
 use crate::challenge::Challenge;
 use crate::client::Client;
-use crate::connection::{Answer, Content, Size};
+use crate::connection::{Answer, Content, OnSent, Size};
 use crate::error::OciError;
 use crate::reference::Reference;
 use crate::rules::{self, Elsewhere};
@@ -47,12 +47,12 @@ pub(crate) struct Session<'a> {
 }
 
 /// A request, without what depends on whom it goes to.
-#[derive(Clone, Debug)]
 pub(crate) struct Ask {
     method: Method,
     accept: Option<&'static str>,
     content_type: Option<&'static str>,
     content: Bytes,
+    on_sent: Option<OnSent>,
 }
 
 #[derive(Deserialize)]
@@ -74,7 +74,7 @@ struct RefusalEntry {
 
 impl Ask {
     pub(crate) fn get(accept: Option<&'static str>) -> Self {
-        Self { method: Method::GET, accept, content_type: None, content: Bytes::new() }
+        Self { method: Method::GET, accept, content_type: None, content: Bytes::new(), on_sent: None }
     }
 
     pub(crate) fn head() -> Self {
@@ -87,6 +87,11 @@ impl Ask {
 
     pub(crate) fn put(content: Bytes, content_type: &'static str) -> Self {
         Self { method: Method::PUT, content_type: Some(content_type), content, ..Self::get(None) }
+    }
+
+    /// The same, which tells how much has been sent.
+    pub(crate) fn telling(self, on_sent: OnSent) -> Self {
+        Self { on_sent: Some(on_sent), ..self }
     }
 
     fn is_safe(&self) -> bool {
@@ -268,7 +273,7 @@ fn request(ask: &Ask, url: &Url, authorization: Option<&HeaderValue>) -> Result<
     if let Some(value) = authorization {
         request = request.header(AUTHORIZATION, value);
     }
-    let request = request.body(Content::new(ask.content.clone()));
+    let request = request.body(Content::new(ask.content.clone(), ask.on_sent.clone()));
     request.map_err(|error| {
         OciError::Untrusted(format!("nothing can be asked at {}: {error}", rules::name(url)))
     })

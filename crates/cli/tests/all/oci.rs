@@ -2,6 +2,7 @@
 //! something else is refused, by the command line and by the server alike.
 
 mod hostile;
+mod lying;
 mod registry;
 
 use std::path::Path;
