@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod module;
 pub mod oci;
 pub mod receipt;
+pub mod reports;
 
 use mentat_runtime::error::Error;
 

@@ -237,6 +237,12 @@ async fn the_server_loads_from_registries_that_its_operator_allows() {
     let both = LoadAgentRequest { wasm_bytes: assemble(ECHO).into(), ..request(&pinned) };
     assert_eq!(client.load_agent(both).await.unwrap_err().code(), tonic::Code::InvalidArgument);
 
+    let metrics =
+        ureq::get(format!("{}/metrics", server.http)).call().unwrap().body_mut().read_to_string().unwrap();
+    for line in ["oci_pulls_total{result=\"pulled\"} 4", "oci_pulls_total{result=\"denied\"} 2"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+
     // Nothing of the registry is needed any more.
     drop(docker);
     let server = server.restart();

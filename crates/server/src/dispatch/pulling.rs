@@ -29,7 +29,9 @@ impl Dispatcher {
     /// another registry, `OVERLOADED` for one that does not answer.
     pub async fn load_from(&self, caller: &Caller, request: PullRequest) -> Result<Arc<LoadedAgent>, Error> {
         let PullRequest { agent_id, reference, on_conflict } = request;
-        let PulledAgent { manifest, module } = self.oci.pull(&reference).await?;
+        let pulled = self.oci.pull(&reference).await;
+        self.metrics.pulled(&pulled);
+        let PulledAgent { manifest, module } = pulled?;
         self.load(caller, LoadRequest { agent_id, manifest, module, on_conflict }).await
     }
 }
