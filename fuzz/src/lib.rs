@@ -14,6 +14,7 @@ pub mod abi;
 pub mod capability;
 pub mod manifest;
 pub mod module;
+pub mod oci;
 pub mod receipt;
 pub mod reports;
 

@@ -1,7 +1,8 @@
-//! The compilers that the example agents need, the Python of the client tests and the browser of those of the console:
-//! what they are, at which version, and how the missing ones get here. Knows no agent.
+//! The compilers that the example agents need, the Python of the client tests, the browser of those of the console and
+//! the registry that agents are pushed to: what they are, at which version, and how the missing ones get here. Knows no
+//! agent.
 //!
-//! Everything but rustup's targets, npm's packages and the browser goes into `.tools` in the workspace, which
+//! Everything but rustup's targets, npm's packages, the browser and the registry goes into `.tools` in the workspace, which
 //! git ignores; deleting that folder is always safe.
 
 use std::fs::{self, File};
@@ -42,6 +43,9 @@ const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm
 /// Chromium and the program that drives it, as Debian packages. A browser needs fixes of its system's, so that it has no version
 /// here.
 const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu-core"];
+
+/// The registry of the distribution project, as a Debian package and as a program.
+const REGISTRY_PROGRAM: &str = "docker-registry";
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {
@@ -157,21 +161,39 @@ pub(crate) fn install_browser() -> anyhow::Result<()> {
     if is_there("chromedriver") && (is_there("chromium") || is_there("google-chrome")) {
         return Ok(());
     }
-    let wanted = BROWSER_PACKAGES.join(" ");
+    install_debian(
+        BROWSER_PACKAGES,
+        "the console is tested in Chromium, which this machine does not have with its driver",
+    )
+}
+
+/// The same for the registry that agents are pushed to. Debian's package starts it as a service; the tests start their own.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_registry() -> anyhow::Result<()> {
+    if run(Command::new(REGISTRY_PROGRAM).arg("--version")).is_ok() {
+        return Ok(());
+    }
+    install_debian(
+        &[REGISTRY_PROGRAM],
+        "agents are pushed to an OCI registry, which this machine does not have",
+    )
+}
+
+fn install_debian(packages: &[&str], missing: &str) -> anyhow::Result<()> {
+    let wanted = packages.join(" ");
     announced(&format!("installing {wanted}"), || {
         let apt = |arguments: &[&str]| {
             run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
         };
         let install = || {
             apt(&["update", "-qq"])?;
-            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], BROWSER_PACKAGES].concat())
+            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
         };
-        install().map(drop).with_context(|| {
-            format!(
-                "the console is tested in Chromium, which this machine does not have; install it with its driver as \
-                 root (Debian: `apt-get install {wanted}`)"
-            )
-        })
+        install()
+            .map(drop)
+            .with_context(|| format!("{missing}; install it as root (Debian: `apt-get install {wanted}`)"))
     })
 }
 

@@ -23,6 +23,13 @@ pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     Some(base.join("mentat"))
 }
 
+/// Where docker keeps names and passwords for registries, and other programs look for them as well.
+pub(crate) fn docker_config() -> Option<PathBuf> {
+    let named = env::var_os("DOCKER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
+    Some(named.or_else(home)?.join("config.json"))
+}
+
 /// The API key in `MENTAT_API_KEY`. Not an option with a value: other users could read it in the list
 /// of processes.
 pub(crate) fn api_key() -> Option<String> {

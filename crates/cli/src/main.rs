@@ -12,6 +12,7 @@ mod output;
 mod progress;
 #[cfg(test)]
 mod reference;
+mod registry;
 mod report;
 mod source;
 mod values;
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         Verb::VerifyReceipt(arguments) => commands::verify_receipt::run(&arguments),
         Verb::Rollback(arguments) => commands::rollback::run(&arguments),
         Verb::Stream(arguments) => commands::stream::run(&arguments),
+        Verb::Push(arguments) => commands::push::run(&arguments),
+        Verb::Pull(arguments) => commands::pull::run(&arguments),
     };
     result.unwrap_or_else(|failure| {
         failure.write(json);

@@ -7,6 +7,7 @@
 mod agents;
 mod following;
 mod publishing;
+mod pulling;
 mod terms;
 mod trail;
 
@@ -27,11 +28,13 @@ use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 use mentat_runtime::{MediaCounts, Runtime};
 
 pub use self::agents::AgentPage;
+pub use self::pulling::PullRequest;
 use self::terms::{ending, narrowing, record_for_receipt};
 pub use self::trail::{ExecutionTrail, Trails};
 pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::guests::GuestThreads;
+use crate::oci::OciRegistries;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
@@ -43,6 +46,7 @@ use crate::telemetry::Metrics;
 pub struct Dispatcher {
     runtime: Arc<Runtime>,
     registry: Arc<Registry>,
+    oci: OciRegistries,
     authority: Arc<Authority>,
     executions: Arc<Executions>,
     published: Arc<PublishedStreams>,
@@ -60,6 +64,15 @@ pub struct Records {
     pub published: Arc<PublishedStreams>,
     /// What the audit log has of them.
     pub trails: Trails,
+}
+
+/// Where agents come from.
+#[derive(Debug)]
+pub struct Sources {
+    /// Those that are loaded.
+    pub registry: Registry,
+    /// Those that can be pulled.
+    pub oci: OciRegistries,
 }
 
 /// A request to load an agent.
@@ -122,15 +135,16 @@ impl Dispatcher {
     #[must_use]
     pub fn new(
         runtime: Arc<Runtime>,
-        registry: Registry,
+        sources: Sources,
         authority: Arc<Authority>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         records: Records,
     ) -> Self {
         let Records { executions, published, trails } = records;
+        let Sources { registry, oci } = sources;
         let (registry, executions) = (Arc::new(registry), Arc::new(executions));
-        Self { runtime, registry, authority, executions, published, metrics, guests, trails }
+        Self { runtime, registry, oci, authority, executions, published, metrics, guests, trails }
     }
 
     /// Loads an agent and makes it the active version of its id.

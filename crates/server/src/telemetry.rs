@@ -4,6 +4,7 @@
 //! Invariant: a metric's labels take a bounded number of values, whatever clients send.
 
 mod media;
+mod pulls;
 mod samples;
 mod streams;
 
@@ -27,6 +28,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use self::media::MediaMetrics;
+use self::pulls::PullMetrics;
 use self::samples::{Sample, Samples};
 pub use self::streams::StreamLevels;
 use self::streams::StreamMetrics;
@@ -73,6 +75,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ),
     ("media_bytes", "Bytes that executions read from the media store, and stored there", "what"),
     ("media_failures", "Requests that the media store failed, or did not answer in time", ""),
+    ("oci_pulls", "Agents that were pulled from registries, or were to be", "result"),
     (
         "server_in_flight_bytes",
         "Bytes of requests that are being worked on and of replies that are not yet sent",
@@ -103,6 +106,7 @@ pub struct Metrics {
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
     media: MediaMetrics,
+    pulls: PullMetrics,
     in_flight: Gauge,
     streams: StreamMetrics,
     agents: RwLock<HashSet<AgentId>>,
@@ -192,6 +196,7 @@ impl Metrics {
             capabilities: Family::default(),
             rejected: Family::default(),
             media: MediaMetrics::default(),
+            pulls: PullMetrics::default(),
             in_flight: Gauge::default(),
             streams: StreamMetrics::default(),
             agents: RwLock::default(),
@@ -229,6 +234,7 @@ impl Metrics {
             "media_objects" => registry.register(name, help, self.media.objects.clone()),
             "media_bytes" => registry.register(name, help, self.media.bytes.clone()),
             "media_failures" => registry.register(name, help, self.media.failures.clone()),
+            "oci_pulls" => registry.register(name, help, self.pulls.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
             _ => {}
@@ -416,6 +422,7 @@ mod tests {
     fn every_metric_of_the_table_is_rendered() {
         let metrics = Metrics::new();
         metrics.module_loaded(CodeOrigin::Disk);
+        metrics.pulled(&Ok(()));
         metrics.executed(&"a.b".parse().unwrap(), &ran(0));
         let decisions = Decisions { granted: 2, denied: 1 };
         metrics.decided(&BTreeMap::from([(CapabilityKind::Env, decisions)]));

@@ -10,9 +10,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mentat-manifest", &[]),
     ("mentat-runtime", &["mentat-manifest"]),
     ("mentat-proto", &[]),
-    ("mentat-server", &["mentat-runtime", "mentat-proto", "mentat-manifest"]),
-    ("mentat", &["mentat-server", "mentat-runtime", "mentat-proto", "mentat-manifest"]),
-    ("mentat-fuzz", &["mentat-runtime", "mentat-manifest"]),
+    ("mentat-oci", &["mentat-manifest"]),
+    ("mentat-server", &["mentat-runtime", "mentat-proto", "mentat-oci", "mentat-manifest"]),
+    ("mentat", &["mentat-server", "mentat-runtime", "mentat-proto", "mentat-oci", "mentat-manifest"]),
+    ("mentat-fuzz", &["mentat-runtime", "mentat-oci", "mentat-manifest"]),
     // Asks the service as its clients do.
     ("mentat-bench", &["mentat-runtime", "mentat-proto", "mentat-manifest"]),
     // Developer tasks start at once because they compile no Wasmtime.
@@ -34,18 +35,20 @@ const GRPC: &[&str] =
     &["crates/proto/", "crates/server/src/grpc/", "crates/server/src/app.rs", "crates/cli/src/client"];
 const HTTP: &[&str] = &["crates/server/src/gateway/", "crates/server/src/app.rs"];
 const TRANSPORT: &[&str] = &["crates/server/src/transport/"];
-/// Where connections are served, and where a guest's are made.
+/// Where connections are served, and where a guest's and those to registries are made.
 const CONNECTIONS: &[&str] = &[
     "crates/server/src/transport/",
     "crates/runtime/src/host/network",
     "crates/runtime/src/host/requests.rs",
     "crates/runtime/src/host/media/s3.rs",
+    "crates/oci/src/connection.rs",
 ];
+const HYPER_UTIL: &[&str] = &["crates/server/src/transport/", "crates/oci/src/connection.rs"];
 const HOST: &[&str] = &["crates/runtime/src/host/"];
 const ENGINE_REASON: &str = "Wasmtime is known in the rooms `runtime` and `host` alone";
 const GRPC_REASON: &str = "the wire is known at its doors alone: `grpc` and the command line's client";
 const TRANSPORT_REASON: &str = "connections and their encryption are known in the room `transport` alone";
-const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, made for guests in `network` and `requests`, which take a permission, and for the store of media in `s3`";
+const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, made for guests in `network` and `requests`, which take a permission, for the store of media in `s3`, and to registries in `oci`";
 const NAMES_REASON: &str = "names are looked up in `network` alone, which checks what they lead to";
 const OUTSIDE_REASON: &str =
     "what a host function touches outside its own execution goes through the files that ask the gate for it";
@@ -65,7 +68,7 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
     ForeignWord { path: "tower_http", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "utoipa", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "hyper", within: &["crates/"], except: CONNECTIONS, reason: CONNECTIONS_REASON },
-    ForeignWord { path: "hyper_util", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord { path: "hyper_util", within: &["crates/"], except: HYPER_UTIL, reason: TRANSPORT_REASON },
     ForeignWord {
         path: "tokio_rustls",
         within: &["crates/"],
@@ -83,6 +86,12 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
         within: &["crates/"],
         except: &["crates/runtime/src/host/media/"],
         reason: "objects are reached through the store of media, which takes a permission for each",
+    },
+    ForeignWord {
+        path: "mentat_oci",
+        within: &["crates/server/"],
+        except: &["crates/server/src/oci.rs", "crates/server/src/config"],
+        reason: "registries are known in `oci` alone, which tells the dispatcher what came from there",
     },
     ForeignWord { path: "webpki", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
     ForeignWord {
@@ -186,6 +195,18 @@ const ROOMS: &[Room] = &[
             "thiserror",
         ]),
         reason: "the manifest is pure: no I/O, nothing asynchronous",
+    },
+    Room {
+        files: &[
+            "crates/oci/src/artifact.rs",
+            "crates/oci/src/challenge.rs",
+            "crates/oci/src/digest.rs",
+            "crates/oci/src/reference.rs",
+            "crates/oci/src/rules.rs",
+        ],
+        sees: &["crate::digest", "crate::error", "crate::reference", "mentat_manifest"],
+        crates: Some(&["std", "bytes", "hex", "serde", "serde_json", "sha2", "thiserror", "url"]),
+        reason: "what is read of a registry, and what it may do, is decided on without speaking to it",
     },
     Room {
         files: &["crates/runtime/src/model", "crates/runtime/src/error.rs"],

@@ -9,6 +9,8 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod policy;
+pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod serve;
@@ -23,7 +25,7 @@ use std::future::pending;
 use crate::output::Failure;
 
 /// The threads of a verb that waits for things.
-fn threads() -> Result<tokio::runtime::Runtime, Failure> {
+pub(crate) fn threads() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -31,7 +33,7 @@ fn threads() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Comes back when the user presses Ctrl-C.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         // Without a handler the signal ends the process by itself.
         pending::<()>().await;

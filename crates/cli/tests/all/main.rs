@@ -32,6 +32,7 @@ mod guests;
 mod large;
 mod media;
 mod network;
+mod oci;
 mod policy;
 mod program;
 mod receipts;
