@@ -56,7 +56,42 @@ const OUTSIDE_REASON: &str =
     "what a host function touches outside its own execution goes through the files that ask the gate for it";
 const HTTP_REASON: &str = "HTTP is known in the room `gateway` alone";
 
+/// What decides whether a signature holds.
+const VERIFYING: &[&str] = &[
+    "crates/attestation/src/algorithm.rs",
+    "crates/attestation/src/canonical",
+    "crates/attestation/src/certificate.rs",
+    "crates/attestation/src/chain.rs",
+    "crates/attestation/src/name.rs",
+    "crates/attestation/src/public_key.rs",
+    "crates/attestation/src/rejection.rs",
+    "crates/attestation/src/sigstore.rs",
+    "crates/attestation/src/statement.rs",
+    "crates/attestation/src/trust.rs",
+    "crates/attestation/src/verify.rs",
+];
+const SIGNING: &[&str] = &["crates/attestation/src/signing/"];
+const SIGNING_REASON: &str = "verifying is pure; files and commands are for those who sign";
+
 const FOREIGN_WORDS: &[ForeignWord] = &[
+    ForeignWord {
+        path: "std::fs",
+        within: &["crates/attestation/"],
+        except: SIGNING,
+        reason: SIGNING_REASON,
+    },
+    ForeignWord {
+        path: "std::process",
+        within: &["crates/attestation/"],
+        except: SIGNING,
+        reason: SIGNING_REASON,
+    },
+    ForeignWord {
+        path: "std::thread",
+        within: &["crates/attestation/"],
+        except: SIGNING,
+        reason: SIGNING_REASON,
+    },
     ForeignWord { path: "wasmtime", within: &["crates/"], except: ENGINE, reason: ENGINE_REASON },
     ForeignWord { path: "wasmtime_wasi", within: &["crates/"], except: ENGINE, reason: ENGINE_REASON },
     ForeignWord { path: "wasmtime_wasi_http", within: &["crates/"], except: ENGINE, reason: ENGINE_REASON },
@@ -199,8 +234,20 @@ const ROOMS: &[Room] = &[
         reason: "the manifest is pure: no I/O, nothing asynchronous",
     },
     Room {
-        files: &["crates/attestation/src/"],
-        sees: &["crate", "mentat_manifest"],
+        files: VERIFYING,
+        sees: &[
+            "crate::algorithm",
+            "crate::canonical",
+            "crate::certificate",
+            "crate::chain",
+            "crate::name",
+            "crate::public_key",
+            "crate::rejection",
+            "crate::statement",
+            "crate::trust",
+            "crate::verify",
+            "mentat_manifest",
+        ],
         crates: Some(&[
             "std",
             "base64",
@@ -216,6 +263,30 @@ const ROOMS: &[Room] = &[
             "x509_parser",
         ]),
         reason: "whether a signature holds is decided on bytes alone: no I/O, no clock, nothing asynchronous",
+    },
+    Room {
+        files: &["crates/attestation/src/signing/"],
+        sees: &["crate", "mentat_manifest"],
+        crates: Some(&[
+            "std",
+            "base64",
+            "chrono",
+            "granit_parser",
+            "hex",
+            "pkcs8",
+            "rcgen",
+            "ring",
+            "rustls_pki_types",
+            "sec1",
+            "serde",
+            "serde_json",
+            "shlex",
+            "tempfile",
+            "thiserror",
+            "time",
+            "zeroize",
+        ]),
+        reason: "signing is for a command line: files and commands, but no network and nothing asynchronous",
     },
     Room {
         files: &["crates/runtime/src/model", "crates/runtime/src/error.rs"],
