@@ -284,6 +284,7 @@ const ROOMS: &[Room] = &[
             "tempfile",
             "thiserror",
             "time",
+            "x509_parser",
             "zeroize",
         ]),
         reason: "signing is for a command line: files and commands, but no network and nothing asynchronous",

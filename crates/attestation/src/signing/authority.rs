@@ -14,6 +14,7 @@
 //! Invariant: a certificate is in the index before anybody has it; files are replaced whole; one process at a time changes
 //! the folder.
 
+mod error;
 mod index;
 mod profile;
 
@@ -24,19 +25,24 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertificateSigningRequestParams, CertifiedIssuer, Issuer, PublicKeyData};
+use rcgen::{CertifiedIssuer, Issuer, PublicKeyData as _, SubjectPublicKeyInfo};
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
 use zeroize::Zeroizing;
 
+pub use self::error::AuthorityError;
 pub use self::index::{CertificateKind, IssuedCertificate, Revocation, RevocationReason};
 use self::index::{CrlState, Index};
 pub use self::profile::Developer;
 use self::profile::Draft;
 use crate::algorithm::Algorithm;
-use crate::certificate::{Certificate, CertificateFault};
+use crate::certificate::Certificate;
 use crate::public_key::PublicKey;
 use crate::signing::atomic::{self, Readers};
-use crate::signing::key::{KeyError, KeyFile, NewKey, PrivateKey};
+use crate::signing::key::{KeyFile, NewKey, PrivateKey};
 
 /// Bytes of an index at most: some 50,000 certificates.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
@@ -81,120 +87,6 @@ pub struct Issued {
     pub certificate: IssuedCertificate,
     /// The certificate and the intermediate authority's after it, in PEM: what is signed with.
     pub chain_pem: String,
-}
-
-/// Why an authority does not do what it is asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuthorityError {
-    /// There is one already.
-    #[error("`{0}` is there already; an authority begins in a folder of its own")]
-    Exists(PathBuf),
-    /// There is none.
-    #[error("`{0}` is no folder of an authority; make one with `mentat pki init`")]
-    Missing(PathBuf),
-    /// Another process has it for too long.
-    #[error("another process is changing the authority `{0}`; try again when it has ended")]
-    Locked(PathBuf),
-    /// A file cannot be read or written.
-    #[error("`{path}`: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file is larger than it can be.
-    #[error("`{path}` has more than {limit} bytes, the limit")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The most.
-        limit: u64,
-    },
-    /// A key that others can read.
-    #[error("`{0}` can be read by others than its owner; take that away with `chmod 600`")]
-    Exposed(PathBuf),
-    /// The index is damaged.
-    #[error("the index `authority.json` cannot be read: {0}")]
-    Index(String),
-    /// The index is of another version.
-    #[error("the index `authority.json` has the version {found}, and this program knows {known}")]
-    Version {
-        /// What it has.
-        found: u32,
-        /// What is known.
-        known: u32,
-    },
-    /// A key of the authority does not open or is not its.
-    #[error("the key `{path}`: {source}")]
-    Key {
-        /// The key's file.
-        path: PathBuf,
-        /// Why.
-        source: KeyError,
-    },
-    /// A certificate of its own that cannot be read.
-    #[error("the certificate `{path}`: {fault}")]
-    Certificate {
-        /// The certificate's file.
-        path: PathBuf,
-        /// Why.
-        fault: CertificateFault,
-    },
-    /// A key that belongs to another certificate.
-    #[error("the key `{0}` does not belong to the certificate beside it")]
-    WrongKey(PathBuf),
-    /// Not an address.
-    #[error("`{0}` is no email address; write it as `alice@example.com`")]
-    Email(String),
-    /// Not a name.
-    #[error(
-        "`{name}` cannot stand in a certificate; a name has 1 to {limit} characters, none of them a control character, and no blanks around it"
-    )]
-    Name {
-        /// What was given.
-        name: String,
-        /// Characters at most.
-        limit: usize,
-    },
-    /// Not an object identifier.
-    #[error("`{0}` is no certificate policy; write its object identifier, such as `1.3.6.1.4.1.57264.1`")]
-    Policy(String),
-    /// Too many of them.
-    #[error("a certificate states {0} policies at most")]
-    Policies(usize),
-    /// A certificate request that does not hold.
-    #[error(
-        "the certificate request cannot be used: {0}; make one with `mentat keygen --csr` or `openssl req -new`"
-    )]
-    Request(String),
-    /// The intermediate authority no longer holds.
-    #[error("the intermediate authority ended at {0}; make a new authority with `mentat pki init`")]
-    Ended(OffsetDateTime),
-    /// The intermediate authority was revoked.
-    #[error("the intermediate authority is revoked; make a new authority with `mentat pki init`")]
-    IssuerRevoked,
-    /// No such certificate.
-    #[error(
-        "there is no certificate `{0}` that holds; `mentat pki list` shows all, with their serial numbers"
-    )]
-    Unknown(String),
-    /// More than one.
-    #[error("several certificates of `{0}` hold; give the serial number, which `mentat pki list` shows")]
-    Several(String),
-    /// It was revoked before.
-    #[error("the certificate `{0}` is revoked already")]
-    AlreadyRevoked(String),
-    /// A root cannot be revoked by itself.
-    #[error("a root cannot be revoked; take it out of what operators trust")]
-    Root,
-    /// The machine gave no randomness.
-    #[error("the machine gives no randomness")]
-    NoRandomness,
-    /// What was to be a certificate or a list could not be encoded or signed.
-    #[error("it could not be encoded: {0}")]
-    Encoding(String),
 }
 
 impl Authority {
@@ -349,10 +241,7 @@ impl Authority {
         request: &str,
         now: OffsetDateTime,
     ) -> Result<Issued, AuthorityError> {
-        let refused = |error: rcgen::Error| AuthorityError::Request(error.to_string());
-        let request = CertificateSigningRequestParams::from_pem(request).map_err(refused)?;
-        PublicKey::from_der(&request.public_key.subject_public_key_info())
-            .map_err(|fault| AuthorityError::Request(fault.to_string()))?;
+        let public_key = requesting_key(request)?;
         let now = whole_seconds(now);
         let row = self
             .index
@@ -366,7 +255,7 @@ impl Authority {
         let Draft { params, row } =
             profile::developer(developer, &self.index.organisation, row.not_after, now)?;
         let (issuer_pem, issuer) = self.issuer(CertificateKind::Intermediate, key)?;
-        let certificate = params.signed_by(&request.public_key, &issuer).map_err(encoding)?;
+        let certificate = params.signed_by(&public_key, &issuer).map_err(encoding)?;
         self.index.certificates.push(row.clone());
         self.save()?;
         let path = self.folder.join("issued").join(format!("{}.crt", row.serial));
@@ -486,6 +375,20 @@ fn signed_list(
 ) -> Result<String, AuthorityError> {
     let params = profile::revocation_list(index, issuer, state.number, now, state.next_update)?;
     params.signed_by(signer).and_then(|list| list.pem()).map_err(encoding)
+}
+
+/// The key that made a certificate request, and has signed it.
+fn requesting_key(request: &str) -> Result<SubjectPublicKeyInfo, AuthorityError> {
+    let refused = |why: &str| AuthorityError::Request(why.to_owned());
+    let der = CertificateSigningRequestDer::from_pem_slice(request.as_bytes())
+        .map_err(|_| refused("it has no `BEGIN CERTIFICATE REQUEST`"))?;
+    let (_, request) = X509CertificationRequest::from_der(&der)
+        .map_err(|_| refused("it is no certificate request (PKCS #10) that can be read"))?;
+    let key = request.certification_request_info.subject_pki.raw;
+    // Its size first: the signature is verified by it.
+    PublicKey::from_der(key).map_err(|fault| refused(&fault.to_string()))?;
+    request.verify_signature().map_err(|_| refused("the key in it has not signed it"))?;
+    SubjectPublicKeyInfo::from_der(key).map_err(|error| refused(&error.to_string()))
 }
 
 /// Certificates count in seconds.

@@ -2,4 +2,6 @@
 //! `cryptography`, while the tests run.
 
 mod authority;
+mod keys;
+mod signing;
 mod straight;
