@@ -425,3 +425,35 @@ impl fmt::Debug for NewKey {
         formatter.debug_struct("NewKey").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pkcs8::der::EncodePem as _;
+    use pkcs8::pkcs5::pbes2::{Pbkdf2Params, ScryptParams};
+
+    use super::*;
+
+    fn file(kdf: Kdf) -> Result<KeyFile, KeyError> {
+        let encryption = pbes2::EncryptionScheme::Aes256Cbc { iv: [1; 16] };
+        let info = EncryptedPrivateKeyInfoRef {
+            encryption_algorithm: EncryptionScheme::Pbes2(pbes2::Parameters { kdf, encryption }),
+            encrypted_data: OctetStringRef::new(&[2; 48]).unwrap(),
+        };
+        KeyFile::parse(&info.to_pem(LineEnding::LF).unwrap())
+    }
+
+    #[test]
+    fn a_key_file_cannot_ask_for_hours_of_computing_or_gigabytes() {
+        let pbkdf2 = |iterations| file(Pbkdf2Params::hmac_sha256(iterations, b"salt").unwrap().into());
+        assert!(matches!(pbkdf2(MAX_ITERATIONS), Ok(KeyFile::Encrypted(_))));
+        assert_eq!(pbkdf2(MAX_ITERATIONS + 1).unwrap_err(), KeyError::TooCostly);
+        let scrypt = |cost_parameter, block_size, parallelization| {
+            let salt = b"salt".as_slice().try_into().unwrap();
+            file(ScryptParams { salt, cost_parameter, block_size, parallelization, key_length: None }.into())
+        };
+        assert!(matches!(scrypt(1 << 18, 8, 1), Ok(KeyFile::Encrypted(_))));
+        for (cost, block, parallel) in [(1 << 19, 8, 1), (1 << 18, 16, 1), (1 << 18, 8, 2), (1 << 62, 8, 1)] {
+            assert_eq!(scrypt(cost, block, parallel).unwrap_err(), KeyError::TooCostly, "{cost}");
+        }
+    }
+}
