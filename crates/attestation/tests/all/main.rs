@@ -2,4 +2,9 @@
 //! `cryptography`, while the tests run.
 
 mod authority;
+mod chains;
+mod python;
+mod revocations;
+mod signatures;
 mod straight;
+mod tampering;
