@@ -2,6 +2,11 @@
 //! `cryptography`, while the tests run.
 
 mod authority;
+mod chains;
 mod keys;
+mod python;
+mod revocations;
+mod signatures;
 mod signing;
 mod straight;
+mod tampering;
