@@ -441,4 +441,73 @@ mod tests {
         assert!(matches!(refused("- a\n"), EditError::Manifest(_)));
         assert!(matches!(refused("id: a.b\nid: c.d\nversion: 1.0.0\n"), EditError::Manifest(_)));
     }
+
+    /// What people write between the keys of a manifest, and keys in every spelling.
+    const PIECES: &[&str] = &[
+        "id: a.b\n",
+        "\"id\": 'a.b' # who\n",
+        "version: 1.0.0\n",
+        "runtime: wasm   # why\n",
+        "# a comment\n",
+        "  # an indented comment\n",
+        "\n",
+        "   \n",
+        "description: |\n  one\n\n  two\n",
+        "description: |+\n  kept\n\n",
+        "description: >-\n    folded\n    text\n",
+        "description: plain\n  text goes on\n",
+        "description: \"in\n  quotes\"\n",
+        "wasm: { fuel: 1, # in braces\n  timeout_ms: 5 }\n",
+        "wasm:\n  fuel: 1\n  # about capabilities\n  capabilities:\n  - env:A\n",
+        "x-list:\n- one\n- two\n",
+        "x-null:\n",
+        "x-text: 'attestation: {}'\n",
+        "metadata:\n  attestation:\n    inner: 1\n",
+        "attestation: ~\n",
+        "attestation:\n",
+        "attestation: # of old\n  version: 1\n  # in it\n  signature: |\n    x\n\n",
+        "attestation: {\n  version: 1 }  # was\n",
+        "'attestation': [1,\n 2]\n",
+    ];
+
+    fn parsed(text: &str) -> bool {
+        Manifest::document(text).is_ok()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn every_manifest_that_people_write_is_signed_and_signed_again(
+            chosen in proptest::collection::vec(0..PIECES.len(), 1..9),
+            crlf in proptest::bool::ANY,
+            cut in proptest::bool::ANY,
+        ) {
+            let mut text: String = chosen.iter().map(|index| PIECES[*index]).collect();
+            if cut {
+                text.truncate(text.trim_end_matches('\n').len());
+            }
+            if crlf {
+                text = text.replace('\n', "\r\n");
+            }
+            if parsed(&text) {
+                let once = signed(&text);
+                let block = |text: &str| text.replace("\r\n", "\n").replace(&detached(&attestation("AAAA")), "");
+                // Every line stands that was not of the old block.
+                let old = ["indented", "version: 1\n", "version: 1 }", "in it", "x\n", "signature:", " 2]", "attestation"];
+                for line in text.lines().filter(|line| !old.iter().any(|old| format!("{line}\n").contains(old))) {
+                    assert!(block(&once).contains(line), "{line:?}: {once}");
+                }
+                let twice = with_attestation(&once, &attestation("AAAA")).unwrap();
+                assert_eq!(once, twice);
+            }
+        }
+
+        #[test]
+        fn any_text_is_signed_as_it_is_or_not_at_all(text in "[-a{}\\[\\]:,?|>#'\"!&*% \n\r\u{feff}]{0,40}") {
+            if let Ok(once) = with_attestation(&text, &attestation("AAAA")) {
+                with_attestation(&once, &attestation("BBBB")).unwrap();
+            }
+        }
+    }
 }

@@ -26,7 +26,16 @@ impl Workshop {
 
     /// Whether `openssl` finds a signature to be that of a key in one of its files.
     fn verifies(&self, key: &str, algorithm: Algorithm, signature: &[u8]) {
-        self.openssl(["pkey", "-in", key, "-passin", &format!("pass:{PASSPHRASE}"), "-pubout", "-out", "public"]);
+        self.openssl([
+            "pkey",
+            "-in",
+            key,
+            "-passin",
+            &format!("pass:{PASSPHRASE}"),
+            "-pubout",
+            "-out",
+            "public",
+        ]);
         std::fs::write(self.path("message"), MESSAGE).unwrap();
         std::fs::write(self.path("signature"), signature).unwrap();
         let files = ["-sigfile", "signature", "-in", "message"];
@@ -117,7 +126,8 @@ fn a_wrong_passphrase_is_told_and_nothing_else() {
 #[test]
 fn keys_that_cannot_sign_here_are_refused_with_what_to_do() {
     let shop = Workshop::new();
-    let rsa = |bits: &str| ["genpkey", "-algorithm", "RSA", "-pkeyopt", bits, "-out", "key"].map(str::to_owned);
+    let rsa =
+        |bits: &str| ["genpkey", "-algorithm", "RSA", "-pkeyopt", bits, "-out", "key"].map(str::to_owned);
     let refused = || shop.key_file("key").unwrap_err();
     shop.openssl(rsa("rsa_keygen_bits:1024"));
     assert_eq!(refused(), KeyError::RsaSize);
@@ -134,9 +144,21 @@ fn keys_that_cannot_sign_here_are_refused_with_what_to_do() {
     assert_eq!(refused(), KeyError::NoPublicHalf);
     shop.openssl(["ec", "-in", "own", "-aes128", "-passout", "pass:x", "-out", "key"]);
     assert_eq!(refused(), KeyError::LegacyEncryption);
-    shop.openssl(["pkcs8", "-topk8", "-in", "own", "-v1", "PBE-SHA1-3DES", "-passout", "pass:x", "-out", "key"]);
+    shop.openssl([
+        "pkcs8",
+        "-topk8",
+        "-in",
+        "own",
+        "-v1",
+        "PBE-SHA1-3DES",
+        "-passout",
+        "pass:x",
+        "-out",
+        "key",
+    ]);
     assert_eq!(refused(), KeyError::UnknownEncryption);
-    for how in [["-v2", "des3", "-v2prf", "hmacWithSHA256"], ["-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA1"]] {
+    for how in [["-v2", "des3", "-v2prf", "hmacWithSHA256"], ["-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA1"]]
+    {
         let own = ["pkcs8", "-topk8", "-in", "own", "-passout", "pass:x", "-out", "key"];
         shop.openssl([&own[..], &how[..]].concat());
         let error = match shop.key_file("key") {
@@ -151,7 +173,11 @@ fn keys_that_cannot_sign_here_are_refused_with_what_to_do() {
     assert_eq!(KeyFile::parse(&own.replace("PRIVATE", "PUBLIC")).unwrap_err(), KeyError::NoKey);
     let openssh = own.replace("PRIVATE", "OPENSSH PRIVATE");
     assert_eq!(KeyFile::parse(&openssh).unwrap_err(), KeyError::OpenSsh);
-    for broken in [own.replacen('M', "!", 1), own.replace("PRIVATE", "EC PRIVATE"), own.replace("PRIVATE", "RSA PRIVATE")] {
+    for broken in [
+        own.replacen('M', "!", 1),
+        own.replace("PRIVATE", "EC PRIVATE"),
+        own.replace("PRIVATE", "RSA PRIVATE"),
+    ] {
         assert!(matches!(KeyFile::parse(&broken), Err(KeyError::Malformed(_))), "{broken}");
     }
     // A key whose halves are of two keys.
@@ -202,7 +228,9 @@ fn a_command_that_hangs_floods_fails_or_says_nothing_gives_no_signature() {
         assert!(started.elapsed() < Duration::from_secs(5), "{line}: {:?}", started.elapsed());
         error
     };
-    for hanging in ["sleep 60", "sh -c 'exec >&-; sleep 60'", "sh -c 'sleep 60 & exit 0'", "sh -c 'cat; sleep 60'"] {
+    for hanging in
+        ["sleep 60", "sh -c 'exec >&-; sleep 60'", "sh -c 'sleep 60 & exit 0'", "sh -c 'cat; sleep 60'"]
+    {
         let error = run(hanging);
         let is_told = matches!(error, SignerError::Timeout { .. } | SignerError::TooLong { .. });
         assert!(is_told, "{hanging}: {error}");

@@ -10,7 +10,9 @@ use mentat_attestation::signing::authority::{
 use mentat_attestation::signing::{
     KeyFile, NewKey, PrivateKey, SignError, SigningKey, read_certificates, sign, with_attestation,
 };
-use mentat_attestation::{Algorithm, Anchors, Options, PublicKey, Rejection, Revocations, Statement, Verifier};
+use mentat_attestation::{
+    Algorithm, Anchors, Options, PublicKey, Rejection, Revocations, Statement, Verifier,
+};
 use mentat_manifest::{Manifest, ModuleDigest};
 use time::OffsetDateTime;
 
@@ -30,7 +32,12 @@ fn founding(algorithm: Algorithm) -> Founding {
 }
 
 fn alice() -> Developer {
-    Developer { email: "alice@example.com".into(), name: Some("Alice".into()), days: 365, policies: vec!["1.3.6.1.4.1.55555.7".into()] }
+    Developer {
+        email: "alice@example.com".into(),
+        name: Some("Alice".into()),
+        days: 365,
+        policies: vec!["1.3.6.1.4.1.55555.7".into()],
+    }
 }
 
 fn module() -> ModuleDigest {
@@ -121,7 +128,8 @@ fn what_nobody_would_accept_is_not_signed() {
     assert_eq!(rejected("early", &early), "certificate_not_yet_valid");
     let tls = "basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n";
     assert_eq!(rejected("tls", &Order { extensions: tls, ..Order::default() }), "extended_key_usage");
-    let stranger = shop.issue("other", None, &Order { subject: "/CN=Root", extensions: ROOT, ..Order::default() });
+    let stranger =
+        shop.issue("other", None, &Order { subject: "/CN=Root", extensions: ROOT, ..Order::default() });
     let error = attempt("dev", &(dev.pem() + &stranger.pem()));
     assert!(matches!(error, SignError::Rejected(Rejection::CertificateForged)), "{error}");
     // The root that was given is not written; who verifies has it.
@@ -176,17 +184,24 @@ fn an_authoritys_certificates_and_lists_hold_for_openssl() {
         }
         let path_length = |name: &str, length: &str| {
             let text = String::from_utf8(shop.openssl(["x509", "-in", name, "-noout", "-text"])).unwrap();
-            assert!(text.contains(&format!("CA:TRUE, pathlen:{length}\n")) && text.contains("Certificate Sign, CRL Sign\n"), "{text}");
+            assert!(
+                text.contains(&format!("CA:TRUE, pathlen:{length}\n"))
+                    && text.contains("Certificate Sign, CRL Sign\n"),
+                "{text}"
+            );
         };
         path_length("ca/certs/root_ca.crt", "1");
         path_length("ca/certs/intermediate_ca.crt", "0");
 
-        let revoked = authority.revoke(revoking, "alice@example.com", RevocationReason::KeyCompromise, 30, now());
+        let revoked =
+            authority.revoke(revoking, "alice@example.com", RevocationReason::KeyCompromise, 30, now());
         assert_eq!(revoked.unwrap().serial, issued.certificate.serial);
         let refused = verify(&shop);
         assert!(String::from_utf8_lossy(&refused.stderr).contains("certificate revoked"));
         let text = String::from_utf8(shop.openssl(["crl", "-in", crls[1], "-noout", "-text"])).unwrap();
-        for expected in [&issued.certificate.serial, "Key Compromise", "X509v3 CRL Number: \n                2\n"] {
+        for expected in
+            [&issued.certificate.serial, "Key Compromise", "X509v3 CRL Number: \n                2\n"]
+        {
             assert!(text.contains(expected), "{expected}: {text}");
         }
     }
@@ -268,7 +283,8 @@ fn an_authority_goes_by_its_own_keys_days_and_revocations() {
     let issued = authority.issue(own, &alice(), &request, late).unwrap();
     assert_eq!(issued.certificate.not_after, intermediate_ends);
     let own = key(&authority, CertificateKind::Intermediate);
-    let error = authority.issue(own, &alice(), &request, intermediate_ends + time::Duration::days(1)).unwrap_err();
+    let error =
+        authority.issue(own, &alice(), &request, intermediate_ends + time::Duration::days(1)).unwrap_err();
     assert!(matches!(error, AuthorityError::Ended(_)), "{error}");
 
     let (root, intermediate) =
