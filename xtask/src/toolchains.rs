@@ -156,22 +156,40 @@ pub(crate) fn install_browser() -> anyhow::Result<()> {
     if is_there("chromedriver") && (is_there("chromium") || is_there("google-chrome")) {
         return Ok(());
     }
-    let wanted = BROWSER_PACKAGES.join(" ");
+    install_debian(
+        BROWSER_PACKAGES,
+        "the console is tested in Chromium, which this machine does not have with its driver",
+    )
+}
+
+fn install_debian(packages: &[&str], missing: &str) -> anyhow::Result<()> {
+    let wanted = packages.join(" ");
     announced(&format!("installing {wanted}"), || {
         let apt = |arguments: &[&str]| {
             run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
         };
         let install = || {
             apt(&["update", "-qq"])?;
-            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], BROWSER_PACKAGES].concat())
+            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
         };
-        install().map(drop).with_context(|| {
-            format!(
-                "the console is tested in Chromium, which this machine does not have; install it with its driver as \
-                 root (Debian: `apt-get install {wanted}`)"
-            )
-        })
+        install()
+            .map(drop)
+            .with_context(|| format!("{missing}; install it as root (Debian: `apt-get install {wanted}`)"))
     })
+}
+
+/// The same for OpenSSL's command, version 3, which makes certificates and signatures for the tests and checks ours.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_openssl() -> anyhow::Result<()> {
+    if run(Command::new("openssl").arg("version")).is_ok_and(|told| told.starts_with(b"OpenSSL 3")) {
+        return Ok(());
+    }
+    install_debian(
+        &["openssl"],
+        "signatures are tested with the command `openssl` of version 3, which this machine does not have",
+    )
 }
 
 /// A target is there when its standard library is: that holds for rustup, for a distribution's Rust

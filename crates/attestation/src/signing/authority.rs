@@ -436,3 +436,30 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
 fn encoding(error: rcgen::Error) -> AuthorityError {
     AuthorityError::Encoding(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_was_changed_by_a_bit_certifies_no_other_key() {
+        let key = NewKey::generate(Algorithm::EcdsaP256).unwrap();
+        let pem = key.certificate_request().unwrap();
+        let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let encode = |der: &[u8]| {
+            pkcs8::der::pem::encode_string("CERTIFICATE REQUEST", pkcs8::der::pem::LineEnding::LF, der)
+                .unwrap()
+        };
+        let own = requesting_key(&encode(&der)).unwrap();
+        for index in 0..der.len() {
+            for bit in 0..8 {
+                let mut changed = der.to_vec();
+                changed[index] ^= 1 << bit;
+                // The reader takes some liberties with what is around the signed part.
+                let read = requesting_key(&encode(&changed));
+                assert!(read.is_err() || read.is_ok_and(|key| key == own), "byte {index}, bit {bit}");
+            }
+            assert!(requesting_key(&encode(&der[..index])).is_err(), "cut at {index}");
+        }
+    }
+}
