@@ -26,8 +26,7 @@ const MAX_KEY_FILE: ByteCount = ByteCount(64 << 10);
 /// # Errors
 /// When it is no key, or there is no passphrase that opens it.
 pub(crate) fn read_key(path: &Path, argument: &PassphraseArgument) -> Result<PrivateKey, Failure> {
-    let bytes = Zeroizing::new(files::read(path, "key", MAX_KEY_FILE)?.to_vec());
-    let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+    let text = files::read_secret(path, "key", MAX_KEY_FILE)?;
     let file = KeyFile::parse(&text).map_err(|error| refused(path, &error))?;
     open_key(file, path, argument)
 }
@@ -117,9 +116,7 @@ pub(crate) fn write_key(
 /// The passphrase in a file or in the environment.
 fn given(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, Failure> {
     let Some(file) = file else { return Ok(environment::key_passphrase()) };
-    let bytes = Zeroizing::new(files::read(file, "passphrase file", MAX_KEY_FILE)?.to_vec());
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::invalid(format!("the passphrase file `{}` is not UTF-8", file.display())))?;
+    let text = files::read_secret(file, "passphrase file", MAX_KEY_FILE)?;
     Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())))
 }
 

@@ -414,8 +414,10 @@ fn lock(folder: &Path) -> Result<File, AuthorityError> {
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, AuthorityError> {
-    let mut bytes = Vec::new();
     let file = File::open(path).map_err(at(path))?;
+    // Room for all of it at once: of a key that grew, parts would be left behind.
+    let length = file.metadata().map_err(at(path))?.len().min(limit);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(at(path))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
         return Err(AuthorityError::TooLarge { path: path.to_owned(), limit });

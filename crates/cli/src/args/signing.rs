@@ -74,7 +74,7 @@ pub(crate) struct SignArguments {
     /// How long the program may take
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration, requires = "signer_command")]
     pub(crate) signer_timeout: Duration,
-    /// Print the attestation, for `mentat load --attestation`, and leave the manifest alone
+    /// Print the attestation, to be handed over beside the manifest, and leave the manifest alone
     #[arg(long)]
     pub(crate) detached: bool,
     #[command(flatten)]

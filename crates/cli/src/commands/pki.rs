@@ -102,12 +102,18 @@ fn issue(arguments: &PkiIssueArguments) -> Result<(), Failure> {
     };
     // What would keep the key or the certificate from being written is told before anything is issued.
     for path in new_key.iter().map(|(_, path)| path).chain([&certificate_path]) {
-        if path.exists() {
-            return Err(Failure::invalid(format!(
-                "`{}` is there already; name another file by `--out` and `--key`",
-                path.display()
-            )));
-        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let why = if path.exists() {
+            "is there already"
+        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+            "is in no folder that exists"
+        } else {
+            continue;
+        };
+        return Err(Failure::invalid(format!(
+            "`{}` {why}; name another file by `--out` and `--key`",
+            path.display()
+        )));
     }
     let request = match (&arguments.csr, &new_key) {
         (Some(path), _) => {
