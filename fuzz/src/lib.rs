@@ -12,9 +12,12 @@
 
 pub mod abi;
 pub mod capability;
+pub mod certificate;
 pub mod manifest;
 pub mod module;
 pub mod receipt;
+pub mod sigstore;
+pub mod statement;
 
 use mentat_runtime::error::Error;
 

@@ -195,7 +195,10 @@ impl RevocationList {
                 }
                 _ => None,
             });
-        let number = list.crl_number().map(|number| number.to_bytes_be()).unwrap_or_default();
+        let number = match list.crl_number() {
+            Some(number) => number.to_bytes_be(),
+            None => Vec::new(),
+        };
         Ok(Self {
             issuer_der: list.issuer().as_raw().to_vec(),
             authority_key,

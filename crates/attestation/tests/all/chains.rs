@@ -425,6 +425,33 @@ fn name_constraints_hold() {
 }
 
 #[test]
+fn a_policy_counts_where_every_authority_that_names_policies_names_it() {
+    let usual = Usual::new();
+    let (one, two) = ("1.3.6.1.4.1.55555.1", "1.3.6.1.4.1.55555.2");
+    for (number, (policies, expected)) in (0..).zip([
+        ("", vec![one, two]),
+        ("certificatePolicies=2.5.29.32.0\n", vec![one, two]),
+        ("certificatePolicies=1.3.6.1.4.1.55555.2\n", vec![two]),
+        ("certificatePolicies=1.3.6.1.4.1.55555.3\n", vec![]),
+    ]) {
+        let extensions = format!("{INTERMEDIATE}{policies}");
+        let subject = format!("/CN=Of policies {number}");
+        let order = Order { subject: &subject, extensions: &extensions, ..Order::default() };
+        let issuer = usual.workshop.issue(&format!("policies{number}"), Some(&usual.root), &order);
+        let name = format!("under-policies{number}");
+        let signer = usual.workshop.issue(&name, Some(&issuer), &Order::default());
+        let attestation = usual.workshop.attest(&signer, "ECDSA-P256", &[&signer, &issuer]);
+        assert_eq!(usual.verify(&attestation).unwrap().policies, expected, "{policies}");
+    }
+    // One that is for every policy has none.
+    let extensions = SIGNER.replace("1.3.6.1.4.1.55555.1", "2.5.29.32.0");
+    let order = Order { extensions: &extensions, ..Order::default() };
+    let signer = usual.workshop.issue("any", Some(&usual.intermediate), &order);
+    let attestation = usual.workshop.attest(&signer, "ECDSA-P256", &[&signer, &usual.intermediate]);
+    assert_eq!(usual.verify(&attestation).unwrap().policies, [two]);
+}
+
+#[test]
 fn roots_are_authorities_with_keys_worth_trusting() {
     let usual = Usual::new();
     let add = |pem: &str| mentat_attestation::Anchors::default().add(pem.as_bytes());

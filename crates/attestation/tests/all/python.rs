@@ -139,6 +139,12 @@ fn bundles_that_were_tampered_with_are_refused() {
     assert!(malformed(changed(&|envelope| envelope["signatures"] = many.clone())));
     assert!(malformed(changed(&|envelope| envelope["signatures"][0]["sig"] = "*".into())));
     assert!(malformed(changed(&|envelope| envelope["payload"] = "e30".into())));
+    // The other alphabet of base64, which DSSE allows.
+    let mut url_safe = first["statement"].clone();
+    let other = |text: &Value| Value::from(text.as_str().unwrap().replace('+', "-").replace('/', "_"));
+    url_safe["payload"] = other(&url_safe["payload"]);
+    url_safe["signatures"][0]["sig"] = other(&url_safe["signatures"][0]["sig"]);
+    verify_bundle(url_safe.to_string().as_bytes(), &key, MODULE).unwrap();
     // Several signatures, of which one is by the key.
     let mut both = first["statement"].clone();
     let foreign = second["statement"]["signatures"][0].clone();
