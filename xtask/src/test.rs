@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::process::{run, workspace};
-use crate::toolchains::{Toolchains, install_browser, install_npm_packages, install_registry};
+use crate::toolchains::{
+    Toolchains, install_browser, install_npm_packages, install_openssl, install_registry,
+};
 use crate::{agents, client, codegen, demo, documents, tidy};
 
 /// One part of the test.
@@ -118,6 +120,7 @@ fn clippy(_: &Toolchains) -> anyhow::Result<()> {
 fn tests(toolchains: &Toolchains) -> anyhow::Result<()> {
     install_browser()?;
     install_registry()?;
+    install_openssl()?;
     install_npm_packages(&workspace().join("tests/accessibility"))?;
     let mut nextest = toolchains.program("cargo-nextest");
     nextest.args(["nextest", "run", "--locked", "--workspace", "--cargo-quiet"]).current_dir(workspace());
@@ -140,6 +143,7 @@ fn test_client(_: &Toolchains) -> anyhow::Result<()> {
 
 fn follow_documents(toolchains: &Toolchains) -> anyhow::Result<()> {
     install_registry()?;
+    install_openssl()?;
     documents::follow(toolchains, &program_of_the_tests()?)
 }
 

@@ -197,6 +197,20 @@ fn install_debian(packages: &[&str], missing: &str) -> anyhow::Result<()> {
     })
 }
 
+/// The same for OpenSSL's command, version 3, which makes certificates and signatures for the tests and checks ours.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_openssl() -> anyhow::Result<()> {
+    if run(Command::new("openssl").arg("version")).is_ok_and(|told| told.starts_with(b"OpenSSL 3")) {
+        return Ok(());
+    }
+    install_debian(
+        &["openssl"],
+        "signatures are tested with the command `openssl` of version 3, which this machine does not have",
+    )
+}
+
 /// A target is there when its standard library is: that holds for rustup, for a distribution's Rust
 /// and for a container image alike.
 fn install_rust_targets() -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ const CONFIGURATION: &str = "docs/configuration.md";
 
 /// Where limits that cannot be set are looked for.
 const CRATES: &[&str] =
-    &["crates/manifest/src/", "crates/oci/src/", "crates/runtime/src/", "crates/server/src/"];
+    &["crates/attestation/src/", "crates/manifest/src/", "crates/oci/src/", "crates/runtime/src/", "crates/server/src/"];
 
 /// Keys that are limits: sections, and single keys of others.
 const KEYS: &[&str] = &[
