@@ -5,6 +5,7 @@
 //! place of its own and one of the pool, one store and one call, then the record of it.
 
 mod following;
+mod place;
 mod publishing;
 mod terms;
 mod trail;
@@ -25,21 +26,24 @@ use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 use mentat_runtime::{MediaCounts, Runtime};
 
+use self::place::Place;
 use self::terms::{ending, narrowing, record_for_receipt};
 pub use self::trail::{ExecutionTrail, Trails};
 pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
+use crate::container::Containers;
 use crate::guests::GuestThreads;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
 use crate::store::StoredAgent;
-use crate::telemetry::Metrics;
+use crate::telemetry::{ContainerLevels, Metrics};
 
 /// The core behind every door.
 #[derive(Debug)]
 pub struct Dispatcher {
     runtime: Arc<Runtime>,
+    containers: Arc<Containers>,
     registry: Arc<Registry>,
     authority: Arc<Authority>,
     executions: Arc<Executions>,
@@ -133,6 +137,7 @@ impl Dispatcher {
     #[must_use]
     pub fn new(
         runtime: Arc<Runtime>,
+        containers: Arc<Containers>,
         registry: Registry,
         authority: Arc<Authority>,
         metrics: Arc<Metrics>,
@@ -141,7 +146,7 @@ impl Dispatcher {
     ) -> Self {
         let Records { executions, published, trails } = records;
         let (registry, executions) = (Arc::new(registry), Arc::new(executions));
-        Self { runtime, registry, authority, executions, published, metrics, guests, trails }
+        Self { runtime, containers, registry, authority, executions, published, metrics, guests, trails }
     }
 
     /// Loads an agent and makes it the active version of its id.
@@ -162,7 +167,9 @@ impl Dispatcher {
             self.metrics.compile_rejected();
         }
         if let Ok(agent) = &loaded {
-            self.metrics.module_loaded(agent.origin);
+            if let Some(origin) = agent.origin() {
+                self.metrics.module_loaded(origin);
+            }
             tracing::info!(
                 agent_id = %agent.stored.id, version = %agent.stored.version, module = %agent.stored.module,
                 tenant = %caller.tenant, "agent loaded"
@@ -216,6 +223,7 @@ impl Dispatcher {
         ready: Ready,
     ) -> (Outcome, Option<Result<Bytes, String>>) {
         let (this, caller) = (Arc::clone(self), caller.clone());
+        let is_elsewhere = matches!(Place::choose(&agent), Place::Container(_));
         // What is large is in a box, and what is rare in one of its own: a future is copied each time that it is handed on.
         let execution = Box::pin(async move {
             let execution_id = ready.invocation.execution_id;
@@ -231,7 +239,12 @@ impl Dispatcher {
             };
             (outcome, receipt)
         });
-        self.guests.run(execution).await.unwrap_or_else(|error| (Outcome::failed(error), None))
+        let ended = if is_elsewhere {
+            self.guests.accompany(execution).await
+        } else {
+            self.guests.run(execution).await
+        };
+        ended.unwrap_or_else(|error| (Outcome::failed(error), None))
     }
 
     /// Notes that an execution has ended.
@@ -243,7 +256,10 @@ impl Dispatcher {
         outcome: Outcome,
     ) -> Outcome {
         running.end(&outcome);
-        self.metrics.executed(&agent.stored.id, &outcome);
+        match Place::choose(agent) {
+            Place::Wasm(_) => self.metrics.executed(&agent.stored.id, &outcome),
+            Place::Container(_) => self.metrics.container_executed(&agent.stored.id, &outcome),
+        }
         if let Err(error @ Error::Internal { .. }) = &outcome.result {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
@@ -356,6 +372,12 @@ impl Dispatcher {
         self.runtime.memory()
     }
 
+    /// What there is of containers.
+    #[must_use]
+    pub fn containers(&self) -> ContainerLevels {
+        self.containers.levels()
+    }
+
     /// What happened to objects of the media store.
     pub fn media_counts(&self) -> MediaCounts {
         self.runtime.media_counts()
@@ -419,7 +441,7 @@ impl Dispatcher {
         let narrowing = narrowing(agent, request.manifest.as_deref(), request.narrowing)?;
         let applicant = Applicant {
             manifest: &agent.manifest,
-            module: agent.module.digest(),
+            module: &agent.stored.module,
             // Nothing looks at signatures yet.
             trust: Trust::Untrusted,
             signer: None,
@@ -446,7 +468,8 @@ impl Dispatcher {
         if ready.receipt.is_some() || agent.places.is_some() {
             return None;
         }
-        let outcome = self.runtime.execute_now(&agent.module, &ready.grant, &ready.invocation)?;
+        let Place::Wasm(module) = Place::choose(agent) else { return None };
+        let outcome = self.runtime.execute_now(module, &ready.grant, &ready.invocation)?;
         ready.grant.record_end(self.ending(&ready.grant, &outcome));
         Some(outcome)
     }
@@ -473,7 +496,12 @@ impl Dispatcher {
             }
             None => None,
         };
-        let outcome = self.runtime.execute(&agent.module, &grant, invocation).await;
+        let outcome = match Place::choose(agent) {
+            Place::Wasm(module) => self.runtime.execute(module, &grant, invocation).await,
+            Place::Container(container) => {
+                Box::pin(self.containers.execute(container, &grant, invocation)).await
+            }
+        };
         let ending = self.ending(&grant, &outcome);
         let Some((request, input, started)) = receipt else {
             grant.record_end(ending);

@@ -332,6 +332,7 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
         memory_evictions,
         disk_evictions,
         media: state.dispatcher.media_counts(),
+        containers: state.dispatcher.containers(),
     };
     let text =
         state.metrics.render(&levels).map_err(|error| Error::internal("writing the metrics", error))?;
