@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::process::{run, workspace};
-use crate::toolchains::{Toolchains, install_browser, install_npm_packages};
+use crate::toolchains::{Toolchains, install_browser, install_container_engine, install_npm_packages};
 use crate::{agents, codegen, demo, documents, tidy};
 
 /// One part of the test.
@@ -112,6 +112,7 @@ fn clippy(_: &Toolchains) -> anyhow::Result<()> {
 /// Shows what the runner prints: its closing line counts the tests.
 fn tests(toolchains: &Toolchains) -> anyhow::Result<()> {
     install_browser()?;
+    install_container_engine()?;
     install_npm_packages(&workspace().join("tests/accessibility"))?;
     let mut nextest = toolchains.program("cargo-nextest");
     nextest.args(["nextest", "run", "--locked", "--workspace", "--cargo-quiet"]).current_dir(workspace());

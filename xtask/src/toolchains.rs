@@ -35,12 +35,19 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
 /// CPython 3.11.3 for WASI, which a test gives scripts to read.
 const MODULE_PACKAGES: &[(&str, &str)] = &[("wasm-exec", "0.1.9")];
 
-/// Targets of the Rust agents: core modules, WASI commands, components.
-const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2"];
+/// Targets of the Rust agents: core modules, WASI commands, components; and of containers.
+const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2", CONTAINER_TARGET];
+
+/// Target of the program that tests have in images that hold nothing else: it is linked to no library.
+const CONTAINER_TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
 
 /// Chromium and the program that drives it, as Debian packages. A browser needs fixes of its system's, so that it has no version
 /// here.
 const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu-core"];
+
+/// A container engine and what starts its containers, as Debian packages.
+const CONTAINER_PACKAGES: &[&str] = &["podman", "runc"];
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {
@@ -156,20 +163,33 @@ pub(crate) fn install_browser() -> anyhow::Result<()> {
     if is_there("chromedriver") && (is_there("chromium") || is_there("google-chrome")) {
         return Ok(());
     }
-    let wanted = BROWSER_PACKAGES.join(" ");
+    install_packages(BROWSER_PACKAGES, "the console is tested in Chromium, which has to come with its driver")
+}
+
+/// A container engine that is there is taken as it is. Where none is, Debian's is installed, if this is root.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_container_engine() -> anyhow::Result<()> {
+    let is_there = |program: &str| run(Command::new(program).arg("--version")).is_ok();
+    if CONTAINER_PACKAGES.iter().all(|program| is_there(program)) {
+        return Ok(());
+    }
+    install_packages(CONTAINER_PACKAGES, "container agents are tested with Podman and runc")
+}
+
+fn install_packages(packages: &[&str], why: &str) -> anyhow::Result<()> {
+    let wanted = packages.join(" ");
     announced(&format!("installing {wanted}"), || {
         let apt = |arguments: &[&str]| {
             run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
         };
         let install = || {
             apt(&["update", "-qq"])?;
-            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], BROWSER_PACKAGES].concat())
+            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
         };
         install().map(drop).with_context(|| {
-            format!(
-                "the console is tested in Chromium, which this machine does not have; install it with its driver as \
-                 root (Debian: `apt-get install {wanted}`)"
-            )
+            format!("{why}; install what this machine misses as root (Debian: `apt-get install {wanted}`)")
         })
     })
 }

@@ -45,8 +45,7 @@ impl FromStr for MilliCpus {
             Some(number) => (number, 1.0),
             None => (text, MILLI),
         };
-        let plain =
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let number: f64 = number.parse().ok().filter(|_| plain).ok_or_else(wrong)?;
         let milli = (number * unit).ceil();
         if !(1.0..=MAX_CPUS * MILLI).contains(&milli) {
@@ -165,9 +164,12 @@ mod tests {
         for value in [json!("0"), json!(-1), json!("1e3"), json!("many"), json!(""), json!("m"), json!(9e9)] {
             assert!(cpus(&value).is_err(), "{value}");
         }
-        for (value, bytes) in
-            [(json!("256Mi"), 256 << 20), (json!("1Gi"), 1 << 30), (json!(4096), 4096), (json!("64MB"), 64 << 20)]
-        {
+        for (value, bytes) in [
+            (json!("256Mi"), 256 << 20),
+            (json!("1Gi"), 1 << 30),
+            (json!(4096), 4096),
+            (json!("64MB"), 64 << 20),
+        ] {
             assert_eq!(memory(&value), Ok(ByteCount(bytes)), "{value}");
         }
         for value in [json!("0"), json!(-1), json!("i"), json!("much"), json!(null)] {

@@ -358,7 +358,9 @@ impl Reason {
             Self::Timeout => "the agent did not finish in time; raise `wasm.timeout_ms`",
             Self::Trap => "the agent trapped; `trap` says why and `backtrace` where",
             Self::Overloaded => "every place for executions is taken; try again after the time it says",
-            Self::Unavailable => "what executes such agents cannot be reached at present; the message says what it is",
+            Self::Unavailable => {
+                "what executes such agents cannot be reached at present; the message says what it is"
+            }
             Self::RateLimited => "the caller calls too often; try again after the time it says",
             Self::Cancelled => "the caller gave up, or the execution was cancelled",
             Self::Internal => "a bug of ours, or a broken host; the server's log has the cause",
@@ -426,7 +428,9 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }

@@ -84,8 +84,10 @@ impl App {
             agents: usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX),
             code: config.registry.code_in_memory,
         };
+        let tasks = TaskTracker::new();
         let server = ServerId::of(&config.server.data_dir)?;
-        let containers = Containers::new(config.container.clone(), config.pool.clone(), server);
+        let containers =
+            Containers::new(config.container.clone(), config.pool.clone(), server, tasks.clone());
         let containers = Arc::new(containers);
         let registry =
             Registry::new(store, Arc::clone(&runtime), Arc::clone(&containers), config.rules(), room);
@@ -94,7 +96,6 @@ impl App {
         let executions = Executions::new(remembered, config.streams.limits(), Arc::clone(&room));
         let patience = Duration::from_millis(config.streams.idle_ms);
         let published = Arc::new(PublishedStreams::new(Arc::clone(&room), patience));
-        let tasks = TaskTracker::new();
         let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
         let sweeping = Arc::clone(&runtime);
         let dispatcher = Dispatcher::new(

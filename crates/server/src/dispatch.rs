@@ -5,6 +5,7 @@
 //! place of its own and one of the pool, one store and one call, then the record of it.
 
 mod following;
+mod levels;
 mod place;
 mod publishing;
 mod terms;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest};
+use mentat_manifest::{AgentId, AgentVersion, Manifest};
+use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventBuffer;
 use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
@@ -24,20 +26,19 @@ use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
-use mentat_runtime::{MediaCounts, Runtime};
 
 use self::place::Place;
 use self::terms::{ending, narrowing, record_for_receipt};
 pub use self::trail::{ExecutionTrail, Trails};
+use crate::container::Containers;
 pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
-use crate::container::Containers;
 use crate::guests::GuestThreads;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
 use crate::store::StoredAgent;
-use crate::telemetry::{ContainerLevels, Metrics};
+use crate::telemetry::Metrics;
 
 /// The core behind every door.
 #[derive(Debug)]
@@ -358,41 +359,6 @@ impl Dispatcher {
         version: &AgentVersion,
     ) -> Result<StoredAgent, Error> {
         self.registry.activate(caller, id, version).await
-    }
-
-    /// Executions that run now, and how many can.
-    #[must_use]
-    pub fn places(&self) -> (u32, u32) {
-        (self.runtime.pool().active(), self.runtime.pool().size())
-    }
-
-    /// Bytes of linear memory that all executions have now, and may have together.
-    #[must_use]
-    pub fn memory(&self) -> (ByteCount, ByteCount) {
-        self.runtime.memory()
-    }
-
-    /// What there is of containers.
-    #[must_use]
-    pub fn containers(&self) -> ContainerLevels {
-        self.containers.levels()
-    }
-
-    /// What happened to objects of the media store.
-    pub fn media_counts(&self) -> MediaCounts {
-        self.runtime.media_counts()
-    }
-
-    /// Instances that wait for the next execution of their agent.
-    #[must_use]
-    pub fn warm_instances(&self) -> usize {
-        self.runtime.warm_instances()
-    }
-
-    /// Agents that left memory, and artifacts that left the disk, for others.
-    #[must_use]
-    pub fn evictions(&self) -> (u64, u64) {
-        (self.registry.evictions(), self.runtime.evictions())
     }
 
     fn begin(

@@ -473,8 +473,11 @@ impl LoadedAgent {
 
 /// Bytes of code that are mapped for agents.
 fn mapped(loaded: &HashMap<AgentKey, Arc<LoadedAgent>>) -> ByteCount {
-    let modules: HashMap<*const Module, ByteCount> =
-        loaded.values().filter_map(|agent| agent.module()).map(|module| (Arc::as_ptr(module), module.mapped())).collect();
+    let modules: HashMap<*const Module, ByteCount> = loaded
+        .values()
+        .filter_map(|agent| agent.module())
+        .map(|module| (Arc::as_ptr(module), module.mapped()))
+        .collect();
     ByteCount(modules.values().fold(0, |sum, bytes| sum.saturating_add(bytes.0)))
 }
 

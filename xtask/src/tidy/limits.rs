@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "streams.",
     "warm.",
     "registry.",
+    "container.",
     "policy.reload_",
     "audit.checkpoint_",
     "audit.retain_",
@@ -46,6 +47,10 @@ const CHOICES: &[&str] = &[
     "network.hosts",
     "network.reachable",
     "network.roots",
+    "container.socket",
+    "container.images",
+    "container.pull",
+    "container.user",
 ];
 
 /// Limits that the page leaves out, and rows that are no longer true.

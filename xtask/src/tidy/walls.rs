@@ -84,6 +84,12 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
         except: &["crates/runtime/src/host/media/"],
         reason: "objects are reached through the store of media, which takes a permission for each",
     },
+    ForeignWord {
+        path: "bollard",
+        within: &["crates/"],
+        except: &["crates/server/src/container/"],
+        reason: "the container engine is known in the room `container` alone",
+    },
     ForeignWord { path: "webpki", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
     ForeignWord {
         path: "std::env",
@@ -278,6 +284,19 @@ const ROOMS: &[Room] = &[
         ],
         crates: None,
         reason: "a door decodes, calls the dispatcher, and encodes",
+    },
+    Room {
+        files: &["crates/server/src/container/"],
+        sees: &[
+            "crate::container",
+            "crate::config::ContainerSection",
+            "crate::config::PullPolicy",
+            "crate::telemetry::ContainerLevels",
+            "mentat_manifest",
+            "mentat_runtime",
+        ],
+        crates: None,
+        reason: "containers know the grant that they run under, and not who asked for it",
     },
     Room {
         files: &["crates/server/src/transport/"],

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use mentat_manifest::escape_untrusted;
+use bytes::Bytes;
+use mentat_manifest::{RuntimeKind, escape_untrusted};
 
 use crate::args::LoadArguments;
 use crate::client::Client;
@@ -21,8 +22,12 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
             )));
         }
     };
-    let module_path = manifest.module_path()?;
-    let module = source::read_module(arguments.module.as_ref().unwrap_or(&module_path))?;
+    let module = match (&arguments.module, manifest.manifest.runtime_kind()) {
+        (Some(path), _) => source::read_module(path)?,
+        (None, RuntimeKind::Wasm) => source::read_module(&manifest.module_path()?)?,
+        // The server's container engine has its image.
+        (None, RuntimeKind::Container) => Bytes::new(),
+    };
     let loaded = super::threads()?.block_on(async {
         let mut client = Client::connect(&arguments.server).await?;
         let load = client.load(&manifest, module, arguments.replace);
@@ -31,9 +36,10 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
     if arguments.json.json {
         output::write_json(&loaded)?;
     } else {
-        let compiled = match loaded.compile_us {
-            Some(took) => format!("compiled in {} ms", took.div_ceil(1000)),
-            None => format!("code from {}", loaded.code_origin),
+        let compiled = match (loaded.compile_us, loaded.code_origin) {
+            (Some(took), _) => format!("compiled in {} ms", took.div_ceil(1000)),
+            (None, "image") => "an image of the container engine".into(),
+            (None, origin) => format!("code from {origin}"),
         };
         let line = format!("{} {} {} ({compiled})", loaded.agent, loaded.version, loaded.module);
         output::write_stdout(format!("{}\n", escape_untrusted(&line, 1024)).as_bytes())?;

@@ -21,6 +21,7 @@ mod browser;
 mod clients;
 mod connections;
 mod console;
+mod containers;
 mod durability;
 mod encryption;
 mod errors;

@@ -117,7 +117,12 @@ pub struct Permission {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { defaults: Limits::DEFAULT, ceiling: Limits::CEILING, max_input: ByteCount(256 << 20), container_memory: ByteCount(256 << 20) }
+        Self {
+            defaults: Limits::DEFAULT,
+            ceiling: Limits::CEILING,
+            max_input: ByteCount(256 << 20),
+            container_memory: ByteCount(256 << 20),
+        }
     }
 }
 

@@ -125,7 +125,9 @@ mod tests {
         let refused = |section: ContainerSection| section.check().unwrap_err().to_string();
         let section = ContainerSection::default;
         for user in ["0:0", "1000:0", "0:1000", "nobody", "1000", "-1:5", ""] {
-            assert!(refused(ContainerSection { user: user.into(), ..section() }).contains("`container.user`"));
+            assert!(
+                refused(ContainerSection { user: user.into(), ..section() }).contains("`container.user`")
+            );
         }
         let pulls = ContainerSection { pull: PullPolicy::Missing, ..section() };
         assert!(refused(pulls.clone()).contains("`container.images`"));

@@ -291,14 +291,23 @@ pub const KEYS: &[Key] = &[
         "container.engine_ms",
         "Milliseconds that the engine may take for each step of making, looking at and removing a container.",
     ),
-    key("container.max_executions", "Containers that run at the same time; further executions wait as `pool` has it."),
-    key("container.memory", "Memory of a container whose manifest says nothing: a language runtime and some documents."),
+    key(
+        "container.max_executions",
+        "Containers that run at the same time; further executions wait as `pool` has it.",
+    ),
+    key(
+        "container.memory",
+        "Memory of a container whose manifest says nothing: a language runtime and some documents.",
+    ),
     key("container.cpus", "Processors of a container whose manifest says nothing, such as `500m` or `2`."),
     key("container.max_cpus", "Processors that `resources.cpu` of a manifest can ask for at most."),
     key("container.pids", "Processes and threads of one container."),
     key("container.open_files", "Files that each process of a container may have open."),
     key("container.tmp", "Bytes of a container's `/tmp`, where it may have one; they count as its memory."),
-    key("container.user", "Whom a container's programs run as, a user and a group in numbers, neither of them root."),
+    key(
+        "container.user",
+        "Whom a container's programs run as, a user and a group in numbers, neither of them root.",
+    ),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
         "streams.buffer",

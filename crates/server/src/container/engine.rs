@@ -13,9 +13,9 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder, InspectContainerOptions,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions,
+    AttachContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder,
+    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use bytes::Bytes;
@@ -52,6 +52,9 @@ pub(super) enum EngineError {
         /// Its own words; escaped and cut.
         message: String,
     },
+    /// It answered in words that are unknown here. Podman tells of states that Docker does not have, while they last.
+    #[error("the engine's answer cannot be read: {0}")]
+    Unreadable(String),
     /// It does not answer.
     #[error("{0}")]
     Away(String),
@@ -105,6 +108,9 @@ impl From<DockerError> for EngineError {
             // A pull tells in its stream what it could not fetch.
             DockerError::DockerStreamError { error } => {
                 Self::Refused { status: 500, message: escape_untrusted(error.trim(), MAX_ENGINE_CHARS) }
+            }
+            DockerError::JsonDataError { message, .. } => {
+                Self::Unreadable(escape_untrusted(&message, MAX_ENGINE_CHARS))
             }
             other => Self::Away(escape_untrusted(&other.to_string(), MAX_ENGINE_CHARS)),
         }
@@ -190,9 +196,7 @@ impl Engine {
         let pieces = attached.output.map(|piece| match piece {
             Ok(LogOutput::StdErr { message }) => Ok(Piece::Log(message)),
             Ok(
-                LogOutput::StdOut { message }
-                | LogOutput::StdIn { message }
-                | LogOutput::Console { message },
+                LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message },
             ) => Ok(Piece::Output(message)),
             Err(error) => Err(EngineError::from(error)),
         });
@@ -200,15 +204,20 @@ impl Engine {
     }
 
     pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
-        let start =
-            async |client: Docker| client.start_container(id, None::<StartContainerOptions>).await;
+        let start = async |client: Docker| client.start_container(id, None::<StartContainerOptions>).await;
         self.ask(self.patience, start).await
     }
 
+    /// How a container stands.
     pub(super) async fn look(&self, id: &str) -> Result<Standing, EngineError> {
         let inspect =
             async |client: Docker| client.inspect_container(id, None::<InspectContainerOptions>).await;
-        Ok(standing(&self.ask(self.patience, inspect).await?))
+        match self.ask(self.patience, inspect).await {
+            Ok(inspected) => Ok(standing(&inspected)),
+            // It is on its way from one state to another.
+            Err(EngineError::Unreadable(_)) => Ok(Standing::Running),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends a container at once, and removes it with all that it wrote. One that is gone is as good as removed.

@@ -43,7 +43,7 @@ enum Talked {
 /// Executes an agent once.
 pub(super) async fn run(
     engine: &Engine,
-    live: &Live<'_>,
+    live: &Live,
     agent: &ContainerAgent<'_>,
     grant: &Grant,
     invocation: Invocation,
@@ -71,7 +71,6 @@ pub(super) async fn run(
         judge(talked, &sandbox)
     }
     .await;
-    live.remove(engine).await;
     let written = streams.finish(result.is_ok());
     let result = result.map(|exit_code| Answer { output: written.output, exit_code });
     let (logs, logs_dropped) = (written.logs, written.logs_dropped);
@@ -106,7 +105,7 @@ fn input(form: InputForm, input: Bytes) -> Bytes {
 /// Makes a container and starts it.
 async fn start(
     engine: &Engine,
-    live: &Live<'_>,
+    live: &Live,
     agent: &ContainerAgent<'_>,
     sandbox: &Sandbox,
     invocation: &Invocation,
@@ -237,7 +236,10 @@ mod tests {
     #[test]
     fn json_becomes_one_line_and_anything_else_stays() {
         let line = |text: &'static str| input(InputForm::JsonLine, Bytes::from_static(text.as_bytes()));
-        assert_eq!(line("{\n  \"a\": \"x\\ny\",\r\n  \"b\": [1]\n}\n"), "{   \"a\": \"x\\ny\",    \"b\": [1] }\n");
+        assert_eq!(
+            line("{\n  \"a\": \"x\\ny\",\r\n  \"b\": [1]\n}\n"),
+            "{   \"a\": \"x\\ny\",    \"b\": [1] }\n"
+        );
         assert_eq!(line("plain\ntext"), "plain\ntext");
         assert_eq!(line(""), "");
         assert_eq!(input(InputForm::Bytes, Bytes::from_static(b"{\n}")), "{\n}");

@@ -11,8 +11,8 @@ mod sandbox;
 mod sweep;
 
 use std::collections::HashSet;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mentat_manifest::{Manifest, ModuleDigest};
@@ -22,6 +22,7 @@ use mentat_runtime::security::policy::Grant;
 use mentat_runtime::{Pool, PoolConfig};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use self::engine::{Engine, EngineError};
 use crate::config::ContainerSection;
@@ -39,6 +40,8 @@ pub struct Containers {
     /// There is none where the operator configured none.
     engine: Option<Engine>,
     pool: Pool,
+    /// What the end of the server waits for.
+    tasks: TaskTracker,
     /// Whose containers these are, among all of the engine's.
     server: ServerId,
     /// The runs whose containers are not to be swept away.
@@ -72,8 +75,8 @@ type RunId = String;
 
 /// Keeps the container of a run from being swept away.
 #[derive(Debug)]
-struct Live<'a> {
-    containers: &'a Containers,
+struct Live {
+    containers: Arc<Containers>,
     run: RunId,
     /// The engine's id of it, once there is one.
     id: OnceLock<String>,
@@ -82,7 +85,7 @@ struct Live<'a> {
 impl Containers {
     /// Containers of a server, on the engine of the configuration; it is not asked for anything yet.
     #[must_use]
-    pub fn new(section: ContainerSection, queue: PoolConfig, server: ServerId) -> Self {
+    pub fn new(section: ContainerSection, queue: PoolConfig, server: ServerId, tasks: TaskTracker) -> Self {
         let patience = Duration::from_millis(section.engine_ms);
         let engine = section.is_given().then(|| Engine::new(section.socket.clone(), patience));
         let pool = Pool::new("containers", section.max_executions, queue);
@@ -90,6 +93,7 @@ impl Containers {
             section,
             engine,
             pool,
+            tasks,
             server,
             live: Mutex::default(),
             left: Notify::new(),
@@ -111,19 +115,27 @@ impl Containers {
             );
             return Err(Error::InvalidRequest { message });
         };
+        if let Some(cpus) = manifest.cpus().filter(|cpus| *cpus > self.section.max_cpus) {
+            let message = format!(
+                "`resources.cpu` of {cpus} is over `container.max_cpus` of {}; ask for less, or have the operator raise it",
+                self.section.max_cpus
+            );
+            return Err(Error::InvalidRequest { message });
+        }
         image::find(engine, &self.section, manifest.image.as_deref().unwrap_or_default()).await
     }
 
     /// Executes an agent once, waiting for a place where all are taken. To be awaited to its end, which cancelling the
-    /// invocation brings about: its container is removed by then.
+    /// invocation brings about. Its container is ended and removed afterwards, and has its place until then.
     pub async fn execute(
-        &self,
+        self: &Arc<Self>,
         agent: ContainerAgent<'_>,
         grant: &Grant,
         invocation: Invocation,
     ) -> Outcome {
         let Some(engine) = &self.engine else {
-            let message = "this server has no container engine any more; the operator names one by `container.socket`";
+            let message =
+                "this server has no container engine any more; the operator names one by `container.socket`";
             return Outcome::failed(Error::Unavailable { message: message.into(), retry_after: RETRY_AFTER });
         };
         let admitted = tokio::select! {
@@ -134,7 +146,12 @@ impl Containers {
         match admitted.and_then(|permit| grant.ensure_audited().map(|()| permit)) {
             Ok(permit) => {
                 let live = Live::new(self);
-                execution::run(engine, &live, &agent, grant, invocation, permit.queued()).await
+                let outcome = execution::run(engine, &live, &agent, grant, invocation, permit.queued()).await;
+                self.tasks.spawn(async move {
+                    live.remove().await;
+                    drop(permit);
+                });
+                outcome
             }
             Err(error) => Outcome::failed(error),
         }
@@ -152,22 +169,20 @@ impl Containers {
     }
 }
 
-impl<'a> Live<'a> {
-    fn new(containers: &'a Containers) -> Self {
+impl Live {
+    fn new(containers: &Arc<Containers>) -> Self {
         let run = ExecutionId::new().to_string();
         containers.live.lock().insert(run.clone());
-        Self { containers, run, id: OnceLock::new() }
+        Self { containers: Arc::clone(containers), run, id: OnceLock::new() }
     }
-}
 
-impl Live<'_> {
     /// The container is there.
     fn made(&self, id: &str) {
         let _ = self.id.set(id.to_owned());
     }
 }
 
-impl Drop for Live<'_> {
+impl Drop for Live {
     fn drop(&mut self) {
         self.containers.live.lock().remove(&self.run);
     }
@@ -181,7 +196,7 @@ fn unavailable(engine: &Engine, what: &str, error: &EngineError) -> Error {
             "the container engine does not answer ({what}); the operator sees to it that it runs and listens where \
              `container.socket` says; agents that are modules are executed as ever"
         ),
-        EngineError::Refused { .. } => {
+        EngineError::Refused { .. } | EngineError::Unreadable(_) => {
             format!("the container engine refused to do its part ({what}); the server's log says why")
         }
     };

@@ -22,8 +22,7 @@ const NO_MEDIA: &str = "a container does not reach the media store; a module doe
 const NO_EXTENSION: &str = "a container does not reach extensions; a module does";
 const WRITE_ONLY: &str =
     "what is mounted into a container can be read where it can be written; ask for `readwrite`, or for less";
-const PART: &str =
-    "a container is given whole directories of the operator's mounts, and this is a part of one; ask for all of it, \
+const PART: &str = "a container is given whole directories of the operator's mounts, and this is a part of one; ask for all of it, \
      or have the operator mount the part";
 const PARTS: &str = "policies tell apart what lies below it, to which a container cannot be held";
 const ROOT: &str = "a container has files of its own at `/`; mount the directory elsewhere";

@@ -76,9 +76,10 @@ impl fmt::Display for ServerId {
     }
 }
 
-impl Live<'_> {
+impl Live {
     /// Removes the container of the run, if it has one; leaves it to the sweep where that fails.
-    pub(super) async fn remove(&self, engine: &Engine) {
+    pub(super) async fn remove(&self) {
+        let Some(engine) = &self.containers.engine else { return };
         let removed = match self.id.get() {
             Some(id) => engine.remove(id).await,
             // It may be there all the same, where the engine did not answer in time.
@@ -125,16 +126,16 @@ pub(crate) async fn keep_swept(containers: Arc<Containers>, closing: Cancellatio
         let swept = closing.run_until_cancelled(containers.sweep(engine)).await;
         let Some(swept) = swept else { return };
         let is_up = engine.is_up();
-        if was_up.replace(is_up) != Some(is_up) {
-            match &swept {
-                Ok(()) => tracing::info!(socket = %engine.socket(), "the container engine answers"),
-                Err(error) => {
-                    tracing::warn!(
-                        socket = %engine.socket(), %error,
-                        "the container engine does not answer; container agents are refused until it does"
-                    );
-                }
-            }
+        let is_news = was_up.replace(is_up) != Some(is_up);
+        match &swept {
+            Err(error @ EngineError::Away(_)) if is_news => tracing::warn!(
+                socket = %engine.socket(), %error,
+                "the container engine does not answer; container agents are refused until it does"
+            ),
+            Err(EngineError::Away(_)) => {}
+            Err(error) => tracing::warn!(socket = %engine.socket(), %error, "containers are left for now"),
+            Ok(()) if is_news => tracing::info!(socket = %engine.socket(), "the container engine answers"),
+            Ok(()) => {}
         }
         let pause = if swept.is_ok() { SWEEP_EVERY } else { SWEEP_AGAIN };
         let next = async {
