@@ -12,7 +12,7 @@ use mentat_manifest::{ByteCount, Capability, FileAccess, Limits, is_at_or_below}
 use mentat_runtime::StandardStreams;
 use mentat_runtime::error::Error;
 use mentat_runtime::security::denial::{Denial, DenialReason};
-use mentat_runtime::security::offers::SCRATCH;
+use mentat_runtime::security::offers::{Mount, SCRATCH};
 use mentat_runtime::security::policy::{Grant, OnViolation, Permission, common_access};
 
 const NO_NETWORK: &str = "a container has no network; a module can be given it";
@@ -138,11 +138,9 @@ impl Asking<'_> {
             Some(_) if mounts.is_empty() => return self.refuse(capability, PART),
             _ => {}
         }
-        if access == FileAccess::Write || mounts.iter().any(|mount| mount.access == FileAccess::Write) {
+        let is_write_only = |mount: &Mount| mount.guest == path && mount.access == FileAccess::Write;
+        if access == FileAccess::Write || mount.is_some_and(is_write_only) {
             return self.refuse(capability, WRITE_ONLY);
-        }
-        if !self.grant.decides_alike_below(capability) {
-            return self.refuse(capability, PARTS);
         }
         if self.decide(capability)?.is_none() {
             return Ok(());
@@ -154,14 +152,27 @@ impl Asking<'_> {
             self.streams.warn(&text);
         }
         for mount in mounts {
-            let Some(access) = common_access(access, mount.access) else { continue };
-            let bind = Bind { host: mount.host.clone(), access };
-            let known = self.sandbox.mounts.entry(mount.guest.clone()).or_insert_with(|| bind.clone());
-            if access == FileAccess::ReadWrite {
-                *known = bind;
+            // What lies below a directory that was permitted may be forbidden all the same.
+            let whole = Capability::Filesystem { access, path: mount.guest.clone() };
+            if mount.access == FileAccess::Write {
+                self.refuse(&whole, WRITE_ONLY)?;
+            } else if !self.grant.decides_alike_below(&whole) {
+                self.refuse(&whole, PARTS)?;
+            } else if mount.guest == path || self.decide(&whole)?.is_some() {
+                self.bind(mount, access);
             }
         }
         Ok(())
+    }
+
+    /// A mount in what is common of its mode and what was asked for; the wider one where it was asked for twice.
+    fn bind(&mut self, mount: &Mount, access: FileAccess) {
+        let Some(access) = common_access(access, mount.access) else { return };
+        let bind = Bind { host: mount.host.clone(), access };
+        let known = self.sandbox.mounts.entry(mount.guest.clone()).or_insert_with(|| bind.clone());
+        if access == FileAccess::ReadWrite {
+            *known = bind;
+        }
     }
 
     fn variable(&mut self, capability: &Capability, name: &str) -> Result<(), Error> {
@@ -195,7 +206,6 @@ impl Asking<'_> {
 #[cfg(test)]
 mod tests {
     use mentat_manifest::{LimitsRequest, Manifest};
-    use mentat_runtime::security::offers::Mount;
     use mentat_runtime::security::policy::{Rules, UserPowers};
 
     use super::*;
@@ -239,6 +249,9 @@ mod tests {
         assert_eq!(log, "");
         assert_eq!(mounts(&sandbox), [("/in", "read"), ("/work/a", "readwrite"), ("/work/b", "read")]);
         assert_eq!(sandbox.scratch, Scratch::None);
+        let (sandbox, log) = ask("\"filesystem:read:/\"");
+        assert_eq!(mounts(&sandbox), [("/in", "read"), ("/work/a", "read"), ("/work/b", "read")]);
+        assert!(log.contains("`filesystem:read:/box` is kept back"), "{log}");
         let (sandbox, _) = ask("\"filesystem:read:/work/a\", \"filesystem:readwrite:/tmp\"");
         assert_eq!((mounts(&sandbox), sandbox.scratch), (vec![("/work/a", "read")], Scratch::Writable));
     }
