@@ -207,6 +207,9 @@ impl Check<'_> {
                 "must be `wasm`, `container`, or a language runtime such as `python3.12`",
             );
         }
+        if let Some(Err(message)) = manifest.image.as_deref().map(container::image) {
+            self.problem("image", message);
+        }
         match manifest.runtime_kind() {
             RuntimeKind::Wasm => self.module(manifest),
             RuntimeKind::Container if manifest.image.as_deref().unwrap_or_default().is_empty() => {
@@ -304,12 +307,11 @@ impl Check<'_> {
 
     fn container(&mut self, manifest: &Manifest) {
         let resources = manifest.resources.as_ref();
-        let image = manifest.image.as_deref().map(container::image);
         let cpu = resources.and_then(|resources| resources.cpu.as_ref());
         let memory = resources.and_then(|resources| resources.memory.as_ref());
         let cpu = cpu.map(|value| container::cpus(value).map(drop));
         let memory = memory.map(|value| container::memory(value).map(drop));
-        for (path, read) in [("image", image), ("resources.cpu", cpu), ("resources.memory", memory)] {
+        for (path, read) in [("resources.cpu", cpu), ("resources.memory", memory)] {
             if let Some(Err(message)) = read {
                 self.problem(path, message);
             }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest, ModuleDigest, RuntimeKind};
-use mentat_runtime::error::Error;
+use mentat_runtime::error::{Error, ModuleProblemKind};
 use mentat_runtime::model::Caller;
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, Runtime};
@@ -118,7 +118,14 @@ impl Registry {
     ) -> Result<Arc<LoadedAgent>, Error> {
         let manifest = Manifest::parse(&manifest_text)?;
         if manifest.runtime_kind() == RuntimeKind::Container {
-            return self.load_image(caller, manifest_text, manifest, &module_bytes, on_conflict).await;
+            if !module_bytes.is_empty() {
+                let message = format!(
+                    "agent `{}` is a container agent, and came with a module; send it without, or write `runtime: wasm`",
+                    manifest.id
+                );
+                return Err(Error::InvalidRequest { message });
+            }
+            return self.load_image(caller, manifest_text, manifest, on_conflict).await;
         }
         let bytes = module_bytes.clone();
         // A large module takes its time, which is not a request thread's.
@@ -134,10 +141,24 @@ impl Registry {
             runtime: StoredRuntime::Wasm,
             loaded_at: SystemTime::now(),
         };
-        // Told before the work of compiling; what counts is the same check when it is stored.
-        self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
+        let known = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
+        let may_fall_back = known.is_some_and(|known| {
+            known.runtime == StoredRuntime::Container && known.manifest == stored.manifest
+        });
+        // Told before the work of compiling; what counts is the same check when it is stored. Of one whose image was taken
+        // in its place, the module is not known.
+        if !may_fall_back {
+            self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
+        }
         let how = self.preparation(&manifest)?;
         let loaded = self.runtime.load(module_bytes.clone(), how).await;
+        if let Err(error) = &loaded
+            && cannot_run_here(error)
+            && self.containers.falls_back_to(&manifest)
+        {
+            tracing::info!(agent_id = %manifest.id, version = %manifest.version, %error, "its image is executed instead");
+            return self.load_image(caller, stored.manifest, manifest, on_conflict).await;
+        }
         let ready = loaded.and_then(|loaded| self.make_ready(stored.clone(), manifest, loaded));
         let this = Arc::clone(self);
         let store = move || {
@@ -150,23 +171,14 @@ impl Registry {
             .map_err(|error| Error::internal("storing the agent", error))?
     }
 
-    /// Finds the image of a container agent, and stores the agent with its id.
+    /// Finds the image of an agent, and stores the agent with the image's id.
     async fn load_image(
         self: &Arc<Self>,
         caller: &Caller,
         manifest_text: String,
         manifest: Manifest,
-        module_bytes: &[u8],
         on_conflict: OnConflict,
     ) -> Result<Arc<LoadedAgent>, Error> {
-        if !module_bytes.is_empty() {
-            return Err(Error::InvalidRequest {
-                message: format!(
-                    "agent `{}` is a container agent, and came with a module; send it without, or write `runtime: wasm`",
-                    manifest.id
-                ),
-            });
-        }
         self.rules.budget(Some(&manifest))?;
         let image = self.containers.image(&manifest).await?;
         let stored = StoredAgent {
@@ -469,6 +481,19 @@ impl LoadedAgent {
             Program::Image(_) => "container image".into(),
         }
     }
+}
+
+/// Whether a module is one that another host could execute. One that is no module, or machine code, is nobody's.
+fn cannot_run_here(error: &Error) -> bool {
+    let Error::InvalidModule { problems } = error else { return false };
+    problems.iter().all(|problem| match problem.kind {
+        ModuleProblemKind::UnsupportedImport
+        | ModuleProblemKind::MissingExport
+        | ModuleProblemKind::MemoryFault
+        | ModuleProblemKind::CompileLimit
+        | ModuleProblemKind::Initialization => true,
+        ModuleProblemKind::Malformed | ModuleProblemKind::Precompiled => false,
+    })
 }
 
 /// Bytes of code that are mapped for agents.

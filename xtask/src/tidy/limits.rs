@@ -48,6 +48,7 @@ const CHOICES: &[&str] = &[
     "network.reachable",
     "network.roots",
     "container.socket",
+    "container.fallback",
     "container.images",
     "container.pull",
     "container.user",

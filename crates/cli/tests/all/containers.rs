@@ -10,6 +10,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use self::engine::{Engine, IMAGE};
+use crate::guests::{EXIT_3, UNKNOWN_IMPORT};
 use crate::program::{mentat, text};
 use crate::server::{Server, execute};
 
@@ -183,5 +184,29 @@ async fn an_agent_that_cannot_be_executed_here_is_refused_when_it_is_loaded() {
     let without = Server::start();
     let refused = without.load_module(&manifest("a.b", "echo", ""), &[]).await.unwrap_err();
     assert!(refused.message().contains("no container engine"), "{}", refused.message());
+    engine.is_empty();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_executed_in_place_of_a_module_that_cannot_run_here_and_of_no_other() {
+    let engine = Engine::start();
+    let server = engine.server(&[]);
+    let both = |id: &str| manifest(id, "echo", "").replace("runtime: container", "runtime: wasm");
+    let loaded = server.load_as(&both("a.both"), UNKNOWN_IMPORT).await.unwrap();
+    assert_eq!(loaded.code_origin(), v1::CodeOrigin::Image);
+    server.load_as(&both("a.both"), UNKNOWN_IMPORT).await.expect("the same once more");
+    assert_eq!(run(&server, "a.both", "by the image").await.unwrap().output, "by the image");
+    let able = server.load_as(&both("a.able"), EXIT_3).await.unwrap();
+    assert_ne!(able.code_origin(), v1::CodeOrigin::Image);
+    assert_eq!(run(&server, "a.able", "").await.unwrap().exit_code, 3);
+    // What is no module at all is a mistake, and not a reason.
+    let refused = server.load_module(&both("a.broken"), b"no module").await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_MODULE");
+    let server = {
+        drop(server);
+        engine.server(&["container.fallback=false"])
+    };
+    let refused = server.load_as(&both("a.both"), UNKNOWN_IMPORT).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_MODULE");
     engine.is_empty();
 }

@@ -14,6 +14,8 @@ use super::ConfigError;
 pub struct ContainerSection {
     /// The engine's socket; empty for no containers.
     pub socket: PathBuf,
+    /// Whether the image of an agent is executed whose module cannot run here.
+    pub fallback: bool,
     /// Beginnings of the names of images that agents may have; empty for all that the engine has.
     pub images: Vec<String>,
     /// What happens where the engine has not the image.
@@ -54,6 +56,7 @@ impl Default for ContainerSection {
     fn default() -> Self {
         Self {
             socket: PathBuf::new(),
+            fallback: true,
             images: Vec::new(),
             pull: PullPolicy::Never,
             pull_ms: 600_000,

@@ -279,6 +279,10 @@ pub const KEYS: &[Key] = &[
         "Socket of the engine that runs container agents, Docker's or Podman's, such as `/run/podman/podman.sock`; empty: no containers.",
     ),
     key(
+        "container.fallback",
+        "Execute the image of an agent whose module cannot run here, as for an import that is not offered.",
+    ),
+    key(
         "container.images",
         "Beginnings of the names of images that agents may have, such as `harbor.lan/agents`; empty: every image that the engine has.",
     ),

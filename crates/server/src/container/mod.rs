@@ -125,6 +125,13 @@ impl Containers {
         image::find(engine, &self.section, manifest.image.as_deref().unwrap_or_default()).await
     }
 
+    /// Whether an agent whose module cannot run here has an image to be executed instead. What it may have is decided on
+    /// alike, so that nothing is gained by a module that cannot run.
+    #[must_use]
+    pub fn falls_back_to(&self, manifest: &Manifest) -> bool {
+        self.engine.is_some() && self.section.fallback && manifest.image.is_some()
+    }
+
     /// Executes an agent once, waiting for a place where all are taken. To be awaited to its end, which cancelling the
     /// invocation brings about. Its container is ended and removed afterwards, and has its place until then.
     pub async fn execute(

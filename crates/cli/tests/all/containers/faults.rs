@@ -99,11 +99,17 @@ async fn an_engine_that_stops_ends_its_executions_and_what_it_leaves_is_removed_
     // Modules are executed as ever.
     assert_eq!(run(&server, "a.module", "still here").await.unwrap().output, "still here");
     assert_eq!(server.metric("container_engine_up"), 0.0);
+    let ready =
+        ureq::get(format!("{}/readyz", server.http)).call().unwrap().body_mut().read_to_string().unwrap();
+    assert_eq!(ready, "ok\nwasm ready\ncontainers away\n");
     assert_eq!(engine.containers().len(), 1, "it goes on by itself");
     engine.serve();
     engine.is_empty();
     load(&server, "a.echo", "echo", "").await;
     assert_eq!(run(&server, "a.echo", "back").await.unwrap().output, "back");
+    let ready =
+        ureq::get(format!("{}/readyz", server.http)).call().unwrap().body_mut().read_to_string().unwrap();
+    assert_eq!(ready, "ok\nwasm ready\ncontainers ready\n");
     engine.is_empty();
 }
 
