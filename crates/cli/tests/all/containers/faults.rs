@@ -157,6 +157,7 @@ async fn images_that_are_gone_or_have_no_program_and_containers_that_are_removed
     let (code, why, message) = reason(&server, "a.empty", "").await;
     assert_eq!((code, why.as_str()), (Code::Aborted, "TRAP"));
     assert!(message.contains("could not be started: \"/not/there\""), "{message}");
+    engine.is_empty();
     engine.podman(&["rmi", "localhost/empty:1"]);
     let (code, why, message) = reason(&server, "a.empty", "").await;
     assert_eq!((code, why.as_str()), (Code::Unavailable, "UNAVAILABLE"));
