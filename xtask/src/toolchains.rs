@@ -37,8 +37,12 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
 /// CPython 3.11.3 for WASI, which a test gives scripts to read.
 const MODULE_PACKAGES: &[(&str, &str)] = &[("wasm-exec", "0.1.9")];
 
-/// Targets of the Rust agents: core modules, WASI commands, components.
-const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2"];
+/// Targets of the Rust agents: core modules, WASI commands, components; and of containers.
+const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2", CONTAINER_TARGET];
+
+/// Target of the program that tests have in images that hold nothing else: it is linked to no library.
+const CONTAINER_TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
 
 /// Chromium and the program that drives it, as Debian packages. A browser needs fixes of its system's, so that it has no version
 /// here.
@@ -46,6 +50,8 @@ const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu
 
 /// The registry of the distribution project, as a Debian package and as a program.
 const REGISTRY_PROGRAM: &str = "docker-registry";
+/// A container engine and what starts its containers, as Debian packages.
+const CONTAINER_PACKAGES: &[&str] = &["podman", "runc"];
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {
@@ -178,6 +184,21 @@ pub(crate) fn install_registry() -> anyhow::Result<()> {
     install_debian(
         &[REGISTRY_PROGRAM],
         "agents are pushed to an OCI registry, which this machine does not have",
+    )
+}
+
+/// A container engine that is there is taken as it is. Where none is, Debian's is installed, if this is root.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_container_engine() -> anyhow::Result<()> {
+    let is_there = |program: &str| run(Command::new(program).arg("--version")).is_ok();
+    if CONTAINER_PACKAGES.iter().all(|program| is_there(program)) {
+        return Ok(());
+    }
+    install_debian(
+        CONTAINER_PACKAGES,
+        "container agents are tested with Podman and runc, which this machine does not have",
     )
 }
 

@@ -140,6 +140,12 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
         reason: "objects are reached through the store of media, which takes a permission for each",
     },
     ForeignWord {
+        path: "bollard",
+        within: &["crates/"],
+        except: &["crates/server/src/container/"],
+        reason: "the container engine is known in the room `container` alone",
+    },
+    ForeignWord {
         path: "mentat_oci",
         within: &["crates/server/"],
         except: &["crates/server/src/oci.rs", "crates/server/src/config"],
@@ -413,6 +419,19 @@ const ROOMS: &[Room] = &[
         ],
         crates: None,
         reason: "a door decodes, calls the dispatcher, and encodes",
+    },
+    Room {
+        files: &["crates/server/src/container/"],
+        sees: &[
+            "crate::container",
+            "crate::config::ContainerSection",
+            "crate::config::PullPolicy",
+            "crate::telemetry::ContainerLevels",
+            "mentat_manifest",
+            "mentat_runtime",
+        ],
+        crates: None,
+        reason: "containers know the grant that they run under, and not who asked for it",
     },
     Room {
         files: &["crates/server/src/transport/"],

@@ -39,6 +39,8 @@ class _CodeOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CodeOrigin
     """It was on disk."""
     CODE_ORIGIN_COMPILED: _CodeOrigin.ValueType  # 3
     """It was compiled for this load."""
+    CODE_ORIGIN_IMAGE: _CodeOrigin.ValueType  # 4
+    """There is none: a container agent's image is in the container engine."""
 
 class CodeOrigin(_CodeOrigin, metaclass=_CodeOriginEnumTypeWrapper):
     """Where compiled code came from."""
@@ -51,6 +53,8 @@ CODE_ORIGIN_DISK: CodeOrigin.ValueType  # 2
 """It was on disk."""
 CODE_ORIGIN_COMPILED: CodeOrigin.ValueType  # 3
 """It was compiled for this load."""
+CODE_ORIGIN_IMAGE: CodeOrigin.ValueType  # 4
+"""There is none: a container agent's image is in the container engine."""
 Global___CodeOrigin: _TypeAlias = CodeOrigin  # noqa: Y015
 
 class _LogLevel:
@@ -127,14 +131,19 @@ class LoadAgentRequest(_message.Message):
     WASM_BYTES_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """The id that the caller expects; must be the manifest's where given."""
     wasm_bytes: _builtins.bytes
-    """The module's bytes: a core module or a component, never machine code."""
+    """The module's bytes: a core module or a component, never machine code. Empty for a container agent."""
     manifest: _builtins.str
     """The manifest's YAML text."""
     replace: _builtins.bool
     """Whether to replace a loaded version whose content differs; refused otherwise."""
+    reference: _builtins.str
+    """Where the server is to take the agent from, in place of wasm_bytes and manifest: "oci://HOST/REPOSITORY@sha256:…". Only
+    from registries that the operator allows, and only by digest: what a tag means can change.
+    """
     def __init__(
         self,
         *,
@@ -142,10 +151,11 @@ class LoadAgentRequest(_message.Message):
         wasm_bytes: _builtins.bytes = ...,
         manifest: _builtins.str = ...,
         replace: _builtins.bool = ...,
+        reference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "manifest", b"manifest", "replace", b"replace", "wasm_bytes", b"wasm_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "manifest", b"manifest", "reference", b"reference", "replace", b"replace", "wasm_bytes", b"wasm_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,7 +242,7 @@ class LoadAgentResponse(_message.Message):
     version: _builtins.str
     """Its version, now the active one."""
     module_hash: _builtins.str
-    """The module's digest, "sha256:" and 64 hexadecimal digits."""
+    """The digest of the module, or of the image of a container agent: "sha256:" and 64 hexadecimal digits."""
     code_origin: Global___CodeOrigin.ValueType
     """Where the compiled code came from."""
     compile_us: _builtins.int
@@ -921,7 +931,7 @@ class Agent(_message.Message):
     active: _builtins.bool
     """Whether this version is the active one."""
     module_hash: _builtins.str
-    """The module's digest, "sha256:" and 64 hexadecimal digits."""
+    """The digest of the module, or of the image of a container agent: "sha256:" and 64 hexadecimal digits."""
     manifest: _builtins.str
     """The manifest's YAML text; empty in lists."""
     module_bytes: _builtins.int
