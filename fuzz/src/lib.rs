@@ -16,6 +16,7 @@ pub mod certificate;
 pub mod manifest;
 pub mod module;
 pub mod receipt;
+pub mod reports;
 pub mod sigstore;
 pub mod statement;
 

