@@ -79,7 +79,8 @@ mod tests {
         let error = fuzz("manifests", 1).unwrap_err().to_string();
         assert!(
             error.contains(
-                "no fuzz target `manifests`; there are abi, capability, manifest, module, receipt, reports"
+                "no fuzz target `manifests`; there are abi, capability, certificate, manifest, module, receipt, reports, \
+                 sigstore, statement"
             ),
             "{error}"
         );

@@ -160,8 +160,7 @@ impl<'a> Judge<'a> {
         root: &Certificate,
         anchor: &rustls_pki_types::TrustAnchor<'static>,
     ) -> Result<(), Rejection> {
-        let unreadable = |error: Error| Rejection::Unverifiable(error.to_string());
-        let signer = EndEntityCert::try_from(&first.der).map_err(unreadable)?;
+        let signer = EndEntityCert::try_from(&first.der).map_err(|error| self.explain(&error, chain))?;
         let above: Vec<CertificateDer<'_>> =
             chain.iter().skip(1).map(|certificate| CertificateDer::from(certificate.der.as_ref())).collect();
         // What the clock's skew forgave above is not asked about again.
@@ -225,6 +224,12 @@ impl<'a> Judge<'a> {
             | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
             | Error::UnknownIssuer => Rejection::CertificateForged,
             Error::NameConstraintViolation => Rejection::NameConstraints,
+            Error::UnsupportedCriticalExtension => Rejection::Unverifiable(
+                "a certificate has a critical extension of which nothing is known here".into(),
+            ),
+            Error::UnsupportedSignatureAlgorithmContext(_) => {
+                Rejection::Unverifiable("a certificate is signed by an algorithm that is not taken".into())
+            }
             other => Rejection::Unverifiable(other.to_string()),
         }
     }

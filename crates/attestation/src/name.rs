@@ -60,13 +60,16 @@ impl Name {
         first.filter(|_| values.next().is_none())
     }
 
-    /// Whether `text` says this name: by RFC 4514, as OpenSSL writes it, in whichever order.
+    /// Whether `text` says this name and nothing else: by RFC 4514 or as OpenSSL writes it, in whichever order, all of its
+    /// attributes or some.
     pub(crate) fn is_said_by(&self, text: &str) -> bool {
-        let Some(mut said) = parse(text) else { return false };
-        let mut own = self.attributes.clone();
-        said.sort();
-        own.sort();
-        said == own
+        let Some(said) = parse(text) else { return false };
+        let mut own: Vec<&(String, String)> = self.attributes.iter().collect();
+        for attribute in &said {
+            let Some(place) = own.iter().position(|own| *own == attribute) else { return false };
+            own.swap_remove(place);
+        }
+        !said.is_empty() || self.attributes.is_empty()
     }
 }
 
@@ -103,6 +106,8 @@ fn parse(text: &str) -> Option<Vec<(String, String)>> {
     if text.len() > MAX_TEXT_BYTES {
         return None;
     }
+    // `openssl x509 -subject` begins with what it was asked for.
+    let text = ["subject=", "issuer="].iter().find_map(|asked| text.strip_prefix(asked)).unwrap_or(text);
     // `/C=DE/CN=x` is OpenSSL's older form.
     let (separators, text) = match text.strip_prefix('/') {
         Some(rest) => (['/', '/', '/'], rest),
@@ -197,6 +202,9 @@ mod tests {
             "/C=DE/O=Foo, Inc./CN=Dev = 1/emailAddress=a@b.c",
             r"1.2.840.113549.1.9.1=a@b.c,cn=Dev \3D 1,o=Foo\2C Inc.,c=DE",
             r"E=a@b.c+CN=Dev \= 1;O=Foo\, Inc.;C=DE",
+            r#"subject=C = DE, O = "Foo, Inc.", CN = Dev = 1, emailAddress = a@b.c"#,
+            r"CN=Dev \= 1,C=DE",
+            "E=a@b.c",
         ] {
             assert!(own.is_said_by(text), "{text}");
         }
@@ -208,7 +216,8 @@ mod tests {
         for text in [
             "",
             "Dev",
-            "CN=Dev",
+            "subject=",
+            "CN=Dev,CN=Dev",
             "CN=Dev,O=Foo,O=Foo",
             "CN=Dev,O=foo",
             "CN=Dev,O=Foo,",

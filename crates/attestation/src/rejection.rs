@@ -253,7 +253,7 @@ mod tests {
             Rejection::AuthorityAsSigner(signer()),
             Rejection::PathLength(issuer()),
             Rejection::NameConstraints,
-            Rejection::Unverifiable("UnsupportedCriticalExtension".into()),
+            Rejection::Unverifiable("a certificate is signed by an algorithm that is not taken".into()),
             Rejection::Revoked(signer(), "1267".into()),
             Rejection::RevocationUnknown(signer(), "CN=Issuer".into()),
             Rejection::RevocationStale(noon),

@@ -194,10 +194,10 @@ impl Signer {
     }
 }
 
-/// `1.0`, as text or as a number.
+/// `1.0`, as text or as a number, in the ways in which versions are written.
 fn is_known_version(version: &Value) -> bool {
     match version {
-        Value::String(text) => text == "1.0" || text == "1",
+        Value::String(text) => matches!(text.strip_prefix('v').unwrap_or(text), "1" | "1.0" | "1.0.0"),
         Value::Number(number) => number.as_f64() == Some(1.0),
         _ => false,
     }

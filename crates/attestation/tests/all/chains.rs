@@ -168,6 +168,14 @@ fn a_clock_that_is_behind_is_forgiven_by_the_skew_and_no_more() {
 }
 
 #[test]
+fn a_certificate_that_is_signed_by_an_algorithm_that_is_not_taken_is_refused() {
+    let usual = Usual::of(&Order { digest: "sha3-256", ..Order::default() });
+    let rejection = usual.verify(&usual.attest()).unwrap_err();
+    assert_eq!(rejection.code(), "chain_unverifiable");
+    assert!(rejection.to_string().contains("an algorithm that is not taken"), "{rejection}");
+}
+
+#[test]
 fn chains_that_lead_elsewhere_are_refused() {
     let usual = Usual::new();
     // Somebody else's authorities, once of other names and once of the same.

@@ -105,7 +105,13 @@ fn the_block_can_say_nothing_that_the_certificate_does_not() {
     assert_eq!(refused(&|block| block.signer.subject = "CN=Boss,O=Example".into()), "signer_mismatch");
     assert_eq!(refused(&|block| block.signer.subject = "CN=Dev\u{202e}\n".into()), "signer_mismatch");
     assert_eq!(refused(&|block| block.signer.issuer = "CN=Root,O=Example".into()), "signer_mismatch");
+    assert_eq!(
+        refused(&|block| block.signer.subject = "CN=Dev,O=Example,OU=Security".into()),
+        "signer_mismatch"
+    );
+    assert_eq!(refused(&|block| block.signer.subject = String::new()), "signer_mismatch");
     assert_eq!(refused(&|block| block.version = "2.0".into()), "version_unknown");
+    assert_eq!(refused(&|block| block.version = "1.1".into()), "version_unknown");
     assert_eq!(refused(&|block| block.version = serde_json::json!({ "a": [1] })), "version_unknown");
     assert_eq!(refused(&|block| block.timestamp = "yesterday".into()), "timestamp_malformed");
     assert_eq!(refused(&|block| block.timestamp = "2026-06-01".into()), "timestamp_malformed");
@@ -114,12 +120,14 @@ fn the_block_can_say_nothing_that_the_certificate_does_not() {
     assert_eq!(refused(&|block| block.timestamp = "2019-12-31T00:00:00Z".into()), "not_valid_when_signed");
     assert_eq!(refused(&|block| block.certificate_chain.clear()), "chain_empty");
 
-    for said in ["O = Example, CN = Dev", "/O=Example/CN=Dev", "Dev", "dev@example.com"] {
+    for said in ["O = Example, CN = Dev", "/O=Example/CN=Dev", "CN=Dev", "Dev", "dev@example.com"] {
         let mut attestation = honest.clone();
         attestation.signer.subject = said.into();
         assert!(usual.verify(&attestation).is_ok(), "{said}");
     }
-    for version in [serde_json::json!(1), serde_json::json!(1.0), serde_json::json!("1")] {
+    for version in
+        [serde_json::json!(1), serde_json::json!(1.0), serde_json::json!("1"), serde_json::json!("v1.0.0")]
+    {
         let mut attestation = honest.clone();
         attestation.version = version;
         assert!(usual.verify(&attestation).is_ok());
