@@ -1,6 +1,7 @@
 //! What a registry can do that lies: nothing of it is believed, nothing is left of it, and nothing is told to whom it sends to.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
