@@ -4,6 +4,7 @@
 mod calls;
 mod operator;
 mod registry;
+mod signing;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,10 @@ pub(crate) use self::operator::{
 };
 
 pub(crate) use self::registry::{PullArguments, PushArguments, RegistryArguments};
+pub(crate) use self::signing::{
+    EncryptionArgument, KeygenArguments, PassphraseArgument, PkiCrlArguments, PkiInitArguments,
+    PkiIssueArguments, PkiListArguments, PkiRevokeArguments, PkiVerb, SignArguments, VerifyArguments,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -67,6 +72,11 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Audit(AuditVerb),
     VerifyReceipt(VerifyReceiptArguments),
+    Keygen(KeygenArguments),
+    Sign(SignArguments),
+    Verify(VerifyArguments),
+    #[command(subcommand)]
+    Pki(PkiVerb),
     Compile(CompileArguments),
     Completions(CompletionsArguments),
 }
@@ -391,8 +401,15 @@ impl Verb {
             Self::Policy(PolicyVerb::Replay(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Verify(arguments)) => arguments.json.json,
             Self::VerifyReceipt(arguments) => arguments.json.json,
+            Self::Sign(arguments) => arguments.json.json,
+            Self::Verify(arguments) => arguments.json.json,
+            Self::Pki(PkiVerb::Issue(arguments)) => arguments.json.json,
+            Self::Pki(PkiVerb::Revoke(arguments)) => arguments.json.json,
+            Self::Pki(PkiVerb::List(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Query(_) | AuditVerb::Tail(_))
             | Self::Policy(PolicyVerb::Show(_))
+            | Self::Pki(PkiVerb::Init(_) | PkiVerb::Crl(_))
+            | Self::Keygen(_)
             | Self::Serve(_)
             | Self::Compile(_)
             | Self::Completions(_) => false,

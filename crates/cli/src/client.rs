@@ -377,6 +377,7 @@ impl From<LoadAgentResponse> for LoadedReport {
             CodeOrigin::Memory => "memory",
             CodeOrigin::Disk => "disk",
             CodeOrigin::Compiled => "compiled",
+            CodeOrigin::Image => "image",
             CodeOrigin::Unspecified => "unknown",
         };
         Self {

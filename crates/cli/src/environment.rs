@@ -1,9 +1,11 @@
 //! What the command line takes from the process around it: its own program, the cache directory, the
-//! API key, the wish for colours. The only file here that reads the environment.
+//! API key, a passphrase, the wish for colours. The only file here that reads the environment.
 
 use std::env;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 /// The program that compiles modules: this one.
 ///
@@ -34,6 +36,11 @@ pub(crate) fn docker_config() -> Option<PathBuf> {
 /// of processes.
 pub(crate) fn api_key() -> Option<String> {
     env::var_os("MENTAT_API_KEY")?.into_string().ok().filter(|key| !key.is_empty())
+}
+
+/// The passphrase of a private key in `MENTAT_KEY_PASSPHRASE`, for the same reason.
+pub(crate) fn key_passphrase() -> Option<Zeroizing<String>> {
+    env::var_os("MENTAT_KEY_PASSPHRASE")?.into_string().ok().map(Zeroizing::new)
 }
 
 /// The value of a secret, from the variable of its name: never an option, for the same reason.

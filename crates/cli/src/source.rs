@@ -111,7 +111,8 @@ impl ManifestFile {
                 Ok(folder.join(self.manifest.module_path()))
             }
             RuntimeKind::Container => Err(Failure::invalid(format!(
-                "agent `{}` is a container agent; only agents with `runtime: wasm` can be executed here",
+                "agent `{}` is a container agent, which has no module; a server with a container engine executes it: \
+                 `mentat load`, then `mentat execute`",
                 self.manifest.id
             ))),
         }

@@ -231,10 +231,10 @@ pub enum Preopen {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// Processors, such as `500m` or `2`.
+    /// Processors, such as `500m` or `2`; of containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<serde_json::Value>,
-    /// Memory, such as `256Mi`.
+    /// Memory, such as `256Mi`; of containers, where `wasm.memory` says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<serde_json::Value>,
     /// Whether a GPU is needed, or how many.
@@ -285,21 +285,22 @@ pub enum Environment {
     Map(BTreeMap<String, serde_json::Value>),
 }
 
-/// The signature block of a manifest, kept as it is; nothing checks it yet.
+/// The signature block of a manifest, kept as it is: whether it holds is decided by `mentat-attestation`, on the manifest's
+/// text without it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {
-    /// Of this block's form.
+    /// Of this block's form: `1.0`.
     pub version: serde_json::Value,
-    /// When it was signed (RFC 3339).
+    /// When it was signed (RFC 3339), as the signer says.
     pub timestamp: String,
     /// Who signed, and who says so.
     pub signer: Signer,
-    /// Such as `ECDSA-P256`.
+    /// `SHA256withRSA`, `ECDSA-P256`, `ECDSA-P384` or `Ed25519`.
     pub algorithm: String,
-    /// In base64.
+    /// In base64; of ECDSA in DER.
     pub signature: String,
-    /// PEM certificates, the signer's first.
+    /// PEM certificates, the signer's first, each before its issuer's; the root may be left out.
     #[serde(default)]
     pub certificate_chain: Vec<String>,
 }
@@ -393,7 +394,10 @@ impl Manifest {
         let megabytes = |count: u32| ByteCount(u64::from(count) * MEGABYTE);
         let seconds = self.resources.as_ref().and_then(|resources| resources.timeout_seconds);
         LimitsRequest {
-            memory_bytes: wasm.and_then(|wasm| wasm.memory?.maximum).map(megabytes),
+            memory_bytes: wasm
+                .and_then(|wasm| wasm.memory?.maximum)
+                .map(megabytes)
+                .or_else(|| self.container_memory()),
             fuel: wasm.and_then(|wasm| wasm.fuel),
             timeout: wasm
                 .and_then(|wasm| wasm.timeout_ms)

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::capability::Capability;
+use crate::container;
 use crate::escape::escape_untrusted;
 use crate::manifest::{Environment, Listed, Manifest, RuntimeKind};
 use crate::pins::{MediaPins, Pin};
@@ -71,6 +72,20 @@ impl Problem {
 }
 
 impl Manifest {
+    /// The JSON that a manifest's text stands for, every key of it kept: what a signature is over. Its bounds and its syntax
+    /// are checked; whether it is a manifest is not.
+    ///
+    /// # Errors
+    /// What is wrong with the YAML, or that it is no mapping.
+    pub fn document(text: &str) -> Result<Map<String, Value>, ManifestError> {
+        let one = |problem| ManifestError { problems: vec![problem] };
+        let document = tree::read(text).map_err(one)?;
+        match document.to_json(Extensions::Keep) {
+            Value::Object(map) => Ok(map),
+            _ => Err(one(no_mapping(&document))),
+        }
+    }
+
     /// Reads a manifest and checks it.
     ///
     /// # Errors
@@ -80,8 +95,7 @@ impl Manifest {
         let document = tree::read(text).map_err(one)?;
         let json = document.to_json(Extensions::LeaveOut);
         if !json.is_object() {
-            let message = "a manifest is a mapping of keys, such as `id: my.agent`".into();
-            return Err(one(Problem::at(document.place, String::new(), message)));
+            return Err(one(no_mapping(&document)));
         }
         let mut manifest: Self =
             serde_path_to_error::deserialize(&json).map_err(|error| one(structural(&document, &error)))?;
@@ -99,6 +113,11 @@ impl Manifest {
         problems.truncate(MAX_PROBLEMS);
         Err(ManifestError { problems })
     }
+}
+
+fn no_mapping(document: &Node) -> Problem {
+    let message = "a manifest is a mapping of keys, such as `id: my.agent`".into();
+    Problem::at(document.place, String::new(), message)
 }
 
 /// A wrong key or type, as serde tells it.
@@ -206,6 +225,9 @@ impl Check<'_> {
                 "must be `wasm`, `container`, or a language runtime such as `python3.12`",
             );
         }
+        if let Some(Err(message)) = manifest.image.as_deref().map(container::image) {
+            self.problem("image", message);
+        }
         match manifest.runtime_kind() {
             RuntimeKind::Wasm => self.module(manifest),
             RuntimeKind::Container if manifest.image.as_deref().unwrap_or_default().is_empty() => {
@@ -215,7 +237,7 @@ impl Check<'_> {
                     "a container agent needs an `image`; for a WebAssembly agent write `runtime: wasm`",
                 );
             }
-            RuntimeKind::Container => {}
+            RuntimeKind::Container => self.container(manifest),
         }
         self.pins("inputs", &manifest.inputs);
         self.pins("outputs", &manifest.outputs);
@@ -301,6 +323,19 @@ impl Check<'_> {
         });
     }
 
+    fn container(&mut self, manifest: &Manifest) {
+        let resources = manifest.resources.as_ref();
+        let cpu = resources.and_then(|resources| resources.cpu.as_ref());
+        let memory = resources.and_then(|resources| resources.memory.as_ref());
+        let cpu = cpu.map(|value| container::cpus(value).map(drop));
+        let memory = memory.map(|value| container::memory(value).map(drop));
+        for (path, read) in [("resources.cpu", cpu), ("resources.memory", memory)] {
+            if let Some(Err(message)) = read {
+                self.problem(path, message);
+            }
+        }
+    }
+
     fn module(&mut self, manifest: &Manifest) {
         let module = manifest.module_path();
         let plain = !module.is_empty()
@@ -375,6 +410,8 @@ mod tests {
             ),
             ("id: a.b\nmetadata:\n  x: &x [1]\n", "anchors"),
             ("<<: {id: a.b}\n", "merge keys"),
+            // One key as a number and as text; JSON knows text alone, and the later one would hide the other.
+            ("metadata:\n  1: a\n  \"1\": b\n", "line 2:3: key `1` is given twice"),
             (&format!("id: a.b\nmetadata: {}{}\n", "[".repeat(100), "]".repeat(100)), "line 2"),
             (
                 &format!("{HEAD}wasm:\n  memry: 3\n"),
@@ -406,6 +443,15 @@ mod tests {
         ));
         let lines: Vec<&str> = told.lines().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(lines, ["line 4", "line 6", "line 7", "line 8", "line 9"], "{told}");
+    }
+
+    #[test]
+    fn a_document_keeps_every_key_and_need_not_be_a_manifest() {
+        let document = Manifest::document("x-team: a\nwasm: { x-note: [1, null] }\n").unwrap();
+        let text = serde_json::to_string(&document).unwrap();
+        assert!(text.contains(r#""x-team":"a""#) && text.contains(r#""x-note":[1,null]"#), "{text}");
+        let error = Manifest::document("- a\n").unwrap_err();
+        assert!(error.to_string().contains("a mapping of keys"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
+use crate::container::{Containers, ServerId, keep_swept};
 use crate::dispatch::{Dispatcher, Records, Sources, Trails};
 use crate::door::Door;
 use crate::executions::Executions;
@@ -48,6 +49,7 @@ pub struct App {
     tasks: TaskTracker,
     audit: Recorder,
     dispatcher: Arc<Dispatcher>,
+    containers: Arc<Containers>,
     /// Ends the guests' threads with the service.
     _guests: GuestRuntime,
 }
@@ -85,17 +87,23 @@ impl App {
             agents: usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX),
             code: config.registry.code_in_memory,
         };
-        let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), room);
+        let tasks = TaskTracker::new();
+        let server = ServerId::of(&config.server.data_dir)?;
+        let containers =
+            Containers::new(config.container.clone(), config.pool.clone(), server, tasks.clone());
+        let containers = Arc::new(containers);
+        let registry =
+            Registry::new(store, Arc::clone(&runtime), Arc::clone(&containers), config.rules(), room);
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let room = Arc::new(EventRoom::new(config.streams.room()));
         let executions = Executions::new(remembered, config.streams.limits(), Arc::clone(&room));
         let patience = Duration::from_millis(config.streams.idle_ms);
         let published = Arc::new(PublishedStreams::new(Arc::clone(&room), patience));
-        let tasks = TaskTracker::new();
         let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
         let sweeping = Arc::clone(&runtime);
         let dispatcher = Dispatcher::new(
             runtime,
+            Arc::clone(&containers),
             Sources { registry, oci: OciRegistries::new(oci_client, config.oci.concurrent) },
             Arc::clone(&authority),
             Arc::clone(&metrics),
@@ -104,6 +112,7 @@ impl App {
         );
         let closing = CancellationToken::new();
         tasks.spawn(forget_old_events(room, published, closing.clone()));
+        tasks.spawn(keep_swept(Arc::clone(&containers), closing.clone()));
         let dispatcher = Arc::new(dispatcher);
         let limits = transport_limits(config);
         let sockets = usize::try_from(config.streams.max_sockets).unwrap_or(usize::MAX);
@@ -145,7 +154,7 @@ impl App {
         tasks.spawn(http_door.serve(door, tls, limits, tasks.clone(), closing.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         tracing::info!(%grpc, %http, encrypted = config.tls.is_given(), "listening");
-        Ok(Self { grpc, http, grace, closing, tasks, audit, dispatcher, _guests: guests })
+        Ok(Self { grpc, http, grace, closing, tasks, audit, dispatcher, containers, _guests: guests })
     }
 
     /// Where gRPC is served; tells the port where the configuration said 0.
@@ -172,6 +181,7 @@ impl App {
             self.dispatcher.cancel_all();
             let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         }
+        self.containers.close().await;
         let audit = self.audit;
         if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {
             tracing::error!("the audit log was not closed");

@@ -2,6 +2,7 @@
 //! `mentat.toml`, then `MENTAT_…` variables, then flags. The only file of this crate that reads the
 //! process's environment.
 
+mod container;
 mod keys;
 mod media;
 mod network;
@@ -23,6 +24,7 @@ use toml::{Table, Value};
 use crate::door::HostNames;
 use crate::store::Quota;
 
+pub use container::{ContainerSection, PullPolicy};
 pub use keys::{KEYS, Key, variable_name};
 pub use media::MediaSection;
 pub use network::{HostConfig, NetworkSection};
@@ -85,6 +87,8 @@ pub struct ServerConfig {
     pub compile: CompileConfig,
     /// The instances that are kept for agents that ask for it.
     pub warm: WarmConfig,
+    /// The engine that runs container agents.
+    pub container: ContainerSection,
     /// What is remembered of executions.
     pub executions: ExecutionsConfig,
     /// What executions say while they run.
@@ -178,6 +182,7 @@ impl ServerConfig {
         self.network.read()?;
         self.media.check()?;
         self.oci.rules()?;
+        self.container.check()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(
@@ -316,6 +321,7 @@ impl ServerConfig {
                 metering: Limits::CEILING.metering,
             },
             max_input: self.limits.max_input,
+            container_memory: self.container.memory,
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod app;
 pub mod auth;
 pub mod config;
+pub mod container;
 pub mod dispatch;
 pub mod door;
 pub mod executions;

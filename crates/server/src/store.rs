@@ -38,10 +38,23 @@ pub struct StoredAgent {
     pub version: AgentVersion,
     /// Its manifest's text.
     pub manifest: String,
-    /// Its module.
+    /// Its module, or the image of a container agent.
     pub module: ModuleDigest,
+    /// Which of the two it is.
+    pub runtime: StoredRuntime,
     /// When it was loaded.
     pub loaded_at: SystemTime,
+}
+
+/// What executes a stored agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredRuntime {
+    /// Its module, which is stored with it.
+    #[default]
+    Wasm,
+    /// An image, which the container engine has.
+    Container,
 }
 
 /// What to do when a version is loaded already with other content.
@@ -86,8 +99,19 @@ struct Index {
 struct Record {
     manifest: String,
     module: ModuleDigest,
+    /// Records of before there were containers have none.
+    #[serde(default)]
+    runtime: StoredRuntime,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
+}
+
+impl StoredAgent {
+    /// The module that is stored with it, where it has one.
+    #[must_use]
+    pub fn stored_module(&self) -> Option<ModuleDigest> {
+        (self.runtime == StoredRuntime::Wasm).then_some(self.module)
+    }
 }
 
 impl AgentStore {
@@ -130,12 +154,15 @@ impl AgentStore {
     pub fn put(&self, agent: &StoredAgent, module: &[u8], on_conflict: OnConflict) -> Result<(), Error> {
         let _writing = self.writing.lock();
         self.check(agent, module.len() as u64, on_conflict)?;
-        self.write_module(&agent.module, module).map_err(storing)?;
-        let replaced = self.index.read().agents.get(&key(agent)).map(|old| old.module);
+        if agent.runtime == StoredRuntime::Wasm {
+            self.write_module(&agent.module, module).map_err(storing)?;
+        }
+        let replaced = self.index.read().agents.get(&key(agent)).and_then(StoredAgent::stored_module);
         self.commit(|agents, active| {
             let record = Record {
                 manifest: agent.manifest.clone(),
                 module: agent.module,
+                runtime: agent.runtime,
                 loaded_at_ms: milliseconds(agent.loaded_at),
             };
             let record = serde_json::to_vec(&record)?;
@@ -171,7 +198,7 @@ impl AgentStore {
         if known.is_none() && ours().count() >= self.quota.agents {
             return Err(used_up(format!("{} versions of agents", self.quota.agents)));
         }
-        let modules: HashSet<ModuleDigest> = ours().map(|other| other.module).collect();
+        let modules: HashSet<ModuleDigest> = ours().filter_map(StoredAgent::stored_module).collect();
         if !modules.contains(&agent.module) {
             let sizes = modules.iter().filter_map(|digest| fs::metadata(self.module_path(digest)).ok());
             if sizes.map(|file| file.len()).sum::<u64>().saturating_add(bytes) > self.quota.bytes {
@@ -282,7 +309,7 @@ impl AgentStore {
             None => index.active.remove(&name),
         };
         drop(index);
-        self.remove_unused(&removed.iter().map(|agent| agent.module).collect::<Vec<_>>());
+        self.remove_unused(&removed.iter().filter_map(StoredAgent::stored_module).collect::<Vec<_>>());
         Ok(removed)
     }
 
@@ -309,7 +336,7 @@ impl AgentStore {
     /// The modules that agents name.
     #[must_use]
     pub fn modules(&self) -> HashSet<ModuleDigest> {
-        self.index.read().agents.values().map(|agent| agent.module).collect()
+        self.index.read().agents.values().filter_map(StoredAgent::stored_module).collect()
     }
 
     /// A module's bytes, checked against its digest.
@@ -368,7 +395,7 @@ impl AgentStore {
     fn remove_unused(&self, candidates: &[ModuleDigest]) {
         let index = self.index.read();
         for digest in candidates {
-            if !index.agents.values().any(|agent| agent.module == *digest)
+            if !index.agents.values().any(|agent| agent.stored_module() == Some(*digest))
                 && let Err(error) = fs::remove_file(self.module_path(digest))
             {
                 tracing::warn!(module = %digest, %error, "unused module stays on disk until the next start");
@@ -378,15 +405,18 @@ impl AgentStore {
 
     fn sweep(&self) -> io::Result<()> {
         let index = self.index.read();
-        let used: HashSet<PathBuf> =
-            index.agents.values().map(|agent| self.module_path(&agent.module)).collect();
+        let modules = || {
+            let of = |agent| Some((agent, self.module_path(&StoredAgent::stored_module(agent)?)));
+            index.agents.values().filter_map(of)
+        };
+        let used: HashSet<PathBuf> = modules().map(|(_, path)| path).collect();
         for entry in fs::read_dir(&self.modules)? {
             let path = entry?.path();
             if !used.contains(&path) {
                 fs::remove_file(&path)?;
             }
         }
-        for agent in index.agents.values().filter(|agent| !self.module_path(&agent.module).exists()) {
+        for (agent, _) in modules().filter(|(_, path)| !path.exists()) {
             tracing::error!(agent_id = %agent.id, version = %agent.version, module = %agent.module, "a stored module is missing");
         }
         Ok(())
@@ -435,6 +465,7 @@ fn read_index(database: &Database) -> Result<Index, ReadError> {
             version: version.parse()?,
             manifest: record.manifest,
             module: record.module,
+            runtime: record.runtime,
             loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(record.loaded_at_ms),
         };
         index.agents.insert(key(&agent), agent);

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use mentat_manifest::escape_untrusted;
+use mentat_manifest::{RuntimeKind, escape_untrusted};
 
 use crate::args::LoadArguments;
 use crate::client::{Client, LoadedReport};
@@ -46,9 +46,10 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
     if arguments.json.json {
         output::write_json(&loaded)?;
     } else {
-        let compiled = match loaded.compile_us {
-            Some(took) => format!("compiled in {} ms", took.div_ceil(1000)),
-            None => format!("code from {}", loaded.code_origin),
+        let compiled = match (loaded.compile_us, loaded.code_origin) {
+            (Some(took), _) => format!("compiled in {} ms", took.div_ceil(1000)),
+            (None, "image") => "an image of the container engine".into(),
+            (None, origin) => format!("code from {origin}"),
         };
         let line = format!("{} {} {} ({compiled})", loaded.agent, loaded.version, loaded.module);
         output::write_stdout(format!("{}\n", escape_untrusted(&line, 1024)).as_bytes())?;
@@ -68,8 +69,12 @@ fn read(arguments: &LoadArguments) -> Result<(ManifestFile, Bytes), Failure> {
             )));
         }
     };
-    let module_path = manifest.module_path()?;
-    let module = source::read_module(arguments.module.as_ref().unwrap_or(&module_path))?;
+    let module = match (&arguments.module, manifest.manifest.runtime_kind()) {
+        (Some(path), _) => source::read_module(path)?,
+        (None, RuntimeKind::Wasm) => source::read_module(&manifest.module_path()?)?,
+        // The server's container engine has its image.
+        (None, RuntimeKind::Container) => Bytes::new(),
+    };
     Ok((manifest, module))
 }
 

@@ -300,6 +300,44 @@ pub const KEYS: &[Key] = &[
     key("warm.per_agent", "Of those, instances of one agent for one tenant."),
     key("warm.max_uses", "Executions that one instance serves."),
     key("warm.idle_ms", "Milliseconds that one waits for its next execution."),
+    key(
+        "container.socket",
+        "Socket of the engine that runs container agents, Docker's or Podman's, such as `/run/podman/podman.sock`; empty: no containers.",
+    ),
+    key(
+        "container.fallback",
+        "Execute the image of an agent whose module cannot run here, as for an import that is not offered.",
+    ),
+    key(
+        "container.images",
+        "Beginnings of the names of images that agents may have, such as `harbor.lan/agents`; empty: every image that the engine has.",
+    ),
+    key(
+        "container.pull",
+        "What happens where the engine has not the image: `never`, the agent is refused; `missing`, the engine fetches it, from what `container.images` lists.",
+    ),
+    key("container.pull_ms", "Milliseconds that fetching an image may take."),
+    key(
+        "container.engine_ms",
+        "Milliseconds that the engine may take for each step of making, looking at and removing a container.",
+    ),
+    key(
+        "container.max_executions",
+        "Containers that run at the same time; further executions wait as `pool` has it.",
+    ),
+    key(
+        "container.memory",
+        "Memory of a container whose manifest says nothing: a language runtime and some documents.",
+    ),
+    key("container.cpus", "Processors of a container whose manifest says nothing, such as `500m` or `2`."),
+    key("container.max_cpus", "Processors that `resources.cpu` of a manifest can ask for at most."),
+    key("container.pids", "Processes and threads of one container."),
+    key("container.open_files", "Files that each process of a container may have open."),
+    key("container.tmp", "Bytes of a container's `/tmp`, where it may have one; they count as its memory."),
+    key(
+        "container.user",
+        "Whom a container's programs run as, a user and a group in numbers, neither of them root.",
+    ),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
         "streams.buffer",

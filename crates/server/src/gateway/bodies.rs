@@ -24,7 +24,7 @@ pub(super) struct LoadBody {
     agent_id: Option<String>,
     /// The manifest's YAML text.
     manifest: Option<String>,
-    /// The module's bytes in base64.
+    /// The module's bytes in base64; left out of a container agent's.
     module_base64: Option<String>,
     /// Where the server is to take the agent from, in place of manifest and module: `oci://HOST/REPOSITORY@sha256:…`, of a
     /// registry that the operator allows.
@@ -169,11 +169,11 @@ pub(super) struct ActivateBody {
 pub(super) struct LoadedBody {
     agent_id: String,
     version: String,
-    /// `sha256:` and 64 hexadecimal digits.
+    /// Of the module, or of the image of a container agent: `sha256:` and 64 hexadecimal digits.
     module_hash: String,
     /// In canonical form.
     capabilities_required: Vec<String>,
-    /// `memory`, `disk` or `compiled`.
+    /// `memory`, `disk` or `compiled`; `image` for a container agent.
     code_origin: &'static str,
     /// Microseconds spent compiling; 0 unless it was compiled now.
     compile_us: u64,
@@ -186,7 +186,7 @@ pub(super) struct AgentBody {
     version: String,
     /// Whether this version is the active one.
     active: bool,
-    /// `sha256:` and 64 hexadecimal digits.
+    /// Of the module, or of the image of a container agent: `sha256:` and 64 hexadecimal digits.
     module_hash: String,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
@@ -254,8 +254,8 @@ impl LoadBody {
             (Some(reference), None, None) => {
                 Ok(Load::Pulled(PullRequest { agent_id, reference, on_conflict }))
             }
-            (None, Some(manifest), Some(module)) => {
-                let module = decode("module_base64", &module)?;
+            (None, Some(manifest), module) => {
+                let module = decode("module_base64", module.as_deref().unwrap_or_default())?;
                 Ok(Load::Given(LoadRequest { agent_id, manifest, module, on_conflict }))
             }
             _ => {
@@ -315,10 +315,11 @@ impl StateName {
 
 impl LoadedBody {
     pub(super) fn new(agent: &LoadedAgent) -> Self {
-        let (code_origin, compile_us) = match agent.origin {
-            CodeOrigin::Memory => ("memory", 0),
-            CodeOrigin::Disk => ("disk", 0),
-            CodeOrigin::Compiled(took) => ("compiled", microseconds(took)),
+        let (code_origin, compile_us) = match agent.origin() {
+            Some(CodeOrigin::Memory) => ("memory", 0),
+            Some(CodeOrigin::Disk) => ("disk", 0),
+            Some(CodeOrigin::Compiled(took)) => ("compiled", microseconds(took)),
+            None => ("image", 0),
         };
         Self {
             agent_id: agent.stored.id.to_string(),
@@ -333,12 +334,11 @@ impl LoadedBody {
 
 impl AgentBody {
     pub(super) fn new(agent: &LoadedAgent, active: bool) -> Self {
-        let info = agent.module.info();
         Self {
             manifest: Some(agent.stored.manifest.clone()),
             capabilities_required: Some(capabilities(agent)),
-            module_bytes: Some(info.size.0),
-            shape: info.shape.map(|shape| shape.to_string()),
+            module_bytes: agent.module().map(|module| module.info().size.0),
+            shape: Some(agent.shape()).filter(|shape| !shape.is_empty()),
             ..Self::listed(&agent.stored, active)
         }
     }

@@ -64,7 +64,7 @@ fn router(state: DoorState) -> Router {
         .merge(console::pages())
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(healthz))
-        .route("/readyz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(|request: Request| async move {
             Reply::transport(
@@ -315,6 +315,17 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// The same, and how each runtime stands. Without its container engine the service is ready for agents that are modules.
+async fn readyz(State(state): State<DoorState>) -> String {
+    let containers = state.dispatcher.containers();
+    let stand = match (containers.places, containers.engine_up) {
+        (0, _) => "none",
+        (_, true) => "ready",
+        (_, false) => "away",
+    };
+    format!("ok\nwasm ready\ncontainers {stand}\n")
+}
+
 /// Names agents, so it asks for a credential as they do.
 async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Response, Reply> {
     let (active, places) = state.dispatcher.places();
@@ -335,6 +346,7 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
         memory_evictions,
         disk_evictions,
         media: state.dispatcher.media_counts(),
+        containers: state.dispatcher.containers(),
     };
     let text =
         state.metrics.render(&levels).map_err(|error| Error::internal("writing the metrics", error))?;

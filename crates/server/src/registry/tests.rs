@@ -2,7 +2,11 @@
 
 use mentat_runtime::{CompileConfig, Compiler, EngineConfig, RuntimeConfig, Tiers};
 
+use tokio_util::task::TaskTracker;
+
 use super::*;
+use crate::config::ContainerSection;
+use crate::container::ServerId;
 use crate::store::Quota;
 
 const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\n";
@@ -23,7 +27,10 @@ fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry>
         ..RuntimeConfig::default()
     };
     let runtime = Runtime::new(config, Compiler::InProcess).unwrap();
-    Arc::new(Registry::new(store, Arc::new(runtime), Rules::default(), room))
+    let server = ServerId::of(directory).unwrap();
+    let containers =
+        Containers::new(ContainerSection::default(), PoolConfig::default(), server, TaskTracker::new());
+    Arc::new(Registry::new(store, Arc::new(runtime), Arc::new(containers), Rules::default(), room))
 }
 
 /// An agent that exits with a code.
@@ -106,7 +113,7 @@ async fn code_has_so_many_bytes_and_a_module_of_several_agents_counts_once() {
         let manifest = MANIFEST.replace("a.b", id);
         registry.load(&caller, manifest, module(code), OnConflict::Refuse).await.unwrap()
     };
-    let size = load(&registry, "a", 1).await.module.mapped();
+    let size = load(&registry, "a", 1).await.module().unwrap().mapped();
     drop(registry);
     let directory = tempfile::tempdir().unwrap();
     let room = MemoryRoom { agents: 10, code: ByteCount(size.0 * 3 / 2) };

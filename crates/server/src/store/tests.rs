@@ -13,6 +13,7 @@ fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
         version: version.parse().unwrap(),
         manifest: format!("id: {id}\n"),
         module: ModuleDigest::of(module),
+        runtime: StoredRuntime::Wasm,
         loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(1_234),
     }
 }
