@@ -1,6 +1,7 @@
 //! What a registry can do that lies: nothing of it is believed, nothing is left of it, and nothing is told to whom it sends to.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -110,7 +111,7 @@ fn a_length_that_is_a_lie_is_refused() {
     refuses(&registry, ":1", 9, "broke off");
     let half = module[..10].to_vec();
     let registry = Lying::but_for(&agent, &agent.module_path(), move |_, stream| {
-        say(stream, "200 OK\r\nconnection: close", &half)
+        say(stream, "200 OK\r\nconnection: close", &half);
     });
     refuses(&registry, ":1", 2, "ends after 10 of");
 }
@@ -178,7 +179,7 @@ fn a_store_that_is_named_is_asked_without_the_credentials() {
     let agent = Agent::new();
     let module = agent.module.clone();
     let store = Lying::start(move |_, _, stream| {
-        say(stream, &format!("200 OK\r\ncontent-length: {}", module.len()), &module)
+        say(stream, &format!("200 OK\r\ncontent-length: {}", module.len()), &module);
     });
     let (content, at, port) = (agent.content(), agent.module_path(), store.port);
     let registry = Lying::start(move |path, head, stream| {
