@@ -4,9 +4,10 @@
 //! Invariant: read again, the new text is the old manifest with this attestation and no other change, or it is not given out.
 
 use granit_parser::{Event, Parser, Span, StructureStyle};
-use mentat_manifest::{Attestation, Manifest, ManifestError, escape_untrusted};
+use mentat_manifest::{Attestation, Manifest, ManifestError};
 use serde_json::{Map, Value};
 
+use crate::signing::text::{block, flow};
 use crate::statement::ATTESTATION;
 
 /// Why an attestation cannot be written into a manifest.
@@ -26,9 +27,6 @@ pub enum EditError {
         "an attestation cannot be added to this text without changing what it says; let it end with a line break, or write its last key in quotes"
     )]
     Changed,
-    /// A text that is no attestation.
-    #[error("it is no attestation as `mentat sign --detached` prints it: {0}")]
-    NotDetached(String),
 }
 
 /// The text of a manifest with `attestation` in it, in place of the one that it had.
@@ -50,27 +48,6 @@ pub fn with_attestation(text: &str, attestation: &Attestation) -> Result<String,
     } else {
         Err(EditError::Changed)
     }
-}
-
-/// The attestation as a block of its own, as it would stand in a manifest.
-#[must_use]
-pub fn detached(attestation: &Attestation) -> String {
-    block(attestation, "", "\n")
-}
-
-/// Reads an attestation that stands by itself, as [`detached`] writes it or without its key, in YAML or JSON.
-///
-/// # Errors
-/// When it is neither.
-pub fn read_detached(text: &str) -> Result<Attestation, EditError> {
-    let mut document = Manifest::document(text)?;
-    let block = match document.remove(ATTESTATION) {
-        Some(block) if document.is_empty() => block,
-        Some(_) => return Err(EditError::NotDetached("other keys stand beside `attestation`".into())),
-        None => Value::Object(document),
-    };
-    serde_json::from_value(block)
-        .map_err(|error| EditError::NotDetached(escape_untrusted(&error.to_string(), 200)))
 }
 
 /// What the manifest says beside its attestation, and that.
@@ -254,73 +231,12 @@ fn line_break(text: &str) -> &'static str {
     }
 }
 
-fn block(attestation: &Attestation, indent: &str, line_break: &str) -> String {
-    let mut lines = vec![
-        format!("{ATTESTATION}:"),
-        format!("  version: {}", version(attestation)),
-        format!("  timestamp: {}", quoted(&attestation.timestamp)),
-        "  signer:".to_owned(),
-        format!("    subject: {}", quoted(&attestation.signer.subject)),
-        format!("    issuer: {}", quoted(&attestation.signer.issuer)),
-        format!("  algorithm: {}", quoted(&attestation.algorithm)),
-        format!("  signature: {}", quoted(&attestation.signature)),
-        "  certificate_chain:".to_owned(),
-    ];
-    for certificate in &attestation.certificate_chain {
-        lines.push("    - |".to_owned());
-        lines.extend(certificate.lines().map(|line| format!("      {line}")));
-    }
-    lines.into_iter().map(|line| format!("{indent}{line}{line_break}")).collect()
-}
-
-fn flow(attestation: &Attestation) -> String {
-    let chain: Vec<_> = attestation.certificate_chain.iter().map(|pem| quoted(pem)).collect();
-    format!(
-        "{{\"version\": {}, \"timestamp\": {}, \"signer\": {{\"subject\": {}, \"issuer\": {}}}, \"algorithm\": {}, \
-         \"signature\": {}, \"certificate_chain\": [{}]}}",
-        version(attestation),
-        quoted(&attestation.timestamp),
-        quoted(&attestation.signer.subject),
-        quoted(&attestation.signer.issuer),
-        quoted(&attestation.algorithm),
-        quoted(&attestation.signature),
-        chain.join(", ")
-    )
-}
-
-fn version(attestation: &Attestation) -> String {
-    attestation.version.as_str().map_or_else(|| attestation.version.to_string(), quoted)
-}
-
-/// In quotes, as JSON and YAML both read it.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            '\n' => out.push_str("\\n"),
-            // What YAML does not print, and what ends its lines.
-            '\0'..='\x1f'
-            | '\x7f'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(character)));
-            }
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use mentat_manifest::Signer;
 
     use super::*;
+    use crate::signing::text::detached;
 
     const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
@@ -387,18 +303,6 @@ mod tests {
         assert!(twice.contains("CCCC") && !twice.contains("AAAA\""));
         let null = "id: a.b\nattestation:\nversion: 1.0.0\n";
         assert_eq!(rest(&signed(null)), "id: a.b\nversion: 1.0.0\n");
-    }
-
-    #[test]
-    fn a_detached_attestation_is_read_with_its_key_and_without_in_yaml_and_json() {
-        let own = attestation("AAAA");
-        assert_eq!(read_detached(&detached(&own)).unwrap(), own);
-        let json = serde_json::to_string(&own).unwrap();
-        assert_eq!(read_detached(&json).unwrap(), own);
-        assert_eq!(read_detached(&format!("{{\"attestation\": {json}}}")).unwrap(), own);
-        for other in ["", "- a\n", "id: a.b\n", "attestation: 1\n", &format!("id: a.b\n{}", detached(&own))] {
-            read_detached(other).unwrap_err();
-        }
     }
 
     #[test]

@@ -11,8 +11,10 @@ mod block;
 mod command;
 mod edit;
 mod key;
+mod text;
 
 pub use block::{SignError, SigningKey, read_certificates, sign};
 pub use command::{SignerCommand, SignerError, SignerInput};
-pub use edit::{EditError, detached, read_detached, with_attestation};
+pub use edit::{EditError, with_attestation};
 pub use key::{EncryptedKey, KeyError, KeyFile, NewKey, PrivateKey};
+pub use text::{DetachedError, detached, read_detached};

@@ -47,7 +47,7 @@ pub(crate) struct KeygenArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat sign agents/metrics --key alice@example.com.key --cert alice@example.com.crt\n\
-\x20 mentat sign agents/metrics --cert alice.crt --chain intermediate.crt --signer-command './sign-with-token.sh'\n\
+\x20 mentat sign agents/metrics --cert alice.crt --chain ca.crt --signer-command ./sign-with-token.sh\n\
 \x20 mentat sign agents/metrics --key alice.key --cert alice.crt --detached > attestation.yaml")]
 pub(crate) struct SignArguments {
     /// Agent's folder, or its manifest
