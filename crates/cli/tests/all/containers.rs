@@ -48,7 +48,7 @@ async fn a_container_agent_is_loaded_listed_and_executed_by_the_same_calls() {
 
     // Any bytes, those among them by which a terminal would be left.
     let mut client = server.client().await;
-    let input: Vec<u8> = (0..3_000_000_u32).map(|number| (number * 7 % 256) as u8).collect();
+    let input: Vec<u8> = (0..3_000_000_u32).map(|number| (number * 7).to_le_bytes()[0]).collect();
     let answer = client.execute_agent(execute("a.echo", input.clone())).await.unwrap().into_inner();
     assert_eq!((answer.exit_code, answer.output.len()), (0, input.len()));
     assert!(answer.output == input && answer.version == "1.0.0");
