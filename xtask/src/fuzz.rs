@@ -78,8 +78,9 @@ mod tests {
     fn an_unknown_target_is_answered_with_the_known_ones() {
         let error = fuzz("manifests", 1).unwrap_err().to_string();
         assert!(
-            error
-                .contains("no fuzz target `manifests`; there are abi, capability, manifest, module, receipt"),
+            error.contains(
+                "no fuzz target `manifests`; there are abi, capability, manifest, module, receipt, reports"
+            ),
             "{error}"
         );
     }

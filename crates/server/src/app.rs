@@ -17,10 +17,11 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
 use crate::container::{Containers, ServerId, keep_swept};
-use crate::dispatch::{Dispatcher, Records, Trails};
+use crate::dispatch::{Dispatcher, Records, Sources, Trails};
 use crate::door::Door;
 use crate::executions::Executions;
 use crate::guests::{GuestRuntime, GuestThreads};
+use crate::oci::OciRegistries;
 use crate::published::PublishedStreams;
 use crate::registry::{MemoryRoom, Registry};
 use crate::store::AgentStore;
@@ -78,6 +79,8 @@ impl App {
             Arc::new(Authority::new(config.rules(), on_violation, offers, parsed, Some(audit.clone())));
         let runtime_config =
             config.runtime_config().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
+        let oci_client =
+            config.oci_client().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
         let runtime = Arc::new(Runtime::audited(runtime_config, compiler, Some(audit.clone()))?);
         let metrics = Arc::new(Metrics::new());
         let room = MemoryRoom {
@@ -101,7 +104,7 @@ impl App {
         let dispatcher = Dispatcher::new(
             runtime,
             Arc::clone(&containers),
-            registry,
+            Sources { registry, oci: OciRegistries::new(oci_client, config.oci.concurrent) },
             Arc::clone(&authority),
             Arc::clone(&metrics),
             threads,

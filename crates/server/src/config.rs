@@ -6,6 +6,7 @@ mod container;
 mod keys;
 mod media;
 mod network;
+mod oci;
 mod offers;
 mod sections;
 mod streams;
@@ -27,6 +28,7 @@ pub use container::{ContainerSection, PullPolicy};
 pub use keys::{KEYS, Key, variable_name};
 pub use media::MediaSection;
 pub use network::{HostConfig, NetworkSection};
+pub use oci::OciSection;
 pub use sections::{
     ApiKey, AuditLogConfig, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig,
     ExtensionConfig, LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig,
@@ -43,6 +45,8 @@ const OTHER_VARIABLES: &[&str] = &[
     "MENTAT_CLIENT_KEY",
     "MENTAT_CONFIG",
     "MENTAT_CACHE_DIR",
+    "MENTAT_REGISTRY_AUTH",
+    "MENTAT_REGISTRY_CA",
 ];
 /// The file that is read when none is named, where it exists.
 const DEFAULT_FILE: &str = "mentat.toml";
@@ -73,6 +77,8 @@ pub struct ServerConfig {
     pub network: NetworkSection,
     /// Where objects are that agents read and store.
     pub media: MediaSection,
+    /// Registries that agents may be loaded from.
+    pub oci: OciSection,
     /// The engines and their pools.
     pub engine: EngineConfig,
     /// The queue before the pool.
@@ -175,6 +181,7 @@ impl ServerConfig {
         }
         self.network.read()?;
         self.media.check()?;
+        self.oci.rules()?;
         self.container.check()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
@@ -234,6 +241,14 @@ impl ServerConfig {
             network: self.network.read()?,
             media: self.media.read(&self.server.data_dir)?,
         })
+    }
+
+    /// The client of registries that agents may be loaded from.
+    ///
+    /// # Errors
+    /// For what names no registry, and files that cannot be read.
+    pub fn oci_client(&self) -> Result<mentat_oci::Client, ConfigError> {
+        self.oci.client(self.compile.max_module)
     }
 
     /// How the audit log is kept.

@@ -4,10 +4,12 @@
 //! An execution goes in a straight line: the agent from the registry, a grant from the policy, a
 //! place of its own and one of the pool, one store and one call, then the record of it.
 
+mod agents;
 mod following;
 mod levels;
 mod place;
 mod publishing;
+mod pulling;
 mod terms;
 mod trail;
 
@@ -27,13 +29,16 @@ use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 
+pub use self::agents::AgentPage;
 use self::place::Place;
+pub use self::pulling::PullRequest;
 use self::terms::{ending, narrowing, record_for_receipt};
 pub use self::trail::{ExecutionTrail, Trails};
 use crate::container::Containers;
 pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::guests::GuestThreads;
+use crate::oci::OciRegistries;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
@@ -46,6 +51,7 @@ pub struct Dispatcher {
     runtime: Arc<Runtime>,
     containers: Arc<Containers>,
     registry: Arc<Registry>,
+    oci: OciRegistries,
     authority: Arc<Authority>,
     executions: Arc<Executions>,
     published: Arc<PublishedStreams>,
@@ -63,6 +69,15 @@ pub struct Records {
     pub published: Arc<PublishedStreams>,
     /// What the audit log has of them.
     pub trails: Trails,
+}
+
+/// Where agents come from.
+#[derive(Debug)]
+pub struct Sources {
+    /// Those that are loaded.
+    pub registry: Registry,
+    /// Those that can be pulled.
+    pub oci: OciRegistries,
 }
 
 /// A request to load an agent.
@@ -99,19 +114,6 @@ pub struct ExecuteRequest {
     pub events: Option<Arc<EventBuffer>>,
 }
 
-/// Agents of one page where the client does not say, and at most.
-const DEFAULT_PAGE: usize = 100;
-const MAX_PAGE: usize = 1000;
-
-/// Some of a tenant's agents.
-#[derive(Debug)]
-pub struct AgentPage {
-    /// In order of id and version; the flag marks the active ones.
-    pub agents: Vec<(StoredAgent, bool)>,
-    /// The token of the next page; empty where this is the last.
-    pub next: String,
-}
-
 /// An execution that was decided on.
 struct Ready {
     grant: Grant,
@@ -139,15 +141,16 @@ impl Dispatcher {
     pub fn new(
         runtime: Arc<Runtime>,
         containers: Arc<Containers>,
-        registry: Registry,
+        sources: Sources,
         authority: Arc<Authority>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         records: Records,
     ) -> Self {
         let Records { executions, published, trails } = records;
+        let Sources { registry, oci } = sources;
         let (registry, executions) = (Arc::new(registry), Arc::new(executions));
-        Self { runtime, containers, registry, authority, executions, published, metrics, guests, trails }
+        Self { runtime, containers, registry, oci, authority, executions, published, metrics, guests, trails }
     }
 
     /// Loads an agent and makes it the active version of its id.
@@ -288,79 +291,6 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the agent, or the version of it, can be executed.
-    ///
-    /// # Errors
-    /// `INTERNAL`.
-    pub fn is_loaded(
-        &self,
-        caller: &Caller,
-        id: &AgentId,
-        version: Option<&AgentVersion>,
-    ) -> Result<bool, Error> {
-        self.registry.is_loaded(caller, id, version)
-    }
-
-    /// The agent with its module's facts, brought into memory if need be; the flag says whether it is
-    /// the active version.
-    ///
-    /// # Errors
-    /// `AGENT_NOT_FOUND`.
-    pub async fn get_agent(
-        &self,
-        caller: &Caller,
-        id: &AgentId,
-        version: Option<&AgentVersion>,
-    ) -> Result<(Arc<LoadedAgent>, bool), Error> {
-        let agent = self.registry.get(caller, id, version).await?;
-        let active = self.registry.is_active(&agent.stored);
-        Ok((agent, active))
-    }
-
-    /// A page of the tenant's agents, all versions, in order of id and version. `size` 0 is the usual one.
-    ///
-    /// # Errors
-    /// `INVALID_REQUEST` for a token that no page has answered.
-    pub fn list_agents(&self, caller: &Caller, size: usize, token: &str) -> Result<AgentPage, Error> {
-        let size = if size == 0 { DEFAULT_PAGE } else { size.min(MAX_PAGE) };
-        let after = match token {
-            "" => None,
-            token => Some(page_start(token)?),
-        };
-        let agents = self.registry.list(caller, after.as_ref(), size)?;
-        let last = agents.last().filter(|_| agents.len() == size);
-        let next = last.map(|(agent, _)| format!("{}@{}", agent.id, agent.version)).unwrap_or_default();
-        Ok(AgentPage { agents, next })
-    }
-
-    /// Removes an agent, or one version of it; answers what was removed.
-    ///
-    /// # Errors
-    /// `AGENT_NOT_FOUND`.
-    pub async fn unload(
-        &self,
-        caller: &Caller,
-        id: &AgentId,
-        version: Option<&AgentVersion>,
-    ) -> Result<Vec<StoredAgent>, Error> {
-        let removed = self.registry.unload(caller, id, version).await?;
-        tracing::info!(agent_id = %id, versions = removed.len(), tenant = %caller.tenant, "agent unloaded");
-        Ok(removed)
-    }
-
-    /// Makes a loaded version the active one: roll back, or forward.
-    ///
-    /// # Errors
-    /// `AGENT_NOT_FOUND`.
-    pub async fn activate(
-        &self,
-        caller: &Caller,
-        id: &AgentId,
-        version: &AgentVersion,
-    ) -> Result<StoredAgent, Error> {
-        self.registry.activate(caller, id, version).await
-    }
-
     fn begin(
         &self,
         caller: &Caller,
@@ -496,12 +426,4 @@ impl Executed {
     fn refused(execution_id: ExecutionId, version: Option<AgentVersion>, error: Error) -> Self {
         Self { execution_id, version, outcome: Outcome::failed(error), receipt: None }
     }
-}
-
-fn page_start(token: &str) -> Result<(AgentId, AgentVersion), Error> {
-    let parsed =
-        token.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
-    parsed.ok_or_else(|| Error::InvalidRequest {
-        message: "`page_token` is not one that a list has answered".into(),
-    })
 }

@@ -11,6 +11,7 @@ pub mod executions;
 mod gateway;
 mod grpc;
 pub mod guests;
+pub mod oci;
 pub mod policies;
 pub mod published;
 pub mod registry;

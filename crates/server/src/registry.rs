@@ -151,7 +151,7 @@ impl Registry {
             self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
         }
         let how = self.preparation(&manifest)?;
-        let loaded = self.runtime.load(module_bytes.clone(), how).await;
+        let loaded = self.runtime.load_for(&caller.tenant, module_bytes.clone(), how).await;
         if let Err(error) = &loaded
             && cannot_run_here(error)
             && self.containers.falls_back_to(&manifest)
@@ -258,7 +258,7 @@ impl Registry {
                     let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
                         .await
                         .map_err(|error| Error::internal("reading the module", error))??;
-                    self.runtime.load(bytes, how).await?
+                    self.runtime.load_for(&caller.tenant, bytes, how).await?
                 }
             };
             let agent = Arc::new(self.make_ready(stored, manifest, loaded)?);

@@ -5,6 +5,7 @@
 
 mod containers;
 mod media;
+mod pulls;
 mod samples;
 mod streams;
 
@@ -30,6 +31,7 @@ use tracing_subscriber::EnvFilter;
 pub use self::containers::ContainerLevels;
 use self::containers::ContainerMetrics;
 use self::media::MediaMetrics;
+use self::pulls::PullMetrics;
 use self::samples::{Sample, Samples};
 pub use self::streams::StreamLevels;
 use self::streams::StreamMetrics;
@@ -76,6 +78,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ),
     ("media_bytes", "Bytes that executions read from the media store, and stored there", "what"),
     ("media_failures", "Requests that the media store failed, or did not answer in time", ""),
+    ("oci_pulls", "Agents that were pulled from registries, or were to be", "result"),
     (
         "server_in_flight_bytes",
         "Bytes of requests that are being worked on and of replies that are not yet sent",
@@ -111,6 +114,7 @@ pub struct Metrics {
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
     media: MediaMetrics,
+    pulls: PullMetrics,
     containers: ContainerMetrics,
     in_flight: Gauge,
     streams: StreamMetrics,
@@ -203,6 +207,7 @@ impl Metrics {
             capabilities: Family::default(),
             rejected: Family::default(),
             media: MediaMetrics::default(),
+            pulls: PullMetrics::default(),
             containers: ContainerMetrics::default(),
             in_flight: Gauge::default(),
             streams: StreamMetrics::default(),
@@ -241,6 +246,7 @@ impl Metrics {
             "media_objects" => registry.register(name, help, self.media.objects.clone()),
             "media_bytes" => registry.register(name, help, self.media.bytes.clone()),
             "media_failures" => registry.register(name, help, self.media.failures.clone()),
+            "oci_pulls" => registry.register(name, help, self.pulls.clone()),
             "container_executions_total" => registry.register(name, help, self.containers.places.clone()),
             "container_start_duration_seconds" => {
                 registry.register(name, help, self.containers.start.clone());
@@ -458,6 +464,7 @@ mod tests {
     fn every_metric_of_the_table_is_rendered() {
         let metrics = Metrics::new();
         metrics.module_loaded(CodeOrigin::Disk);
+        metrics.pulled(&Ok(()));
         metrics.executed(&"a.b".parse().unwrap(), &ran(0));
         let decisions = Decisions { granted: 2, denied: 1 };
         metrics.container_executed(&"a.c".parse().unwrap(), &ran(0));

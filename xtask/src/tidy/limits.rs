@@ -7,7 +7,13 @@ const PAGE: &str = "docs/limits.md";
 const CONFIGURATION: &str = "docs/configuration.md";
 
 /// Where limits that cannot be set are looked for.
-const CRATES: &[&str] = &["crates/manifest/src/", "crates/runtime/src/", "crates/server/src/"];
+const CRATES: &[&str] = &[
+    "crates/attestation/src/",
+    "crates/manifest/src/",
+    "crates/oci/src/",
+    "crates/runtime/src/",
+    "crates/server/src/",
+];
 
 /// Keys that are limits: sections, and single keys of others.
 const KEYS: &[&str] = &[
@@ -29,6 +35,9 @@ const KEYS: &[&str] = &[
     "media.bytes_",
     "media.retain_",
     "media.timeout_",
+    "oci.concurrent",
+    "oci.timeout_",
+    "oci.idle_",
     "server.max_",
     "server.header_",
     "server.idle_",

@@ -30,12 +30,23 @@ pub(crate) enum Telling {
 pub(crate) struct Teller {
     telling: Telling,
     logs: Vec<LogReport>,
-    /// Bytes of a command's output that were told, as long as none is missing between them.
-    told_output: Option<usize>,
+    told_output: ToldOutput,
     has_gap: bool,
     /// Whether a stream of an agent elsewhere was ended, or given up.
     closed: Option<bool>,
     stop: Option<Stop>,
+}
+
+/// What was told of a command's output as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ToldOutput {
+    Nothing,
+    /// So many bytes from its beginning, with none missing between them.
+    Beginning(usize),
+    /// What came behind the place that the user had seen already; where in the output that is, nobody knows.
+    Rest,
+    /// All of it, or all that the user had not seen.
+    All,
 }
 
 impl Telling {
@@ -51,7 +62,14 @@ impl Telling {
 
 impl Teller {
     pub(crate) fn new(telling: Telling) -> Self {
-        Self { telling, logs: Vec::new(), told_output: None, has_gap: false, closed: None, stop: None }
+        Self {
+            telling,
+            logs: Vec::new(),
+            told_output: ToldOutput::Nothing,
+            has_gap: false,
+            closed: None,
+            stop: None,
+        }
     }
 
     /// Tells an event, or that some were missed; answers whether there is use in telling more.
@@ -86,13 +104,15 @@ impl Teller {
             Event::Log(line) => {
                 output::write_log(line.level, &escape_untrusted(&line.message, MAX_SHOWN_CHARS));
             }
-            Event::StreamData { stream, chunk, .. } if is_streaming => {
-                if **stream != *STDOUT_STREAM {
+            Event::StreamData { stream, chunk, index } if is_streaming => {
+                let is_next = **stream != *STDOUT_STREAM || self.continues_output(*index, chunk.len());
+                if is_next {
                     self.note(output::write_part(chunk));
-                } else if !self.has_gap {
-                    // What comes behind a gap is written when all of it is there, at the end.
-                    *self.told_output.get_or_insert_default() += chunk.len();
-                    self.note(output::write_part(chunk));
+                }
+            }
+            Event::StreamEnd { stream, whole: true, .. } if is_streaming && **stream == *STDOUT_STREAM => {
+                if !self.has_gap {
+                    self.told_output = ToldOutput::All;
                 }
             }
             Event::StreamEnd { stream, whole: false, .. } if is_streaming => {
@@ -116,6 +136,18 @@ impl Teller {
             | Event::Closed { .. }
             | Event::End(_) => {}
         }
+    }
+
+    /// Whether a chunk of a command's output is written now. What comes behind a gap is written when all of it is there, at
+    /// the end, if it can be told where the gap is.
+    fn continues_output(&mut self, index: u64, length: usize) -> bool {
+        self.told_output = match self.told_output {
+            ToldOutput::Nothing if index > 0 && !self.has_gap => ToldOutput::Rest,
+            ToldOutput::Nothing if !self.has_gap => ToldOutput::Beginning(length),
+            ToldOutput::Beginning(told) if !self.has_gap => ToldOutput::Beginning(told + length),
+            told => told,
+        };
+        self.told_output == ToldOutput::Rest || !self.has_gap
     }
 
     fn write_line(&mut self, delivery: &Delivery) {
@@ -142,8 +174,11 @@ impl Teller {
 
     /// What is left of the output behind what was told as it was written.
     pub(crate) fn untold(&self, output: &Bytes) -> Bytes {
-        let told = self.told_output.unwrap_or_default().min(output.len());
-        output.slice(told..)
+        match self.told_output {
+            ToldOutput::Nothing => output.clone(),
+            ToldOutput::Beginning(told) => output.slice(told.min(output.len())..),
+            ToldOutput::Rest | ToldOutput::All => Bytes::new(),
+        }
     }
 
     /// Whether it was the stream of an agent elsewhere, and was ended, or given up.

@@ -1,14 +1,11 @@
 //! The console, in a real browser: agents, executions as they are followed, audit trails; what no agent can do to it; how it is
 //! used without a mouse, on a narrow screen, in light and dark.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-
 use mentat_proto::v1::ExecuteAgentRequest;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, ENTER, TAB};
+use crate::cutter::Cutter;
 use crate::guests::{EXIT_3, LOOP, assemble, manifest_with, numbers};
 use crate::server::{Server, execute};
 
@@ -255,48 +252,6 @@ async fn of_an_execution_that_the_server_has_forgotten_the_audit_trail_is_shown(
     browser.click("#trail-table summary");
     browser.wait_for("#trail-table pre", "\"event_type\": \"execution\"");
     browser.photograph("record");
-}
-
-/// Passes connections on to a server until it is told to cut them all.
-struct Cutter {
-    address: String,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Cutter {
-    fn before(server: &Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let (open, target) = (Arc::new(Mutex::new(Vec::new())), server.http.replace("http://", ""));
-        let known = Arc::clone(&open);
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(&target) else { break };
-                known.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                pass(client.try_clone().unwrap(), server.try_clone().unwrap());
-                pass(server, client);
-            }
-        });
-        Self { address, open }
-    }
-
-    fn cut(&self) {
-        for stream in self.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    std::thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(count @ 1..) = from.read(&mut bytes) {
-            if to.write_all(&bytes[..count]).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Both);
-    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

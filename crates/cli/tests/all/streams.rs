@@ -21,9 +21,11 @@ use crate::guests::{ECHO, EXIT_3, LOOP, manifest_with, numbers};
 use crate::program::{agent_folder, mentat, run, text};
 use crate::server::{Server, eventually, execute};
 
+mod browsers;
 mod command_line;
 mod published;
 mod reports;
+mod sockets;
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
@@ -312,83 +314,6 @@ async fn browsers_get_events_and_go_on_behind_the_last_one_that_they_saw() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_tell_the_same_as_json_and_chunks_as_they_are_where_that_is_wanted() {
-    let server = Server::start();
-    server.load("a.numbers", &numbers(1)).await;
-    let id = start(&server, "a.numbers", "50").await;
-    let path = format!("/ws/streams/{id}");
-    let mut json = socket(&server, &path, &[]).await.unwrap();
-    let mut all = Vec::new();
-    while let Some(message) = message(&mut json).await {
-        all.push(message);
-    }
-    let kinds: Vec<&str> = all.iter().map(|message| message["type"].as_str().unwrap()).collect();
-    assert_eq!((kinds[0], kinds[kinds.len() - 1], kinds.len()), ("stream_start", "stream_end", 54));
-    let numbers: Vec<u64> = all[1..].iter().map(|message| message["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (0..53).collect::<Vec<u64>>());
-    let protocol = [("sec-websocket-protocol", "mentat.v1.binary")];
-    let mut binary = socket(&server, &format!("{path}?from_sequence=3"), &protocol).await.unwrap();
-    let mut chunks = Vec::new();
-    while let Some(Ok(message)) = binary.next().await {
-        if let Message::Binary(frame) = message {
-            let (number, chunk) = frame.split_at(8);
-            chunks.push((u64::from_be_bytes(number.try_into().unwrap()), chunk.to_vec()));
-        }
-    }
-    let expected: Vec<_> = (3..=50).map(|number| (number, line(number).into_bytes())).collect();
-    assert_eq!(chunks, expected);
-    // A page of another site could read along; a plain request is told what this is; a stream has to be there.
-    let status = |refused: Result<Socket, SocketError>| match refused {
-        Err(SocketError::Http(response)) => response.status().as_u16(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(status(socket(&server, &path, &[("origin", "https://evil.example")]).await), 403);
-    assert_eq!(status(socket(&server, "/ws/streams/01890a5d-ac96-774b-bcce-b302099a8000", &[]).await), 404);
-    assert!(socket(&server, &path, &[("origin", server.http.as_str())]).await.is_ok());
-    let plain = ureq::get(format!("{}{path}", server.http)).call().unwrap_err();
-    assert!(matches!(plain, ureq::Error::StatusCode(426)), "{plain}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_closed_ends_the_execution_where_it_said_so_and_one_that_asks_for_it_too() {
-    let server = Server::start();
-    server.load_as(&manifest_with("a.loop", "1.0.0", "  fuel: 1000000000000\n"), LOOP).await.unwrap();
-    let state = async |id: &str| {
-        let request = v1::GetExecutionRequest { execution_id: id.to_owned() };
-        server.client().await.get_execution(request).await.unwrap().into_inner().state()
-    };
-    for (query, says, ends) in [
-        ("?cancel_on_disconnect=true", None, true),
-        ("", Some(r#"{"type": "cancel"}"#), true),
-        ("", Some("hello"), false),
-        ("", None, false),
-    ] {
-        let id = start(&server, "a.loop", "").await;
-        let mut socket = socket(&server, &format!("/ws/streams/{id}{query}"), &[]).await.unwrap();
-        assert_eq!(message(&mut socket).await.unwrap()["type"], "stream_start");
-        match says {
-            Some(text) => {
-                socket.send(Message::text(text)).await.unwrap();
-                let end = message(&mut socket).await;
-                let is_cancelled = end.is_some_and(|end| end["data"]["reason"] == "CANCELLED");
-                assert_eq!(is_cancelled, ends, "{text}");
-            }
-            // As a machine does that is switched off: without goodbye.
-            None => drop(socket),
-        }
-        if ends {
-            eventually("the end", async || state(&id).await == v1::ExecutionState::Failed).await;
-        } else {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            assert_eq!(state(&id).await, v1::ExecutionState::Running);
-            let request = v1::CancelExecutionRequest { execution_id: id };
-            server.client().await.cancel_execution(request).await.unwrap();
-        }
-    }
-    eventually("free places", async || server.metric("wasm_instances_total{status=\"active\"}") == 0.0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_stalls_costs_its_execution_no_more_than_is_configured_and_is_told_what_it_missed() {
     let server = Server::with(&["streams.buffer=64KB", "streams.block_ms=300"]);
     server.load("a.numbers", &numbers(0)).await;
@@ -419,26 +344,6 @@ async fn a_reader_that_stalls_costs_its_execution_no_more_than_is_configured_and
     }
     assert_eq!(next, 20_003);
     assert!(missed > 0, "more was written than any buffer holds");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_does_not_read_is_heard_all_the_same() {
-    let server = Server::with(&["streams.block_ms=60000"]);
-    server
-        .load_as(&manifest_with("a.numbers", "1.0.0", "  fuel: 1000000000000\n"), &numbers(0))
-        .await
-        .unwrap();
-    let id = start(&server, "a.numbers", "99999999").await;
-    let mut stalled = socket(&server, &format!("/ws/streams/{id}"), &[]).await.unwrap();
-    // Until nothing more fits between the two.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    stalled.send(Message::text(r#"{"type": "cancel"}"#)).await.unwrap();
-    eventually("the end", async || {
-        let request = v1::GetExecutionRequest { execution_id: id.clone() };
-        let execution = server.client().await.get_execution(request).await.unwrap().into_inner();
-        execution.error_reason == "CANCELLED"
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

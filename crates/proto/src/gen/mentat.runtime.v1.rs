@@ -14,6 +14,10 @@ pub struct LoadAgentRequest {
     /// Whether to replace a loaded version whose content differs; refused otherwise.
     #[prost(bool, tag = "4")]
     pub replace: bool,
+    /// Where the server is to take the agent from, in place of wasm_bytes and manifest: "oci://HOST/REPOSITORY@sha256:…". Only
+    /// from registries that the operator allows, and only by digest: what a tag means can change.
+    #[prost(string, tag = "6")]
+    pub reference: ::prost::alloc::string::String,
 }
 /// One message of a streamed load.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::model::{Answer, Failure, LogLevel, LogLine, Usage};
 
 fn limits(count: usize, back_pressure: BackPressure) -> EventLimits {
@@ -129,6 +129,20 @@ fn nothing_is_written_behind_the_end_and_large_output_is_left_out_of_it() {
     let Event::End(ended) = &event.event else { panic!("another event") };
     assert!(ended.output_left_out);
     assert!(reader.now().is_none());
+}
+
+#[test]
+fn a_failure_takes_the_room_of_all_that_it_says() {
+    let failure = Failure {
+        reason: Reason::Trap,
+        message: "m".repeat(3000),
+        details: vec![("backtrace", "d".repeat(50_000))],
+        retry_after: None,
+    };
+    let events = buffer(10, BackPressure::Fail);
+    let before = events.room.bytes();
+    events.end(Ended { result: Err(failure), ..ended(b"") });
+    assert!(events.room.bytes() - before >= 53_000, "{}", events.room.bytes());
 }
 
 #[test]

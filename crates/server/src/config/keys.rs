@@ -227,6 +227,32 @@ pub const KEYS: &[Key] = &[
         "Milliseconds that the store may keep an execution waiting, for each request that is made of it.",
     ),
     key(
+        "oci.registries",
+        "Registries that `LoadAgent` may take agents from, such as `harbor.lan:5000`, or repositories in them, `ghcr.io/acme`; empty: none.",
+    ),
+    key(
+        "oci.insecure",
+        "Registries of those that are spoken to by plain HTTP; their credentials too are sent as they are.",
+    ),
+    key(
+        "oci.hosts",
+        "Further hosts that registries may send to: token services, which get their credentials, and stores that have no public address.",
+    ),
+    key(
+        "oci.credentials",
+        "File with names and passwords for registries, in the form of docker's `config.json`; empty: none.",
+    ),
+    key(
+        "oci.roots",
+        "PEM file of roots that registries' certificates are checked against, beside the system's; empty: none.",
+    ),
+    key(
+        "oci.concurrent",
+        "Agents that are pulled at one time, each held in memory; one more is refused as overloaded.",
+    ),
+    key("oci.timeout_ms", "Milliseconds that pulling an agent may take."),
+    key("oci.idle_timeout_ms", "Milliseconds that a registry may be silent."),
+    key(
         "engine.allocator",
         "`pooling`: instances from slots reserved once, microseconds each. `on_demand`: memory mapped for each, for machines with little address space.",
     ),

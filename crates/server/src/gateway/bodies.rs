@@ -12,24 +12,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::dispatch::{ExecuteRequest, ExecutionState, LoadRequest, Narrowing};
+use crate::dispatch::{ExecuteRequest, ExecutionState, LoadRequest, Narrowing, PullRequest};
 use crate::registry::{LoadedAgent, OnConflict};
 use crate::store::StoredAgent;
 
-/// Asks to load an agent.
+/// Asks to load an agent: one that is given, or one that the server takes from a registry.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoadBody {
     /// The id that the caller expects; must be the manifest's where given.
     agent_id: Option<String>,
     /// The manifest's YAML text.
-    manifest: String,
+    manifest: Option<String>,
     /// The module's bytes in base64; left out of a container agent's.
-    #[serde(default)]
-    module_base64: String,
+    module_base64: Option<String>,
+    /// Where the server is to take the agent from, in place of manifest and module: `oci://HOST/REPOSITORY@sha256:…`, of a
+    /// registry that the operator allows.
+    reference: Option<String>,
     /// Whether to replace a loaded version whose content differs.
     #[serde(default)]
     replace: bool,
+}
+
+/// What a body asks to be loaded.
+pub(super) enum Load {
+    /// An agent that it holds.
+    Given(LoadRequest),
+    /// An agent out of a registry.
+    Pulled(PullRequest),
 }
 
 /// Asks to execute an agent. At most one of the three inputs is given; none is an empty input.
@@ -237,13 +247,23 @@ fn decode(key: &str, text: &str) -> Result<Bytes, Error> {
 }
 
 impl LoadBody {
-    pub(super) fn into_request(self) -> Result<LoadRequest, Error> {
-        Ok(LoadRequest {
-            agent_id: self.agent_id.as_deref().map(agent_id).transpose()?,
-            module: decode("module_base64", &self.module_base64)?,
-            manifest: self.manifest,
-            on_conflict: if self.replace { OnConflict::Replace } else { OnConflict::Refuse },
-        })
+    pub(super) fn into_request(self) -> Result<Load, Error> {
+        let agent_id = self.agent_id.as_deref().map(agent_id).transpose()?;
+        let on_conflict = if self.replace { OnConflict::Replace } else { OnConflict::Refuse };
+        match (self.reference, self.manifest, self.module_base64) {
+            (Some(reference), None, None) => {
+                Ok(Load::Pulled(PullRequest { agent_id, reference, on_conflict }))
+            }
+            (None, Some(manifest), module) => {
+                let module = decode("module_base64", module.as_deref().unwrap_or_default())?;
+                Ok(Load::Given(LoadRequest { agent_id, manifest, module, on_conflict }))
+            }
+            _ => {
+                let message =
+                    "give `manifest` and `module_base64`, or a `reference` and neither of them".into();
+                Err(Error::InvalidRequest { message })
+            }
+        }
     }
 }
 

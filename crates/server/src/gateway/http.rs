@@ -18,7 +18,7 @@ use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 
 use super::bodies::{
-    ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecuteQuery, IsLoadedBody, LoadBody, LoadedBody,
+    ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecuteQuery, IsLoadedBody, Load, LoadBody, LoadedBody,
     PageQuery, RawBody, UnloadedBody, VersionQuery, agent_id, version,
 };
 use super::executed::{ExecutedBody, StartedBody};
@@ -93,14 +93,17 @@ pub(super) async fn load_agent(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<LoadedBody>, Reply> {
-    let request = match kind(&headers) {
+    let load = match kind(&headers) {
         Kind::Json => parse_json::<LoadBody>(&read(&state, &headers, body).await?)?.into_request()?,
         Kind::Form(said) => {
-            LoadForm::parse(said, read(&state, &headers, body).await?).await?.into_request()?
+            Load::Given(LoadForm::parse(said, read(&state, &headers, body).await?).await?.into_request()?)
         }
         Kind::Other => return Err(unsupported("`application/json` or `multipart/form-data`")),
     };
-    let agent = state.dispatcher.load(&caller, request).await?;
+    let agent = match load {
+        Load::Given(request) => state.dispatcher.load(&caller, request).await?,
+        Load::Pulled(request) => state.dispatcher.load_from(&caller, request).await?,
+    };
     Ok(Json(LoadedBody::new(&agent)))
 }
 

@@ -1,6 +1,7 @@
 //! Streams by WebSocket (RFC 6455). A reader that takes the sub-protocol `mentat.v1.binary` gets chunks as binary frames:
 //! eight bytes with the number of the event, the highest first, then the chunk.
 
+use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use futures::{SinkExt, StreamExt};
 use mentat_runtime::error::Error;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tungstenite::error::ProtocolError;
 
 use super::messages::{Follower, StreamQuery, Told};
 use super::reply::Reply;
@@ -32,7 +34,10 @@ const JSON: [&str; 2] = ["mentat.v1.json", "mentatlab.streaming.v1"];
 /// Bytes of a message from a reader at most; they have little to say.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 /// What is said to a reader whom nobody understands.
-const NONSENSE: &str = r#"say {"type": "cancel"}, {"type": "ping"} or nothing"#;
+const NONSENSE: Goodbye = (close_code::UNSUPPORTED, r#"say {"type": "cancel"}, {"type": "ping"} or nothing"#);
+const TOO_LARGE: Goodbye = (close_code::SIZE, "a reader's message has at most 4096 bytes");
+const NOT_UTF8: Goodbye = (close_code::INVALID, "a text is not UTF-8");
+const NO_WEBSOCKET: Goodbye = (close_code::PROTOCOL, "what was sent is not of the WebSocket protocol");
 
 /// How many times as long as what it tells a message can be: JSON needs six bytes for a control character.
 const LONGEST_ESCAPE: usize = 6;
@@ -49,13 +54,16 @@ enum Said {
     Ping {},
 }
 
+/// How a socket is closed: the code of RFC 6455, section 7.4, and why.
+type Goodbye = (u16, &'static str);
+
 /// What was heard of a reader.
 enum Heard {
     Said(Said),
     /// Something that is none of our business.
     Nothing,
-    /// What nobody understands.
-    Nonsense,
+    /// What cannot be taken.
+    Wrong(Goodbye),
     /// It has gone away.
     Gone,
 }
@@ -133,10 +141,10 @@ async fn tell(
     let mut told = Some(follower.start());
     loop {
         let Some(message) = told else {
-            teller.close(close_code::NORMAL, "the stream has ended").await;
+            teller.close((close_code::NORMAL, "the stream has ended")).await;
             return Some(());
         };
-        let (mut pings, mut is_nonsense) = (0_u32, false);
+        let (mut pings, mut wrong) = (0_u32, None);
         // Heard while it is told: who does not take what it is sent can cancel and go away all the same.
         let sent = {
             let mut sending = pin!(teller.send(message));
@@ -147,7 +155,7 @@ async fn tell(
                         Heard::Said(Said::Cancel {}) => cancel(),
                         Heard::Said(Said::Ping {}) => pings = pings.saturating_add(1),
                         Heard::Nothing => {}
-                        Heard::Nonsense => is_nonsense = true,
+                        Heard::Wrong(goodbye) => wrong = Some(goodbye),
                         Heard::Gone => return None,
                     }
                 }
@@ -162,14 +170,14 @@ async fn tell(
             }
             Err(Gone::Busy) => {
                 teller
-                    .close(close_code::AGAIN, "the server sends as much as it can hold; come back later")
+                    .close((close_code::AGAIN, "the server sends as much as it can hold; come back later"))
                     .await;
                 return Some(());
             }
         }
         told = loop {
-            if is_nonsense {
-                teller.close(close_code::UNSUPPORTED, NONSENSE).await;
+            if let Some(goodbye) = wrong {
+                teller.close(goodbye).await;
                 return None;
             }
             for _ in 0..std::mem::take(&mut pings) {
@@ -181,12 +189,12 @@ async fn tell(
                     Heard::Said(Said::Cancel {}) => cancel(),
                     Heard::Said(Said::Ping {}) => pings = 1,
                     Heard::Nothing => {}
-                    Heard::Nonsense => is_nonsense = true,
+                    Heard::Wrong(goodbye) => wrong = Some(goodbye),
                     Heard::Gone => return None,
                 },
                 () = tokio::time::sleep(state.heartbeat) => break Some(follower.heartbeat()),
                 () = state.closing.cancelled() => {
-                    teller.close(close_code::AWAY, "the server is closing").await;
+                    teller.close((close_code::AWAY, "the server is closing")).await;
                     // The execution is ended by the server itself, or goes on to its end.
                     return Some(());
                 }
@@ -199,11 +207,23 @@ async fn hear(reader: &mut SplitStream<WebSocket>) -> Heard {
     match reader.next().await {
         Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
             Ok(said) => Heard::Said(said),
-            Err(_) => Heard::Nonsense,
+            Err(_) => Heard::Wrong(NONSENSE),
         },
         // Pings of the protocol are answered below us; bytes mean nothing here.
         Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,
-        Some(Ok(Message::Close(_)) | Err(_)) | None => Heard::Gone,
+        Some(Err(error)) => broken(&error),
+        Some(Ok(Message::Close(_))) | None => Heard::Gone,
+    }
+}
+
+/// What a socket that cannot be read was sent, if anything.
+fn broken(error: &axum::Error) -> Heard {
+    match error.source().and_then(<dyn std::error::Error>::downcast_ref) {
+        Some(tungstenite::Error::Capacity(_)) => Heard::Wrong(TOO_LARGE),
+        Some(tungstenite::Error::Utf8(_)) => Heard::Wrong(NOT_UTF8),
+        Some(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Heard::Gone,
+        Some(tungstenite::Error::Protocol(_)) => Heard::Wrong(NO_WEBSOCKET),
+        _ => Heard::Gone,
     }
 }
 
@@ -230,7 +250,7 @@ impl Teller {
     }
 
     /// Says goodbye, to a reader that hears it.
-    async fn close(&mut self, code: u16, reason: &'static str) {
+    async fn close(&mut self, (code, reason): Goodbye) {
         let frame = CloseFrame { code, reason: reason.into() };
         // Who does not hear it has gone already.
         let _ = self.hand_over(Message::Close(Some(frame))).await;

@@ -19,7 +19,7 @@ use super::messages;
 use super::refusals;
 use super::status::{execution_status, status};
 use super::told;
-use crate::dispatch::{ExecuteRequest, Executed, ExecutionTrail, LoadRequest};
+use crate::dispatch::{ExecuteRequest, Executed, ExecutionTrail, LoadRequest, PullRequest};
 use crate::door::DoorState;
 use crate::registry::OnConflict;
 use crate::transport::Charge;
@@ -65,6 +65,12 @@ impl WasmRuntime for Service {
     ) -> Result<Response<v1::LoadAgentResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
+        if !request.reference.is_empty() {
+            let request = pull_request(request).map_err(|error| status(&error))?;
+            let loaded = self.state.dispatcher.load_from(&caller, request).await;
+            let loaded = loaded.map_err(|error| status(&error))?;
+            return Ok(Response::new(messages::load_response(&loaded)));
+        }
         let request = load_request(&request.agent_id, request.manifest, request.wasm_bytes, request.replace)
             .map_err(|error| status(&error))?;
         self.load(&caller, request).await.map(Response::new)
@@ -273,12 +279,24 @@ fn load_request(
     module: Bytes,
     replace: bool,
 ) -> Result<LoadRequest, Error> {
-    let agent_id = match agent_id {
-        "" => None,
-        text => Some(messages::agent_id(text)?),
-    };
-    let on_conflict = if replace { OnConflict::Replace } else { OnConflict::Refuse };
-    Ok(LoadRequest { agent_id, manifest, module, on_conflict })
+    Ok(LoadRequest { agent_id: expected_id(agent_id)?, manifest, module, on_conflict: on_conflict(replace) })
+}
+
+fn pull_request(request: v1::LoadAgentRequest) -> Result<PullRequest, Error> {
+    let v1::LoadAgentRequest { agent_id, wasm_bytes, manifest, replace, reference } = request;
+    if !wasm_bytes.is_empty() || !manifest.is_empty() {
+        let message = "give a `reference`, or `wasm_bytes` and a `manifest`, not both".into();
+        return Err(Error::InvalidRequest { message });
+    }
+    Ok(PullRequest { agent_id: expected_id(&agent_id)?, reference, on_conflict: on_conflict(replace) })
+}
+
+fn expected_id(text: &str) -> Result<Option<AgentId>, Error> {
+    (!text.is_empty()).then(|| messages::agent_id(text)).transpose()
+}
+
+fn on_conflict(replace: bool) -> OnConflict {
+    if replace { OnConflict::Replace } else { OnConflict::Refuse }
 }
 
 /// Reads a streamed module; one that is over the limit is refused by its header, before it is read.

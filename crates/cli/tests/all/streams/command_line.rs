@@ -48,3 +48,26 @@ async fn the_command_line_writes_chunks_as_they_come() {
     let unknown = ask(&["stream", "01890a5d-ac96-774b-bcce-b302099a8000"]);
     assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
 }
+
+/// A command that writes two lines.
+const TWO_LINES: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\20\00\00\00\04\00\00\00\24\00\00\00\04\00\00\00")
+  (data (i32.const 32) "one\0atwo\0a")
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))))"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_output_of_a_command_is_written_once_from_wherever_it_is_followed() {
+    let server = Server::start();
+    server.load("a.command", TWO_LINES).await;
+    let id = start(&server, "a.command", "").await;
+    for (from, expected) in [("0", "one\ntwo\n"), ("1", "one\ntwo\n"), ("2", "two\n"), ("3", "")] {
+        let followed =
+            mentat().args(["stream", &id, "--from", from, "--server", &server.grpc]).output().unwrap();
+        assert_eq!(text(&followed.stdout), expected, "from {from}: {}", text(&followed.stderr));
+        assert_eq!(followed.status.code(), Some(0));
+    }
+}
