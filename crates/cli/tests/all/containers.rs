@@ -181,6 +181,11 @@ async fn an_agent_that_cannot_be_executed_here_is_refused_when_it_is_loaded() {
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().contains(says), "{says}: {}", refused.message());
     }
+    // Nobody listens there: the engine tries, and says so.
+    let pulls = engine.server(&["container.pull=missing", "container.images=[\"127.0.0.1:1\"]"]);
+    let refused = pulls.load_module(&with_image("127.0.0.1:1/agents/x:1"), &[]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{}", refused.message());
+    assert!(refused.message().contains("cannot be fetched: "), "{}", refused.message());
     let without = Server::start();
     let refused = without.load_module(&manifest("a.b", "echo", ""), &[]).await.unwrap_err();
     assert!(refused.message().contains("no container engine"), "{}", refused.message());
