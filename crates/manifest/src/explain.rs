@@ -7,7 +7,7 @@ use crate::manifest::{Manifest, RuntimeKind};
 use crate::pins::Pin;
 
 impl Manifest {
-    /// What the manifest says, with `budget` (the defaults filled in) for a WebAssembly agent. Stable text for
+    /// What the manifest says, with `budget` (the defaults filled in). Stable text for
     /// people; programs read the manifest itself.
     #[must_use]
     pub fn explain(&self, budget: &Limits) -> String {
@@ -27,15 +27,18 @@ impl Manifest {
                     Metering::Epoch => "wall clock only".into(),
                 };
                 line("metered by", &metering);
-                line("memory", &format!("up to {}", budget.memory_bytes));
-                line("time", &format!("up to {} ms", budget.timeout.as_millis()));
-                line("output", &format!("up to {}", budget.output_bytes));
             }
             RuntimeKind::Container => {
                 let image = self.image.as_deref().unwrap_or_default();
                 line("runs as", &format!("container image `{}`", crate::escape_untrusted(image, 200)));
+                if let Some(cpus) = self.cpus() {
+                    line("processors", &format!("up to {cpus}"));
+                }
             }
         }
+        line("memory", &format!("up to {}", budget.memory_bytes));
+        line("time", &format!("up to {} ms", budget.timeout.as_millis()));
+        line("output", &format!("up to {}", budget.output_bytes));
         if let Some(places) = self.max_concurrent() {
             line("at once", &format!("up to {places} executions"));
         }

@@ -61,17 +61,12 @@ fn validate(path: &Path) -> Result<String, Failure> {
             )));
         }
     };
-    let rules = Rules::default();
-    match file.manifest.runtime_kind() {
-        // The ceiling is for executions here; a container's limits are its engine's affair.
-        RuntimeKind::Container => Ok(file.manifest.explain(&rules.defaults)),
-        RuntimeKind::Wasm => {
-            let budget = rules
-                .budget(Some(&file.manifest))
-                .map_err(|error| Failure::from(error).in_file(&file.path))?;
-            let explanation = file.manifest.explain(&budget);
-            local::check(&AgentSource::of(file)?)?;
-            Ok(explanation)
-        }
+    let budget = Rules::default()
+        .budget(Some(&file.manifest))
+        .map_err(|error| Failure::from(error).in_file(&file.path))?;
+    let explanation = file.manifest.explain(&budget);
+    if file.manifest.runtime_kind() == RuntimeKind::Wasm {
+        local::check(&AgentSource::of(file)?)?;
     }
+    Ok(explanation)
 }

@@ -48,7 +48,7 @@ async fn a_container_agent_is_loaded_listed_and_executed_by_the_same_calls() {
 
     // Any bytes, those among them by which a terminal would be left.
     let mut client = server.client().await;
-    let input: Vec<u8> = (0..3_000_000_u32).map(|number| (number * 7 % 256) as u8).collect();
+    let input: Vec<u8> = (0..3_000_000_u32).map(|number| (number * 7).to_le_bytes()[0]).collect();
     let answer = client.execute_agent(execute("a.echo", input.clone())).await.unwrap().into_inner();
     assert_eq!((answer.exit_code, answer.output.len()), (0, input.len()));
     assert!(answer.output == input && answer.version == "1.0.0");
@@ -181,6 +181,11 @@ async fn an_agent_that_cannot_be_executed_here_is_refused_when_it_is_loaded() {
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().contains(says), "{says}: {}", refused.message());
     }
+    // Nobody listens there: the engine tries, and says so.
+    let pulls = engine.server(&["container.pull=missing", "container.images=[\"127.0.0.1:1\"]"]);
+    let refused = pulls.load_module(&with_image("127.0.0.1:1/agents/x:1"), &[]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{}", refused.message());
+    assert!(refused.message().contains("cannot be fetched: "), "{}", refused.message());
     let without = Server::start();
     let refused = without.load_module(&manifest("a.b", "echo", ""), &[]).await.unwrap_err();
     assert!(refused.message().contains("no container engine"), "{}", refused.message());

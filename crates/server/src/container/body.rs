@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
     MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
 use mentat_manifest::{FileAccess, MilliCpus};
@@ -49,8 +49,6 @@ pub(super) fn container(
         stdin_once: Some(true),
         tty: Some(false),
         network_disabled: Some(true),
-        // Its image may ask for programs that look after it; nobody looks at what they say.
-        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..HealthConfig::default() }),
         stop_timeout: Some(0),
         host_config: Some(host),
         ..ContainerCreateBody::default()

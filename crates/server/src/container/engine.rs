@@ -92,9 +92,11 @@ pub(super) enum Standing {
 }
 
 impl EngineError {
-    /// Whether the thing that was asked about is not there.
+    /// Whether the thing that was asked about is not there. Podman tells of a container that goes while it looks as of a
+    /// failure of its own.
     pub(super) fn is_missing(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+        let Self::Refused { status, message } = self else { return false };
+        *status == 404 || (*status == 500 && message.contains("no such container"))
     }
 }
 

@@ -25,17 +25,10 @@ impl Engine {
     pub fn start() -> Self {
         reap();
         let mut engine = Self { folder: tempfile::tempdir().unwrap(), service: None };
-        let here = engine.folder.path().display();
         // A machine that is a sandbox itself may forbid raising limits, which the engine would do by default.
-        let containers = format!(
-            "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n[engine]\ncgroup_manager = \
-             \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\ntmp_dir = \"{here}/tmp\"\nstatic_dir = \
-             \"{here}/static\"\nvolume_path = \"{here}/volumes\"\n"
-        );
-        let storage =
-            format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{here}/root\"\nrunroot = \"{here}/run\"\n");
-        std::fs::write(engine.path("containers.conf"), containers).unwrap();
-        std::fs::write(engine.path("storage.conf"), storage).unwrap();
+        let settings = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n[engine]\n\
+            cgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"runc\"\n";
+        std::fs::write(engine.path("containers.conf"), settings).unwrap();
         std::fs::create_dir(engine.path("image")).unwrap();
         std::fs::copy(probe(), engine.path("image/agent")).unwrap();
         engine.import(IMAGE, &[]);
@@ -50,8 +43,13 @@ impl Engine {
     fn command(&self) -> Command {
         let mut podman = Command::new("podman");
         podman
+            // The programs that it leaves with its containers are told where by the same options.
+            .arg("--root")
+            .arg(self.path("root"))
+            .arg("--runroot")
+            .arg(self.path("run"))
+            .args(["--storage-driver", "vfs"])
             .env("CONTAINERS_CONF", self.path("containers.conf"))
-            .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
         podman
@@ -178,17 +176,20 @@ fn reap() {
     });
 }
 
-/// The processes of containers that have ended and are this process's to wait for.
+/// The processes that the engine has left to this one, and that have ended: they have sessions of their own, unlike what the
+/// tests start themselves.
 fn left() -> Vec<rustix::process::Pid> {
-    let own = format!("{}", std::process::id());
+    let status = |process: &str| std::fs::read_to_string(format!("/proc/{process}/status")).ok();
+    let field = |status: &str, name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    };
+    let (own, session) = (std::process::id().to_string(), field(&status("self").unwrap(), "NSsid:"));
     let is_left = |entry: std::fs::DirEntry| {
-        let number: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
-        let field =
-            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-        let is_left = field("PPid:") == own && field("State:").starts_with('Z');
-        let of_engine = ["conmon", "runc", "agent"].iter().any(|name| field("Name:").starts_with(name));
-        if is_left && of_engine { rustix::process::Pid::from_raw(number) } else { None }
+        let number = entry.file_name().to_str()?.to_owned();
+        let status = status(&number)?;
+        let is_ours = field(&status, "PPid:") == own && field(&status, "NSsid:") != session;
+        let process = rustix::process::Pid::from_raw(number.parse().ok()?);
+        process.filter(|_| is_ours && field(&status, "State:").starts_with('Z'))
     };
     std::fs::read_dir("/proc").unwrap().filter_map(|entry| is_left(entry.ok()?)).collect()
 }
