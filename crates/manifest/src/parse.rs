@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::capability::Capability;
 use crate::escape::escape_untrusted;
@@ -71,6 +71,20 @@ impl Problem {
 }
 
 impl Manifest {
+    /// The JSON that a manifest's text stands for, every key of it kept: what a signature is over. Its bounds and its syntax
+    /// are checked; whether it is a manifest is not.
+    ///
+    /// # Errors
+    /// What is wrong with the YAML, or that it is no mapping.
+    pub fn document(text: &str) -> Result<Map<String, Value>, ManifestError> {
+        let one = |problem| ManifestError { problems: vec![problem] };
+        let document = tree::read(text).map_err(one)?;
+        match document.to_json(Extensions::Keep) {
+            Value::Object(map) => Ok(map),
+            _ => Err(one(no_mapping(&document))),
+        }
+    }
+
     /// Reads a manifest and checks it.
     ///
     /// # Errors
@@ -80,8 +94,7 @@ impl Manifest {
         let document = tree::read(text).map_err(one)?;
         let json = document.to_json(Extensions::LeaveOut);
         if !json.is_object() {
-            let message = "a manifest is a mapping of keys, such as `id: my.agent`".into();
-            return Err(one(Problem::at(document.place, String::new(), message)));
+            return Err(one(no_mapping(&document)));
         }
         let mut manifest: Self =
             serde_path_to_error::deserialize(&json).map_err(|error| one(structural(&document, &error)))?;
@@ -99,6 +112,11 @@ impl Manifest {
         problems.truncate(MAX_PROBLEMS);
         Err(ManifestError { problems })
     }
+}
+
+fn no_mapping(document: &Node) -> Problem {
+    let message = "a manifest is a mapping of keys, such as `id: my.agent`".into();
+    Problem::at(document.place, String::new(), message)
 }
 
 /// A wrong key or type, as serde tells it.
@@ -375,6 +393,8 @@ mod tests {
             ),
             ("id: a.b\nmetadata:\n  x: &x [1]\n", "anchors"),
             ("<<: {id: a.b}\n", "merge keys"),
+            // One key as a number and as text; JSON knows text alone, and the later one would hide the other.
+            ("metadata:\n  1: a\n  \"1\": b\n", "line 3:3: key `1` is given twice"),
             (&format!("id: a.b\nmetadata: {}{}\n", "[".repeat(100), "]".repeat(100)), "line 2"),
             (
                 &format!("{HEAD}wasm:\n  memry: 3\n"),
@@ -406,6 +426,15 @@ mod tests {
         ));
         let lines: Vec<&str> = told.lines().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(lines, ["line 4", "line 6", "line 7", "line 8", "line 9"], "{told}");
+    }
+
+    #[test]
+    fn a_document_keeps_every_key_and_need_not_be_a_manifest() {
+        let document = Manifest::document("x-team: a\nwasm: { x-note: [1, null] }\n").unwrap();
+        let text = serde_json::to_string(&document).unwrap();
+        assert!(text.contains(r#""x-team":"a""#) && text.contains(r#""x-note":[1,null]"#), "{text}");
+        let error = Manifest::document("- a\n").unwrap_err();
+        assert!(error.to_string().contains("a mapping of keys"), "{error}");
     }
 
     #[test]

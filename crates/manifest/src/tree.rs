@@ -1,9 +1,10 @@
 //! A YAML document as a tree that remembers where everything stood, so that a problem found by key can
 //! be shown by line. Bounded before it is built.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
 
@@ -16,6 +17,9 @@ pub(crate) const MAX_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 32;
 /// Values in a manifest at most.
 const MAX_NODES: usize = 50_000;
+
+/// How our own words about a key begin, among the reader's errors.
+const TWICE: &str = "keys as text: ";
 
 /// A value and where it began.
 pub(crate) struct Node {
@@ -70,6 +74,9 @@ fn explain(error: &serde_saphyr::Error) -> String {
             let text = other.to_string();
             let line = text.lines().next().unwrap_or_default();
             let message = line.split(" at line ").next().unwrap_or(line);
+            if let Some((_, told)) = message.split_once(TWICE) {
+                return told.to_owned();
+            }
             format!("the manifest is not YAML that can be read: {}", escape_untrusted(message, 300))
         }
     }
@@ -177,8 +184,13 @@ impl<'de> Visitor<'de> for RawVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
         let mut map: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
-        // Duplicate keys were refused by the reader's own policy.
+        // The reader's own policy takes `1` and `"1"` for two keys, which are one as text.
+        let mut seen = BTreeSet::new();
         while let Some((key, value)) = entries.next_entry::<Spanned<String>, Spanned<Raw>>()? {
+            if !seen.insert(key.value.clone()) {
+                let key = escape_untrusted(&key.value, 64);
+                return Err(A::Error::custom(format!("{TWICE}key `{key}` is given twice; keep one of them")));
+            }
             map.push((key, value));
         }
         Ok(Raw::Map(map))

@@ -7,7 +7,8 @@ const PAGE: &str = "docs/limits.md";
 const CONFIGURATION: &str = "docs/configuration.md";
 
 /// Where limits that cannot be set are looked for.
-const CRATES: &[&str] = &["crates/manifest/src/", "crates/runtime/src/", "crates/server/src/"];
+const CRATES: &[&str] =
+    &["crates/attestation/src/", "crates/manifest/src/", "crates/runtime/src/", "crates/server/src/"];
 
 /// Keys that are limits: sections, and single keys of others.
 const KEYS: &[&str] = &[

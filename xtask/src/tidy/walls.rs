@@ -8,13 +8,14 @@ use super::{Problem, Tree};
 /// Which of our crates each of them may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("mentat-manifest", &[]),
+    ("mentat-attestation", &["mentat-manifest"]),
     ("mentat-runtime", &["mentat-manifest"]),
     ("mentat-proto", &[]),
-    ("mentat-server", &["mentat-runtime", "mentat-proto", "mentat-manifest"]),
-    ("mentat", &["mentat-server", "mentat-runtime", "mentat-proto", "mentat-manifest"]),
-    ("mentat-fuzz", &["mentat-runtime", "mentat-manifest"]),
+    ("mentat-server", &["mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-manifest"]),
+    ("mentat", &["mentat-server", "mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-manifest"]),
+    ("mentat-fuzz", &["mentat-runtime", "mentat-attestation", "mentat-manifest"]),
     // Asks the service as its clients do.
-    ("mentat-bench", &["mentat-runtime", "mentat-proto", "mentat-manifest"]),
+    ("mentat-bench", &["mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-manifest"]),
     // Developer tasks start at once because they compile no Wasmtime.
     ("xtask", &["mentat-manifest"]),
 ];
@@ -34,6 +35,8 @@ const GRPC: &[&str] =
     &["crates/proto/", "crates/server/src/grpc/", "crates/server/src/app.rs", "crates/cli/src/client"];
 const HTTP: &[&str] = &["crates/server/src/gateway/", "crates/server/src/app.rs"];
 const TRANSPORT: &[&str] = &["crates/server/src/transport/"];
+/// Where certificates are read: of clients, and of those who sign agents.
+const CERTIFICATES: &[&str] = &["crates/server/src/transport/", "crates/attestation/"];
 /// Where connections are served, and where a guest's are made.
 const CONNECTIONS: &[&str] = &[
     "crates/server/src/transport/",
@@ -45,6 +48,8 @@ const HOST: &[&str] = &["crates/runtime/src/host/"];
 const ENGINE_REASON: &str = "Wasmtime is known in the rooms `runtime` and `host` alone";
 const GRPC_REASON: &str = "the wire is known at its doors alone: `grpc` and the command line's client";
 const TRANSPORT_REASON: &str = "connections and their encryption are known in the room `transport` alone";
+const CERTIFICATES_REASON: &str =
+    "certificates are read in the room `transport`, of clients, and in the crate of attestations alone";
 const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, made for guests in `network` and `requests`, which take a permission, and for the store of media in `s3`";
 const NAMES_REASON: &str = "names are looked up in `network` alone, which checks what they lead to";
 const OUTSIDE_REASON: &str =
@@ -84,7 +89,13 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
         except: &["crates/runtime/src/host/media/"],
         reason: "objects are reached through the store of media, which takes a permission for each",
     },
-    ForeignWord { path: "webpki", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord { path: "webpki", within: &["crates/"], except: CERTIFICATES, reason: CERTIFICATES_REASON },
+    ForeignWord {
+        path: "x509_parser",
+        within: &["crates/"],
+        except: CERTIFICATES,
+        reason: CERTIFICATES_REASON,
+    },
     ForeignWord {
         path: "std::env",
         within: &["crates/"],
@@ -186,6 +197,25 @@ const ROOMS: &[Room] = &[
             "thiserror",
         ]),
         reason: "the manifest is pure: no I/O, nothing asynchronous",
+    },
+    Room {
+        files: &["crates/attestation/src/"],
+        sees: &["crate", "mentat_manifest"],
+        crates: Some(&[
+            "std",
+            "base64",
+            "chrono",
+            "hex",
+            "rustls_pki_types",
+            "ryu_js",
+            "serde",
+            "serde_json",
+            "sha2",
+            "thiserror",
+            "webpki",
+            "x509_parser",
+        ]),
+        reason: "whether a signature holds is decided on bytes alone: no I/O, no clock, nothing asynchronous",
     },
     Room {
         files: &["crates/runtime/src/model", "crates/runtime/src/error.rs"],

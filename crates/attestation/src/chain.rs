@@ -1,0 +1,302 @@
+//! From a chain of certificates to a signer who is trusted. The chain's mathematics, its revocations, name constraints and
+//! path lengths are `rustls-webpki`'s; here is what that leaves to its callers, and what is cheap to refuse first: order,
+//! bounds, keys, usages, times.
+//!
+//! Invariant: nothing is computed with a key before it was found to be within its sizes, and a chain is walked once, in the
+//! order in which it came, so that no arrangement of certificates costs more than their number.
+
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::{
+    EndEntityCert, Error, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy,
+};
+
+use crate::algorithm::weak_signature;
+use crate::certificate::{Certificate, Validity};
+use crate::public_key::PublicKey;
+use crate::rejection::{Place, Rejection};
+use crate::trust::{Anchors, Revocations};
+use crate::verify::{MissingCrl, Options, StaleCrl};
+
+/// Certificates of a chain: the signer's, the authorities', and perhaps the root's.
+pub(crate) const MAX_CHAIN: usize = 8;
+/// `codeSigning` (RFC 5280, section 4.2.1.12), the contents of its DER.
+const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
+
+/// Against whom, against what and by which clock a chain is verified.
+pub(crate) struct Judge<'a> {
+    pub(crate) anchors: &'a Anchors,
+    pub(crate) revocations: &'a Revocations,
+    pub(crate) options: &'a Options,
+    /// Seconds since 1970.
+    pub(crate) signed_at: i64,
+    pub(crate) now: i64,
+}
+
+/// The signer's certificate of a chain that holds, and its root's.
+pub(crate) struct Trusted<'a> {
+    pub(crate) signer: Certificate,
+    pub(crate) key: PublicKey,
+    pub(crate) root: &'a Certificate,
+}
+
+/// The certificates of a block, in its order and within bounds; no root at the end.
+pub(crate) fn read(chain: &[String], anchors: &Anchors) -> Result<Vec<Certificate>, Rejection> {
+    if chain.len() > MAX_CHAIN {
+        return Err(Rejection::ChainTooLong(chain.len()));
+    }
+    let mut certificates = Vec::with_capacity(chain.len());
+    for (number, pem) in (1..).zip(chain) {
+        let certificate = Certificate::from_pem(pem);
+        certificates.push(certificate.map_err(|fault| Rejection::Certificate { number, fault })?);
+    }
+    // Many send the root along, which is trusted for being known and not for being sent.
+    if certificates.len() > 1 && certificates.last().is_some_and(|last| anchors.contains(last)) {
+        certificates.pop();
+    }
+    if certificates.is_empty() { Err(Rejection::ChainEmpty) } else { Ok(certificates) }
+}
+
+impl<'a> Judge<'a> {
+    /// Who signed, if the chain holds.
+    pub(crate) fn judge(&self, chain: Vec<Certificate>) -> Result<Trusted<'a>, Rejection> {
+        self.check_order(&chain)?;
+        for (index, certificate) in chain.iter().enumerate() {
+            let place = || place(index + 1, certificate);
+            if let Some(weak) = weak_signature(&certificate.signed_by) {
+                return Err(Rejection::WeakSignature(place(), weak.to_owned()));
+            }
+            if let Err(fault) = &certificate.key {
+                return Err(Rejection::Key(place(), fault.clone()));
+            }
+            match index {
+                0 => check_signer(certificate)?,
+                _ => check_authority(index + 1, certificate, chain.get(1..index).unwrap_or_default())?,
+            }
+        }
+        for (index, certificate) in chain.iter().enumerate() {
+            self.check_validity(index + 1, certificate)?;
+        }
+        let root = self.verify(&chain)?;
+        let signer = chain.into_iter().next().ok_or(Rejection::ChainEmpty)?;
+        let key = signer.key.clone().map_err(|fault| Rejection::Key(place(1, &signer), fault))?;
+        Ok(Trusted { signer, key, root })
+    }
+
+    /// Each certificate is followed by its issuer's, and the last one's issuer is a root.
+    fn check_order(&self, chain: &[Certificate]) -> Result<(), Rejection> {
+        for (index, certificate) in chain.iter().enumerate() {
+            let same = |other: &Certificate| {
+                other.der == certificate.der
+                    || (other.subject_der == certificate.subject_der && other.key == certificate.key)
+            };
+            if chain.iter().take(index).any(same) {
+                return Err(Rejection::ChainLoop(place(index + 1, certificate)));
+            }
+            let issuer = || certificate.issuer();
+            match chain.get(index + 1) {
+                Some(next) if next.subject_der != certificate.issuer_der => {
+                    return Err(Rejection::ChainBroken(place(index + 1, certificate), issuer()));
+                }
+                None if self.anchors.named(&certificate.issuer_der).next().is_none() => {
+                    return Err(Rejection::UntrustedIssuer(place(index + 1, certificate), issuer()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Valid now, and when the agent was signed.
+    fn check_validity(&self, number: usize, certificate: &Certificate) -> Result<(), Rejection> {
+        let Validity { not_before, not_after } = certificate.validity;
+        if self.now > not_after {
+            return Err(Rejection::Expired(place(number, certificate), not_after));
+        }
+        if self.now.saturating_add(self.skew()) < not_before {
+            return Err(Rejection::NotYetValid(place(number, certificate), not_before));
+        }
+        if self.signed_at > not_after || self.signed_at.saturating_add(self.skew()) < not_before {
+            return Err(Rejection::NotValidWhenSigned(place(number, certificate), self.signed_at));
+        }
+        Ok(())
+    }
+
+    /// A clock that is behind is forgiven by as much; one that is ahead never.
+    pub(crate) fn skew(&self) -> i64 {
+        i64::try_from(self.options.clock_skew.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// The chain's signatures, constraints and revocations, up to one of the roots of the right name.
+    fn verify(&self, chain: &[Certificate]) -> Result<&'a Certificate, Rejection> {
+        let (Some(first), Some(last)) = (chain.first(), chain.last()) else {
+            return Err(Rejection::ChainEmpty);
+        };
+        let mut rejection = Rejection::UntrustedIssuer(place(chain.len(), last), last.issuer());
+        // Roots of one name: an authority that has changed its key.
+        for (root, anchor) in self.anchors.named(&last.issuer_der) {
+            let verified = self.verify_under(first, chain, root, anchor);
+            match verified.and_then(|()| self.check_root(chain, root)) {
+                Ok(()) => return Ok(root),
+                // By another root it may hold.
+                Err(Rejection::CertificateForged) => rejection = Rejection::CertificateForged,
+                Err(other) => return Err(other),
+            }
+        }
+        Err(rejection)
+    }
+
+    fn verify_under(
+        &self,
+        first: &Certificate,
+        chain: &[Certificate],
+        root: &Certificate,
+        anchor: &rustls_pki_types::TrustAnchor<'static>,
+    ) -> Result<(), Rejection> {
+        let unreadable = |error: Error| Rejection::Unverifiable(error.to_string());
+        let signer = EndEntityCert::try_from(&first.der).map_err(unreadable)?;
+        let above: Vec<CertificateDer<'_>> =
+            chain.iter().skip(1).map(|certificate| CertificateDer::from(certificate.der.as_ref())).collect();
+        // What the clock's skew forgave above is not asked about again.
+        let begun = chain.iter().map(|certificate| certificate.validity.not_before).max().unwrap_or(self.now);
+        let time = Duration::from_secs(u64::try_from(self.now.max(begun)).unwrap_or(0));
+        let lists = self.revocations.about(chain);
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(match self.options.missing_crl {
+                    MissingCrl::Accept => UnknownStatusPolicy::Allow,
+                    MissingCrl::Refuse => UnknownStatusPolicy::Deny,
+                })
+                .with_expiration_policy(match self.options.stale_crl {
+                    StaleCrl::Accept => ExpirationPolicy::Ignore,
+                    StaleCrl::Refuse => ExpirationPolicy::Enforce,
+                })
+                .build()
+        });
+        if revocation.is_none() && self.options.missing_crl == MissingCrl::Refuse {
+            return Err(self.unknown(chain));
+        }
+        let verified = signer.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            std::slice::from_ref(anchor),
+            &above,
+            UnixTime::since_unix_epoch(time),
+            // That the signer's says so at all was checked; authorities need not say it.
+            KeyUsage::required_if_present(CODE_SIGNING),
+            revocation,
+            None,
+        );
+        verified.map_err(|error| self.explain(&error, chain))?;
+        // Of a root, the library does not know what it may sign.
+        let last = chain.get(chain.len().saturating_sub(1)..).unwrap_or_default();
+        if !root.may_sign_crls() && !self.revocations.about(last).is_empty() {
+            return Err(Rejection::RevocationForged);
+        }
+        Ok(())
+    }
+
+    /// What the library leaves out of roots: their own time, and how deep they may reach.
+    fn check_root(&self, chain: &[Certificate], root: &Certificate) -> Result<(), Rejection> {
+        self.check_validity(0, root)?;
+        check_depth(place(0, root), root, chain.get(1..).unwrap_or_default())
+    }
+
+    /// The library's error as the cause that it is.
+    fn explain(&self, error: &Error, chain: &[Certificate]) -> Rejection {
+        match error {
+            Error::CertRevoked => self.revoked(chain),
+            Error::UnknownRevocationStatus => self.unknown(chain),
+            Error::CrlExpired { next_update, .. } => {
+                Rejection::RevocationStale(i64::try_from(next_update.as_secs()).unwrap_or(i64::MAX))
+            }
+            Error::InvalidCrlSignatureForPublicKey
+            | Error::IssuerNotCrlSigner
+            | Error::UnsupportedCrlSignatureAlgorithmContext(_)
+            | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Rejection::RevocationForged,
+            Error::InvalidSignatureForPublicKey
+            | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+            | Error::UnknownIssuer => Rejection::CertificateForged,
+            Error::NameConstraintViolation => Rejection::NameConstraints,
+            other => Rejection::Unverifiable(other.to_string()),
+        }
+    }
+
+    /// Which of the certificates was revoked.
+    fn revoked(&self, chain: &[Certificate]) -> Rejection {
+        let is_revoked = |certificate: &Certificate| {
+            let lists = self.revocations.about(std::slice::from_ref(certificate));
+            lists.iter().any(|list| matches!(list.find_serial(&certificate.serial), Ok(Some(_))))
+        };
+        match (1..).zip(chain).find(|(_, certificate)| is_revoked(certificate)) {
+            Some((number, certificate)) => {
+                Rejection::Revoked(place(number, certificate), certificate.serial())
+            }
+            None => Rejection::Unverifiable("a certificate was revoked".into()),
+        }
+    }
+
+    /// Which of the certificates no list is about.
+    fn unknown(&self, chain: &[Certificate]) -> Rejection {
+        let has_none =
+            |certificate: &Certificate| self.revocations.about(std::slice::from_ref(certificate)).is_empty();
+        let found = (1..).zip(chain).find(|(_, certificate)| has_none(certificate));
+        match found.or_else(|| (1..).zip(chain).next()) {
+            Some((number, certificate)) => {
+                Rejection::RevocationUnknown(place(number, certificate), certificate.issuer())
+            }
+            None => Rejection::ChainEmpty,
+        }
+    }
+}
+
+/// The signer's certificate is for signing code, and says so.
+fn check_signer(signer: &Certificate) -> Result<(), Rejection> {
+    let place = || place(1, signer);
+    if signer.authority.is_some() {
+        return Err(Rejection::AuthorityAsSigner(place()));
+    }
+    if !signer.key_usage.is_some_and(|usage| usage.digital_signature) {
+        return Err(Rejection::KeyUsage(place(), "digitalSignature"));
+    }
+    match signer.extended_key_usage {
+        None => Err(Rejection::ExtendedKeyUsage(place(), "it does not say what it is for")),
+        // One that is for everything was issued with nothing in mind.
+        Some(usage) if usage.any => Err(Rejection::ExtendedKeyUsage(place(), "it is for any use at all")),
+        Some(usage) if !usage.code_signing => {
+            Err(Rejection::ExtendedKeyUsage(place(), "it is for other uses"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// A certificate above the signer's is an authority's, and may stand where it does. `below` are the authorities under it.
+fn check_authority(number: usize, authority: &Certificate, below: &[Certificate]) -> Result<(), Rejection> {
+    let place = || place(number, authority);
+    if authority.authority.is_none() {
+        return Err(Rejection::NotAnAuthority(place()));
+    }
+    if authority.key_usage.is_some_and(|usage| !usage.certificate_sign) {
+        return Err(Rejection::KeyUsage(place(), "keyCertSign"));
+    }
+    if authority.extended_key_usage.is_some_and(|usage| !usage.code_signing) {
+        return Err(Rejection::ExtendedKeyUsage(place(), "what it issues is for other uses"));
+    }
+    check_depth(place(), authority, below)
+}
+
+fn check_depth(place: Place, authority: &Certificate, below: &[Certificate]) -> Result<(), Rejection> {
+    // Authorities that issue for themselves, as when they change their keys, do not count (RFC 5280, section 6.1.4).
+    let depth = below.iter().filter(|below| below.subject_der != below.issuer_der).count();
+    let most = authority.authority.and_then(|length| length.0);
+    match most.map(|most| usize::try_from(most).unwrap_or(usize::MAX)) {
+        Some(most) if depth > most => Err(Rejection::PathLength(place)),
+        _ => Ok(()),
+    }
+}
+
+fn place(number: usize, certificate: &Certificate) -> Place {
+    Place { number, subject: certificate.subject() }
+}

@@ -1,0 +1,151 @@
+//! What is signed: the manifest without its `attestation`, with the module's digest in it, as canonical JSON. Knows nothing
+//! of keys and signatures.
+//!
+//! Invariant: two manifests that a reader could tell apart have two statements, as have two modules.
+
+use mentat_manifest::{Manifest, ManifestError, ModuleDigest};
+use serde_json::{Map, Value};
+
+use crate::canonical::{InexactNumber, canonical};
+
+/// The block that is not signed, since it holds the signature.
+pub(crate) const ATTESTATION: &str = "attestation";
+/// The key under which the module's digest stands.
+pub(crate) const MODULE_DIGEST: &str = "module_digest";
+/// Beyond it not every whole number is a double, and the reader of YAML makes doubles of integers that are too long.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// The bytes that a signature is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    canonical: Vec<u8>,
+}
+
+/// Why there is nothing to sign.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StatementError {
+    /// The text is no YAML that a manifest could be.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest has the key that the statement adds.
+    #[error("the manifest has a key `{MODULE_DIGEST}`, which a signature adds by itself; leave it out")]
+    DigestGiven,
+    /// A number that stands for several.
+    #[error(transparent)]
+    Inexact(#[from] InexactNumber),
+}
+
+impl Statement {
+    /// The statement about a manifest, as its text has it, and a module.
+    ///
+    /// # Errors
+    /// A text that is no mapping of keys within a manifest's bounds, one that has `module_digest` already, and a number
+    /// beyond 2^53. Whether the text is a manifest is not looked at.
+    pub fn new(manifest: &str, module: &ModuleDigest) -> Result<Self, StatementError> {
+        let mut document: Map<String, Value> = Manifest::document(manifest)?;
+        document.remove(ATTESTATION);
+        if document.contains_key(MODULE_DIGEST) {
+            return Err(StatementError::DigestGiven);
+        }
+        document.values().try_for_each(ensure_exact)?;
+        document.insert(MODULE_DIGEST.into(), Value::String(module.to_string()));
+        Ok(Self { canonical: canonical(&Value::Object(document))? })
+    }
+
+    /// The bytes that are signed.
+    #[must_use]
+    pub fn canonical(&self) -> &[u8] {
+        &self.canonical
+    }
+}
+
+/// Refuses what canonical JSON alone would take: a double that came of a longer integer.
+fn ensure_exact(value: &Value) -> Result<(), InexactNumber> {
+    match value {
+        Value::Number(number) if number.as_f64().is_none_or(|double| double.abs() > MAX_EXACT) => {
+            Err(InexactNumber(number.to_string()))
+        }
+        Value::Array(items) => items.iter().try_for_each(ensure_exact),
+        Value::Object(map) => map.values().try_for_each(ensure_exact),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nx-team: one\nmetadata: { n: 1, list: [a, b] }\n";
+
+    fn statement(manifest: &str) -> String {
+        let statement = Statement::new(manifest, &ModuleDigest::of(b"abc")).unwrap();
+        String::from_utf8(statement.canonical().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn it_is_the_manifest_without_its_block_and_with_the_digest() {
+        let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let expected = format!(
+            r#"{{"id":"a.b","metadata":{{"list":["a","b"],"n":1}},"module_digest":"{digest}","version":"1.0.0","x-team":"one"}}"#
+        );
+        assert_eq!(statement(MANIFEST), expected);
+        assert_eq!(statement(&format!("attestation: {{ any: thing }}\n{MANIFEST}")), expected);
+    }
+
+    #[test]
+    fn what_a_reader_cannot_tell_apart_is_one_statement() {
+        let rewritten = "# a comment\nmetadata:\n  list:\n    - a\n    - 'b'\n  n: 1.0\n\"x-team\": one\nversion: \"1.0.0\"\nid: a.\
+                         b\n"
+            .replace("a.b", "a.b");
+        assert_eq!(statement(MANIFEST), statement(&rewritten));
+    }
+
+    #[test]
+    fn what_a_reader_can_tell_apart_is_not() {
+        for other in [
+            MANIFEST.replace("a.b", "a.c"),
+            MANIFEST.replace("[a, b]", "[b, a]"),
+            MANIFEST.replace("n: 1,", "n: \"1\","),
+            MANIFEST.replace("n: 1,", "n: 1, m: ~,"),
+            MANIFEST.replace("n: 1,", "n: true,"),
+            format!("{MANIFEST}description: \"\"\n"),
+        ] {
+            assert_ne!(statement(MANIFEST), statement(&other), "{other}");
+        }
+        let composed = format!("{MANIFEST}description: \"\\u00e9\"\n");
+        let decomposed = format!("{MANIFEST}description: \"e\\u0301\"\n");
+        assert_ne!(statement(&composed), statement(&decomposed));
+        let module = Statement::new(MANIFEST, &ModuleDigest::of(b"abd")).unwrap();
+        assert_ne!(module.canonical(), statement(MANIFEST).as_bytes());
+    }
+
+    #[test]
+    fn numbers_that_would_be_one_are_refused() {
+        for number in [
+            "9007199254740993",
+            "18446744073709551615",
+            "18446744073709551616",
+            "18446744073709551617",
+            "-9223372036854775809",
+            "123456789012345678901234567890",
+            "1e300",
+        ] {
+            let manifest = format!("{MANIFEST}x-n: [{{ deep: {number} }}]\n");
+            let error = Statement::new(&manifest, &ModuleDigest::of(b"abc")).unwrap_err();
+            assert!(matches!(error, StatementError::Inexact(_)), "{number}: {error}");
+            assert!(error.to_string().contains("write it in quotes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tricks_with_keys_and_characters_are_refused() {
+        let digest = ModuleDigest::of(b"abc");
+        let refused = |text: &str| Statement::new(text, &digest).unwrap_err().to_string();
+        assert!(refused(&format!("{MANIFEST}module_digest: sha256:00\n")).contains("leave it out"));
+        assert!(refused("id: a.b\n\"\\u0069d\": c.d\n").contains("given twice"));
+        assert!(refused("x-a:\n  1: a\n  \"1\": b\n").contains("given twice"));
+        assert!(refused("x-a: \"\\uD800\"\n").contains("surrogate"));
+        assert!(refused("x-a: .nan\n").contains("non-finite"));
+        assert!(refused("- a\n").contains("mapping"));
+    }
+}

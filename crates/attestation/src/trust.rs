@@ -1,0 +1,213 @@
+//! What the operator trusts: root certificates, and lists of revoked ones. Bytes come in, from wherever; nothing is read from
+//! a disk here.
+//!
+//! Invariant: every root is an authority with a key worth trusting, and every list is one that can be evaluated. What cannot
+//! is refused when it is loaded, rather than passed over when it matters.
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
+use webpki::{BorrowedCertRevocationList, CertRevocationList, anchor_from_trusted_cert};
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::algorithm::weak_signature;
+use crate::certificate::{Certificate, CertificateFault};
+use crate::public_key::KeyFault;
+
+/// Roots that an operator trusts.
+const MAX_ROOTS: usize = 100;
+/// Lists of revoked certificates.
+const MAX_CRLS: usize = 100;
+/// Bytes of one file of roots or lists.
+const MAX_FILE_BYTES: usize = 16 << 20;
+/// Certificates that one list revokes; each is held in memory.
+const MAX_REVOKED: usize = 100_000;
+
+/// Why bytes are no roots or no revocation list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// More than is read.
+    #[error("it has more than {MAX_FILE_BYTES} bytes")]
+    TooLarge,
+    /// More than are held.
+    #[error("there are more than {0} of them")]
+    TooMany(usize),
+    /// Neither PEM nor DER of what is wanted.
+    #[error("it has nothing in it that could be read: PEM (`BEGIN {0}`) or DER is wanted")]
+    Nothing(&'static str),
+    /// Not a certificate.
+    #[error("certificate {0}: {1}")]
+    Certificate(usize, CertificateFault),
+    /// A certificate whose key is worth nothing.
+    #[error("the key of `{0}` is not taken: {1}")]
+    Key(String, KeyFault),
+    /// Not an authority's.
+    #[error(
+        "`{0}` is not that of an authority: it needs `CA:TRUE`, and `keyCertSign` where it has key usages"
+    )]
+    NotAnAuthority(String),
+    /// A list that cannot be evaluated.
+    #[error("revocation list {0}: {1}")]
+    Crl(usize, String),
+}
+
+/// The roots that an operator trusts.
+#[derive(Clone, Debug, Default)]
+pub struct Anchors {
+    roots: Vec<Certificate>,
+    anchors: Vec<TrustAnchor<'static>>,
+}
+
+impl Anchors {
+    /// Adds the certificates of PEM text, or one in DER; the same one twice is one.
+    ///
+    /// # Errors
+    /// Anything but certificates of authorities, with keys worth trusting. Nothing is added then.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), TrustError> {
+        let mut added = self.clone();
+        for (number, der) in (1..).zip(sections::<CertificateDer<'static>>(bytes, "CERTIFICATE")?) {
+            let root = Certificate::from_der(&der).map_err(|fault| TrustError::Certificate(number, fault))?;
+            let signs = root.key_usage.is_none_or(|usage| usage.certificate_sign);
+            if root.authority.is_none() || !signs {
+                return Err(TrustError::NotAnAuthority(root.subject()));
+            }
+            if let Err(fault) = &root.key {
+                return Err(TrustError::Key(root.subject(), fault.clone()));
+            }
+            if added.roots.iter().any(|known| known.der == root.der) {
+                continue;
+            }
+            let anchor = anchor_from_trusted_cert(&root.der)
+                .map_err(|_| TrustError::Certificate(number, CertificateFault::Malformed))?
+                .to_owned();
+            if added.roots.len() == MAX_ROOTS {
+                return Err(TrustError::TooMany(MAX_ROOTS));
+            }
+            added.roots.push(root);
+            added.anchors.push(anchor);
+        }
+        *self = added;
+        Ok(())
+    }
+
+    /// The roots.
+    #[must_use]
+    pub fn roots(&self) -> &[Certificate] {
+        &self.roots
+    }
+
+    pub(crate) fn contains(&self, certificate: &Certificate) -> bool {
+        self.roots.iter().any(|root| root.der == certificate.der)
+    }
+
+    /// The roots of one name, each with its anchor.
+    pub(crate) fn named<'a, 'b>(
+        &'a self,
+        subject_der: &'b [u8],
+    ) -> impl Iterator<Item = (&'a Certificate, &'a TrustAnchor<'static>)> + use<'a, 'b> {
+        self.roots.iter().zip(&self.anchors).filter(move |(root, _)| root.subject_der == subject_der)
+    }
+}
+
+/// The lists of revoked certificates that an operator has.
+#[derive(Debug, Default)]
+pub struct Revocations {
+    /// The newest first.
+    lists: Vec<RevocationList>,
+}
+
+#[derive(Debug)]
+struct RevocationList {
+    issuer_der: Vec<u8>,
+    authority_key: Option<Vec<u8>>,
+    this_update: i64,
+    list: CertRevocationList<'static>,
+}
+
+impl Revocations {
+    /// Adds the lists of PEM text, or one in DER.
+    ///
+    /// # Errors
+    /// Anything but lists that can be evaluated: of version 2, with a next update, neither for changes alone (delta) nor of
+    /// another's certificates (indirect), and not signed by what can be forged. Nothing is added then.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), TrustError> {
+        let mut added = Vec::new();
+        for (number, der) in (1..).zip(sections::<CertificateRevocationListDer<'static>>(bytes, "X509 CRL")?)
+        {
+            let list = RevocationList::read(&der).map_err(|message| TrustError::Crl(number, message))?;
+            if self.lists.len() + added.len() == MAX_CRLS {
+                return Err(TrustError::TooMany(MAX_CRLS));
+            }
+            added.push(list);
+        }
+        self.lists.extend(added);
+        self.lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
+        Ok(())
+    }
+
+    /// How many lists there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lists.len()
+    }
+
+    /// The lists that could be about one of the certificates, the newest first: the first one that is decides.
+    pub(crate) fn about(&self, certificates: &[Certificate]) -> Vec<&CertRevocationList<'static>> {
+        let about = |list: &&RevocationList| {
+            certificates.iter().any(|certificate| {
+                // Two authorities of one name, such as the old key's and the new one's, are told apart by their keys.
+                let another_key =
+                    matches!((&certificate.authority_key, &list.authority_key), (Some(a), Some(b)) if a != b);
+                certificate.issuer_der == list.issuer_der && !another_key
+            })
+        };
+        self.lists.iter().filter(about).map(|list| &list.list).collect()
+    }
+}
+
+impl RevocationList {
+    fn read(der: &[u8]) -> Result<Self, String> {
+        const MALFORMED: &str = "it is no X.509 revocation list of version 2 that can be read";
+        let borrowed = BorrowedCertRevocationList::from_der(der)
+            .map_err(|error| format!("it is none that is evaluated here ({error})"))?;
+        // Counted before anything is held of them.
+        if (&borrowed).into_iter().take(MAX_REVOKED + 1).count() > MAX_REVOKED {
+            return Err(format!("it revokes more than {MAX_REVOKED} certificates"));
+        }
+        let owned = borrowed.to_owned().map_err(|_| MALFORMED)?;
+        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| MALFORMED)?;
+        if let Some(weak) = weak_signature(&list.signature_algorithm.algorithm.to_id_string()) {
+            return Err(format!("it is signed with {weak}, which can be forged"));
+        }
+        let authority_key =
+            list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(key) => {
+                    key.key_identifier.as_ref().map(|key| key.0.to_vec())
+                }
+                _ => None,
+            });
+        Ok(Self {
+            issuer_der: list.issuer().as_raw().to_vec(),
+            authority_key,
+            this_update: list.last_update().timestamp(),
+            list: owned.into(),
+        })
+    }
+}
+
+/// The sections of one kind in PEM text, or all of the bytes where they are DER.
+fn sections<T>(bytes: &[u8], kind: &'static str) -> Result<Vec<T>, TrustError>
+where
+    T: PemObject + From<Vec<u8>>,
+{
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(TrustError::TooLarge);
+    }
+    // Both are a sequence in DER, and PEM is text.
+    if bytes.first() == Some(&0x30) {
+        return Ok(vec![T::from(bytes.to_vec())]);
+    }
+    let sections: Result<Vec<T>, _> = T::pem_slice_iter(bytes).collect();
+    sections.ok().filter(|sections| !sections.is_empty()).ok_or(TrustError::Nothing(kind))
+}
