@@ -109,6 +109,9 @@ pub struct Signer {
     pub not_before: SystemTime,
     /// The last second in which it is.
     pub not_after: SystemTime,
+    /// The last second in which the whole chain holds, where nothing of it is revoked before: no certificate has expired,
+    /// and no revocation list is overdue. After it, verify again.
+    pub holds_until: SystemTime,
 }
 
 impl Verifier {
@@ -158,19 +161,25 @@ impl Verifier {
         }
         let signature = signature(&attestation.signature)?;
         let chain = chain::read(&attestation.certificate_chain, &self.anchors)?;
-        let Trusted { signer, root, key } = judge.judge(chain)?;
+        let Trusted { signer, root, key, holds_until } = judge.judge(chain)?;
         if key.algorithm() != declared {
             return Err(Rejection::AlgorithmMismatch { declared, key: key.algorithm() });
         }
         check_names(attestation, &signer)?;
         let statement = Statement::new(manifest, module)?;
         key.verify(statement.canonical(), &signature).map_err(|_| Rejection::SignatureMismatch)?;
-        Ok(Signer::new(&signer, root, declared, signed_at))
+        Ok(Signer::new(&signer, root, declared, signed_at, holds_until))
     }
 }
 
 impl Signer {
-    fn new(certificate: &Certificate, root: &Certificate, algorithm: Algorithm, signed_at: i64) -> Self {
+    fn new(
+        certificate: &Certificate,
+        root: &Certificate,
+        algorithm: Algorithm,
+        signed_at: i64,
+        holds_until: i64,
+    ) -> Self {
         let (not_before, not_after) = certificate.valid();
         Self {
             subject: certificate.subject(),
@@ -187,6 +196,7 @@ impl Signer {
             signed_at: instant(signed_at),
             not_before,
             not_after,
+            holds_until: instant(holds_until),
         }
     }
 

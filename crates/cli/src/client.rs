@@ -2,6 +2,7 @@
 //! errors into the command line's own. Nothing else here knows gRPC.
 
 mod connection;
+mod signature;
 mod told;
 
 use std::error::Error as _;
@@ -27,6 +28,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use self::connection::{Connection, Credential};
+pub(crate) use self::signature::{SignatureReport, SignerReport};
 use self::told::Told;
 use crate::args::ServerArguments;
 use crate::output::Failure;
@@ -62,6 +64,7 @@ pub(crate) struct LoadedReport {
     pub(crate) code_origin: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compile_us: Option<u64>,
+    pub(crate) signature: SignatureReport,
 }
 
 /// A version of an agent, as a list tells it.
@@ -73,6 +76,7 @@ pub(crate) struct AgentReport {
     pub(crate) module: String,
     /// Since 1970, in milliseconds.
     pub(crate) loaded_at_ms: u64,
+    pub(crate) signature: SignatureReport,
 }
 
 /// An execution that ended by itself.
@@ -117,16 +121,17 @@ impl Client {
         &mut self,
         manifest: &ManifestFile,
         module: Bytes,
+        attestation: String,
         replace: bool,
     ) -> Result<LoadedReport, Failure> {
         let agent_id = manifest.manifest.id.to_string();
         let manifest = manifest.text.clone();
         let answer = if module.len() <= STREAMED_ABOVE_BYTES {
-            let request = LoadAgentRequest { agent_id, wasm_bytes: module, manifest, replace };
+            let request = LoadAgentRequest { agent_id, wasm_bytes: module, manifest, replace, attestation };
             self.calls.load_agent(request).await
         } else {
             let total_bytes = module.len() as u64;
-            let header = LoadAgentHeader { agent_id, manifest, replace, total_bytes };
+            let header = LoadAgentHeader { agent_id, manifest, replace, total_bytes, attestation };
             self.calls.load_agent_stream(upload(header, module)).await
         };
         match answer {
@@ -366,6 +371,7 @@ impl From<LoadAgentResponse> for LoadedReport {
             capabilities: response.capabilities_required,
             code_origin,
             compile_us: Some(response.compile_us).filter(|took| *took > 0),
+            signature: response.signature.unwrap_or_default().into(),
         }
     }
 }
@@ -379,6 +385,7 @@ impl From<Agent> for AgentReport {
             active: agent.active,
             module: agent.module_hash,
             loaded_at_ms: milliseconds_since_epoch(loaded_at.seconds, loaded_at.nanos),
+            signature: agent.signature.unwrap_or_default().into(),
         }
     }
 }

@@ -285,8 +285,8 @@ pub enum Environment {
     Map(BTreeMap<String, serde_json::Value>),
 }
 
-/// The signature block of a manifest, kept as it is; nothing checks it yet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The signature block of a manifest, kept as it is; who loads the agent verifies it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {
     /// Of this block's form.

@@ -2,6 +2,7 @@
 //! `mentat.toml`, then `MENTAT_…` variables, then flags. The only file of this crate that reads the
 //! process's environment.
 
+mod attestation;
 mod keys;
 mod media;
 mod network;
@@ -22,6 +23,7 @@ use toml::{Table, Value};
 use crate::door::HostNames;
 use crate::store::Quota;
 
+pub use attestation::{AttestationSection, Doubt, MinimumVersionConfig, TenantMode, TrustConfig};
 pub use keys::{KEYS, Key, variable_name};
 pub use media::MediaSection;
 pub use network::{HostConfig, NetworkSection};
@@ -63,6 +65,8 @@ pub struct ServerConfig {
     pub policy: PolicyConfig,
     /// What becomes of agents that ask for what they may not have.
     pub security: SecurityConfig,
+    /// Whose signatures count.
+    pub attestation: AttestationSection,
     /// The audit log.
     pub audit: AuditLogConfig,
     /// What there is to be granted.
@@ -171,6 +175,7 @@ impl ServerConfig {
         }
         self.network.read()?;
         self.media.check()?;
+        self.attestation.rules()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(

@@ -8,14 +8,15 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, Attestation, ByteCount, Manifest, ModuleDigest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, Runtime};
 use parking_lot::{Mutex, RwLock};
 
-use crate::store::{AgentStore, StoredAgent};
+use crate::signatures::{LastStanding, Signatures, StandingCounts};
+use crate::store::{AgentStore, StoredAgent, Terms};
 
 pub use crate::store::OnConflict;
 
@@ -25,6 +26,7 @@ pub struct Registry {
     store: Arc<AgentStore>,
     runtime: Arc<Runtime>,
     rules: Rules,
+    signatures: Arc<Signatures>,
     /// What is kept in memory.
     room: MemoryRoom,
     /// Agents that left memory for others.
@@ -67,12 +69,19 @@ type AgentKey = (Arc<str>, AgentId, AgentVersion);
 impl Registry {
     /// A registry over a store, which keeps so many agents in memory besides those that execute.
     #[must_use]
-    pub fn new(store: Arc<AgentStore>, runtime: Arc<Runtime>, rules: Rules, room: MemoryRoom) -> Self {
+    pub fn new(
+        store: Arc<AgentStore>,
+        runtime: Arc<Runtime>,
+        rules: Rules,
+        signatures: Arc<Signatures>,
+        room: MemoryRoom,
+    ) -> Self {
         runtime.forget_all_but(&store.modules());
         Self {
             store,
             runtime,
             rules,
+            signatures,
             room,
             evictions: AtomicU64::new(0),
             clock: AtomicU64::new(0),
@@ -81,21 +90,29 @@ impl Registry {
         }
     }
 
-    /// Compiles, checks and stores an agent, and makes it the active version. When this answers, the
+    /// Who decides by signatures.
+    #[must_use]
+    pub fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
+    /// Verifies, compiles, checks and stores an agent, and makes it the active version. When this answers, the
     /// agent is durable. A caller that goes away takes the compile with it; what was begun on the disk is finished.
     ///
     /// # Errors
     /// `INVALID_MANIFEST`, `INVALID_MODULE`; `INVALID_REQUEST` for a version that is loaded with other
-    /// content, a budget over the operator's ceiling, or a tenant that has its quota; `OVERLOADED` when too many
-    /// compile.
+    /// content, a budget over the operator's ceiling, or a tenant that has its quota; `ATTESTATION_REJECTED`; `OVERLOADED`
+    /// when too many compile.
     pub async fn load(
         self: &Arc<Self>,
         caller: &Caller,
         manifest_text: String,
         module_bytes: Bytes,
+        beside: Option<Attestation>,
         on_conflict: OnConflict,
     ) -> Result<Arc<LoadedAgent>, Error> {
         let manifest = Manifest::parse(&manifest_text)?;
+        let attestation = attestation(&manifest, beside)?;
         if manifest.runtime_kind() != mentat_manifest::RuntimeKind::Wasm {
             return Err(Error::InvalidRequest {
                 message: format!(
@@ -115,10 +132,16 @@ impl Registry {
             version: manifest.version.clone(),
             manifest: manifest_text,
             module,
+            attestation,
             loaded_at: SystemTime::now(),
+            standing: LastStanding::default(),
         };
-        // Told before the work of compiling; what counts is the same check when it is stored.
-        self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
+        // Before the work of compiling, which nobody is to cause whom nobody knows.
+        self.signatures.admit(caller, &stored)?;
+        let terms = Terms { on_conflict, over_signed: self.signatures.over_signed(&stored.tenant) };
+        // Told early as well; what counts is the same check when it is stored.
+        let told = self.store.check(&stored, module_bytes.len() as u64, terms);
+        self.signatures.record_refused(caller, &stored, told)?;
         let how = self.preparation(&manifest)?;
         let loaded = self.runtime.load(module_bytes.clone(), how).await;
         let ready = loaded.and_then(|loaded| self.make_ready(stored.clone(), manifest, loaded));
@@ -126,7 +149,7 @@ impl Registry {
         let store = move || {
             let replaced = this.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
             let kept = ready.map(Arc::new).and_then(|agent| {
-                this.store.put(&stored, &module_bytes, on_conflict)?;
+                this.store.put(&stored, &module_bytes, terms)?;
                 this.keep(&agent)?;
                 Ok(agent)
             });
@@ -214,6 +237,7 @@ impl Registry {
         Ok(agents
             .into_iter()
             .map(|agent| {
+                self.signatures.standing(&agent);
                 let active = self.is_active(&agent);
                 (agent, active)
             })
@@ -270,13 +294,15 @@ impl Registry {
     /// Makes a loaded version the active one.
     ///
     /// # Errors
-    /// `AGENT_NOT_FOUND`.
+    /// `AGENT_NOT_FOUND`; `ATTESTATION_REJECTED` for one that could not be executed.
     pub async fn activate(
         &self,
         caller: &Caller,
         id: &AgentId,
         version: &AgentVersion,
     ) -> Result<StoredAgent, Error> {
+        let agent = self.describe(caller, id, Some(version))?;
+        self.signatures.admit(caller, &agent)?;
         let store = Arc::clone(&self.store);
         let (tenant, agent_id, wanted) = (Arc::clone(&caller.tenant), id.clone(), version.clone());
         let activated = tokio::task::spawn_blocking(move || store.activate(&tenant, &agent_id, &wanted))
@@ -291,8 +317,7 @@ impl Registry {
         let mut loaded = self.loaded.write();
         let ours = &agent.stored;
         let current = self.store.get(&ours.tenant, &ours.id, Some(&ours.version))?;
-        let same =
-            current.is_some_and(|known| known.module == ours.module && known.manifest == ours.manifest);
+        let same = current.is_some_and(|known| known.is_same(ours));
         if same {
             loaded.insert(key(ours), Arc::clone(agent));
             self.touch(agent);
@@ -306,6 +331,14 @@ impl Registry {
             self.evictions.fetch_add(1, Ordering::Relaxed);
         }
         Ok(same)
+    }
+
+    /// How many of the agents in memory stand how, as was last found.
+    #[must_use]
+    pub fn standings(&self) -> StandingCounts {
+        self.loaded.read().values().fold(StandingCounts::default(), |counts, agent| {
+            counts.with(&agent.stored.standing.last())
+        })
     }
 
     /// Agents that left memory to make room for others.
@@ -363,6 +396,22 @@ impl Registry {
             .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));
         let used = AtomicU64::new(0);
         Ok(LoadedAgent { stored, manifest, module: loaded.module, origin: loaded.origin, places, used })
+    }
+}
+
+/// The one attestation that an agent has, in its manifest or beside it.
+fn attestation(
+    manifest: &Manifest,
+    beside: Option<Attestation>,
+) -> Result<Option<Arc<Attestation>>, Error> {
+    match (&manifest.attestation, beside) {
+        (Some(own), Some(other)) if *own != other => Err(Error::InvalidRequest {
+            message: format!(
+                "the attestation beside the manifest of `{}` is another than the one in it; give one of them",
+                manifest.id
+            ),
+        }),
+        (own, beside) => Ok(own.clone().or(beside).map(Arc::new)),
     }
 }
 

@@ -4,6 +4,8 @@
 //! Invariant: what `put`, `remove` and `activate` acknowledged survives a kill at any moment; a module's
 //! file is there, whole and durable, before the record that names it.
 
+mod agent;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,11 +14,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, Attestation, ByteCount, ModuleDigest};
 use mentat_runtime::error::Error;
+use mentat_runtime::security::attestation::Refusal;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
+
+use self::agent::own_attestation;
+pub use self::agent::{OnConflict, OverSigned, StoredAgent, Terms};
+use crate::signatures::LastStanding;
 
 /// By tenant, id and version: the agent's record as JSON.
 const AGENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("agents");
@@ -26,32 +33,6 @@ const ACTIVE: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("ac
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The form of the tables above.
 const FORMAT: u64 = 1;
-
-/// A version of an agent as it was loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredAgent {
-    /// Whose it is.
-    pub tenant: Arc<str>,
-    /// Its id.
-    pub id: AgentId,
-    /// Its version.
-    pub version: AgentVersion,
-    /// Its manifest's text.
-    pub manifest: String,
-    /// Its module.
-    pub module: ModuleDigest,
-    /// When it was loaded.
-    pub loaded_at: SystemTime,
-}
-
-/// What to do when a version is loaded already with other content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnConflict {
-    /// Refuse: a version means one content.
-    Refuse,
-    /// Put the new content in its place.
-    Replace,
-}
 
 /// What one tenant may store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +69,8 @@ struct Record {
     module: ModuleDigest,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attestation: Option<Arc<Attestation>>,
 }
 
 impl AgentStore {
@@ -127,9 +110,9 @@ impl AgentStore {
     ///
     /// # Errors
     /// `INVALID_REQUEST` as [`AgentStore::check`]; `INTERNAL` when the disk refuses.
-    pub fn put(&self, agent: &StoredAgent, module: &[u8], on_conflict: OnConflict) -> Result<(), Error> {
+    pub fn put(&self, agent: &StoredAgent, module: &[u8], terms: Terms) -> Result<(), Error> {
         let _writing = self.writing.lock();
-        self.check(agent, module.len() as u64, on_conflict)?;
+        self.check(agent, module.len() as u64, terms)?;
         self.write_module(&agent.module, module).map_err(storing)?;
         let replaced = self.index.read().agents.get(&key(agent)).map(|old| old.module);
         self.commit(|agents, active| {
@@ -137,6 +120,7 @@ impl AgentStore {
                 manifest: agent.manifest.clone(),
                 module: agent.module,
                 loaded_at_ms: milliseconds(agent.loaded_at),
+                attestation: agent.attestation.clone(),
             };
             let record = serde_json::to_vec(&record)?;
             let version = agent.version.to_string();
@@ -158,11 +142,18 @@ impl AgentStore {
     /// said to be replaced, and a tenant has a quota.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the version is stored with other content, or the tenant's quota is used up.
-    pub fn check(&self, agent: &StoredAgent, bytes: u64, on_conflict: OnConflict) -> Result<(), Error> {
+    /// `INVALID_REQUEST` when the version is stored with other content, or the tenant's quota is used up;
+    /// `ATTESTATION_REJECTED` when it is not signed and another version of it is.
+    pub fn check(&self, agent: &StoredAgent, bytes: u64, terms: Terms) -> Result<(), Error> {
         let index = self.index.read();
         let known = index.agents.get(&key(agent));
         let ours = || index.agents.values().filter(|other| other.tenant == agent.tenant);
+        if terms.over_signed == OverSigned::Refuse && agent.attestation.is_none() {
+            let is_signed = |other: &&StoredAgent| other.id == agent.id && other.attestation.is_some();
+            if let Some(signed) = ours().filter(is_signed).max_by(|a, b| a.version.cmp(&b.version)) {
+                return Err(Refusal::unsigned_over_signed(&signed.version).of(&agent.id, &agent.version));
+            }
+        }
         let used_up = |what: String| Error::InvalidRequest {
             message: format!(
                 "with this one, the tenant would have more than {what}; unload agents, or have the operator raise `registry.*`"
@@ -180,8 +171,7 @@ impl AgentStore {
         }
         match known {
             Some(known)
-                if on_conflict == OnConflict::Refuse
-                    && (known.module != agent.module || known.manifest != agent.manifest) =>
+                if terms.on_conflict == OnConflict::Refuse && !known.is_same(agent) =>
             {
                 Err(Error::InvalidRequest {
                     message: format!(
@@ -433,8 +423,11 @@ fn read_index(database: &Database) -> Result<Index, ReadError> {
             tenant: tenant.into(),
             id: id.parse()?,
             version: version.parse()?,
+            // Of what was stored before attestations were kept apart.
+            attestation: record.attestation.or_else(|| own_attestation(&record.manifest)),
             manifest: record.manifest,
             module: record.module,
+            standing: LastStanding::default(),
             loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(record.loaded_at_ms),
         };
         index.agents.insert(key(&agent), agent);

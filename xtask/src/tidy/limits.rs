@@ -21,6 +21,8 @@ const KEYS: &[&str] = &[
     "warm.",
     "registry.",
     "policy.reload_",
+    "attestation.clock_",
+    "attestation.reload_",
     "audit.checkpoint_",
     "audit.retain_",
     "sandbox.",

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use mentat_manifest::escape_untrusted;
 
 use crate::args::LoadArguments;
-use crate::client::Client;
+use crate::client::{Client, LoadedReport};
 use crate::output::{self, Failure};
 use crate::progress;
 use crate::source::{self, Found, ManifestFile};
@@ -23,9 +23,13 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
     };
     let module_path = manifest.module_path()?;
     let module = source::read_module(arguments.module.as_ref().unwrap_or(&module_path))?;
+    let attestation = match &arguments.attestation {
+        None => String::new(),
+        Some(path) => source::read_attestation(path)?,
+    };
     let loaded = super::threads()?.block_on(async {
         let mut client = Client::connect(&arguments.server).await?;
-        let load = client.load(&manifest, module, arguments.replace);
+        let load = client.load(&manifest, module, attestation, arguments.replace);
         progress::spoken_of("the server makes the agent ready", load).await
     })?;
     if arguments.json.json {
@@ -35,7 +39,8 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
             Some(took) => format!("compiled in {} ms", took.div_ceil(1000)),
             None => format!("code from {}", loaded.code_origin),
         };
-        let line = format!("{} {} {} ({compiled})", loaded.agent, loaded.version, loaded.module);
+        let LoadedReport { agent, version, module, signature, .. } = &loaded;
+        let line = format!("{agent} {version} {module} ({compiled}) {}", signature.line());
         output::write_stdout(format!("{}\n", escape_untrusted(&line, 1024)).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::signature::SignatureBody;
 use crate::dispatch::{ExecuteRequest, ExecutionState, LoadRequest, Narrowing};
 use crate::registry::{LoadedAgent, OnConflict};
 use crate::store::StoredAgent;
@@ -26,6 +27,8 @@ pub(super) struct LoadBody {
     manifest: String,
     /// The module's bytes in base64.
     module_base64: String,
+    /// The attestation where it comes beside the manifest: the block as YAML or JSON text.
+    attestation: Option<String>,
     /// Whether to replace a loaded version whose content differs.
     #[serde(default)]
     replace: bool,
@@ -166,6 +169,7 @@ pub(super) struct LoadedBody {
     code_origin: &'static str,
     /// Microseconds spent compiling; 0 unless it was compiled now.
     compile_us: u64,
+    signature: SignatureBody,
 }
 
 /// A version of an agent.
@@ -179,6 +183,7 @@ pub(super) struct AgentBody {
     module_hash: String,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
+    signature: SignatureBody,
     /// The manifest's YAML text; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<String>,
@@ -241,6 +246,7 @@ impl LoadBody {
             agent_id: self.agent_id.as_deref().map(agent_id).transpose()?,
             module: decode("module_base64", &self.module_base64)?,
             manifest: self.manifest,
+            attestation: self.attestation,
             on_conflict: if self.replace { OnConflict::Replace } else { OnConflict::Refuse },
         })
     }
@@ -306,6 +312,7 @@ impl LoadedBody {
             capabilities_required: capabilities(agent),
             code_origin,
             compile_us,
+            signature: SignatureBody::new(&agent.stored),
         }
     }
 }
@@ -329,6 +336,7 @@ impl AgentBody {
             active,
             module_hash: agent.module.to_string(),
             loaded_at_ms: milliseconds(agent.loaded_at),
+            signature: SignatureBody::new(agent),
             manifest: None,
             capabilities_required: None,
             module_bytes: None,

@@ -65,8 +65,14 @@ impl WasmRuntime for Service {
     ) -> Result<Response<v1::LoadAgentResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let request = load_request(&request.agent_id, request.manifest, request.wasm_bytes, request.replace)
-            .map_err(|error| status(&error))?;
+        let header = v1::LoadAgentHeader {
+            agent_id: request.agent_id,
+            manifest: request.manifest,
+            replace: request.replace,
+            total_bytes: 0,
+            attestation: request.attestation,
+        };
+        let request = load_request(header, request.wasm_bytes).map_err(|error| status(&error))?;
         self.load(&caller, request).await.map(Response::new)
     }
 
@@ -77,8 +83,7 @@ impl WasmRuntime for Service {
         let caller = caller(&request)?;
         let mut parts = request.into_inner();
         let (header, module) = receive_module(&mut parts, self.state.max_module.0).await?;
-        let request = load_request(&header.agent_id, header.manifest, module, header.replace)
-            .map_err(|error| status(&error))?;
+        let request = load_request(header, module).map_err(|error| status(&error))?;
         self.load(&caller, request).await.map(Response::new)
     }
 
@@ -183,7 +188,7 @@ impl WasmRuntime for Service {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let size = usize::try_from(request.page_size).unwrap_or(usize::MAX);
-        let page = self.state.dispatcher.list_agents(&caller, size, &request.page_token);
+        let page = self.state.dispatcher.list_agents(&caller, size, &request.page_token).await;
         let page = page.map_err(|error| status(&error))?;
         let agents =
             page.agents.iter().map(|(agent, active)| messages::listed_agent(agent, *active)).collect();
@@ -267,18 +272,14 @@ impl WasmRuntime for Service {
     }
 }
 
-fn load_request(
-    agent_id: &str,
-    manifest: String,
-    module: Bytes,
-    replace: bool,
-) -> Result<LoadRequest, Error> {
-    let agent_id = match agent_id {
+fn load_request(header: v1::LoadAgentHeader, module: Bytes) -> Result<LoadRequest, Error> {
+    let agent_id = match header.agent_id.as_str() {
         "" => None,
         text => Some(messages::agent_id(text)?),
     };
-    let on_conflict = if replace { OnConflict::Replace } else { OnConflict::Refuse };
-    Ok(LoadRequest { agent_id, manifest, module, on_conflict })
+    let on_conflict = if header.replace { OnConflict::Replace } else { OnConflict::Refuse };
+    let attestation = Some(header.attestation).filter(|text| !text.is_empty());
+    Ok(LoadRequest { agent_id, manifest: header.manifest, module, attestation, on_conflict })
 }
 
 /// Reads a streamed module; one that is over the limit is refused by its header, before it is read.

@@ -1,5 +1,7 @@
 //! What becomes of agents in memory and of their code on disk, as others are loaded, replaced and unloaded.
 
+use mentat_attestation::Verifier;
+use mentat_runtime::security::attestation::{AttestationRules, Attestations};
 use mentat_runtime::{CompileConfig, Compiler, EngineConfig, RuntimeConfig, Tiers};
 
 use super::*;
@@ -23,7 +25,9 @@ fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry>
         ..RuntimeConfig::default()
     };
     let runtime = Runtime::new(config, Compiler::InProcess).unwrap();
-    Arc::new(Registry::new(store, Arc::new(runtime), Rules::default(), room))
+    let attestations = Attestations::new(AttestationRules::default(), Verifier::default());
+    let signatures = Signatures::new(Arc::new(attestations), Arc::default(), None);
+    Arc::new(Registry::new(store, Arc::new(runtime), Rules::default(), Arc::new(signatures), room))
 }
 
 /// An agent that exits with a code.
@@ -35,7 +39,7 @@ fn module(code: u8) -> Bytes {
 }
 
 async fn load(registry: &Arc<Registry>, module: Bytes) -> Arc<LoadedAgent> {
-    registry.load(&Caller::local(), MANIFEST.into(), module, OnConflict::Replace).await.unwrap()
+    registry.load(&Caller::local(), MANIFEST.into(), module, None, OnConflict::Replace).await.unwrap()
 }
 
 fn artifacts(directory: &std::path::Path) -> usize {
@@ -80,7 +84,7 @@ async fn the_least_recently_used_agent_leaves_memory_unless_it_executes() {
     let caller = Caller::local();
     let load = async |id: &str| {
         let manifest = MANIFEST.replace("a.b", id);
-        registry.load(&caller, manifest, module(1), OnConflict::Refuse).await.unwrap()
+        registry.load(&caller, manifest, module(1), None, OnConflict::Refuse).await.unwrap()
     };
     let executing = load("a").await;
     drop(load("b").await);
@@ -104,7 +108,7 @@ async fn code_has_so_many_bytes_and_a_module_of_several_agents_counts_once() {
     let caller = Caller::local();
     let load = async |registry: &Arc<Registry>, id: &str, code: u8| {
         let manifest = MANIFEST.replace("a.b", id);
-        registry.load(&caller, manifest, module(code), OnConflict::Refuse).await.unwrap()
+        registry.load(&caller, manifest, module(code), None, OnConflict::Refuse).await.unwrap()
     };
     let size = load(&registry, "a", 1).await.module.mapped();
     drop(registry);
