@@ -2,6 +2,7 @@
 //! run, so that a busy machine slows both alike. Prints a table, writes the same as JSON, and fails where something
 //! costs more than it may. What is wanted beyond that is printed too, and decides nothing.
 
+mod attestations;
 mod client;
 mod compute;
 mod container;
@@ -85,8 +86,9 @@ struct Group {
     rows: Vec<Row>,
 }
 
-const GROUPS: [(&str, Measure); 15] = [
+const GROUPS: [(&str, Measure); 16] = [
     ("decision", decisions::decisions),
+    ("attestation", attestations::attestations),
     ("execution", executions::executions),
     ("sandbox", executions::sandboxes),
     ("request", executions::requests),

@@ -12,10 +12,13 @@
 
 pub mod abi;
 pub mod capability;
+pub mod certificate;
 pub mod manifest;
 pub mod module;
 pub mod receipt;
 pub mod reports;
+pub mod sigstore;
+pub mod statement;
 
 use mentat_runtime::error::Error;
 

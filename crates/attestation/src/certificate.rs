@@ -48,7 +48,8 @@ pub struct Certificate {
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) extended_key_usage: Option<ExtendedKeyUsage>,
     pub(crate) authority_key: Option<Vec<u8>>,
-    pub(crate) policies: Vec<String>,
+    /// None where it says nothing of policies.
+    pub(crate) policies: Option<Vec<String>>,
     pub(crate) email: Option<String>,
 }
 
@@ -203,7 +204,7 @@ impl Certificate {
     /// The object identifiers of the policies that it was issued under.
     #[must_use]
     pub fn policies(&self) -> &[String] {
-        &self.policies
+        self.policies.as_deref().unwrap_or_default()
     }
 
     /// Its key.
@@ -244,16 +245,16 @@ impl Certificate {
     }
 }
 
-fn policies(certificate: &X509Certificate<'_>) -> Result<Vec<String>, CertificateFault> {
+fn policies(certificate: &X509Certificate<'_>) -> Result<Option<Vec<String>>, CertificateFault> {
     const FAULT: CertificateFault = CertificateFault::Extension("certificatePolicies");
     let mut found = certificate.iter_extensions().filter_map(|extension| {
         let is_of_policies = extension.oid.to_id_string() == "2.5.29.32";
         is_of_policies.then(|| extension.parsed_extension())
     });
     match (found.next(), found.next()) {
-        (None, _) => Ok(Vec::new()),
+        (None, _) => Ok(None),
         (Some(ParsedExtension::CertificatePolicies(policies)), None) if policies.len() <= MAX_POLICIES => {
-            Ok(policies.iter().map(|policy| policy.policy_id.to_id_string()).collect())
+            Ok(Some(policies.iter().map(|policy| policy.policy_id.to_id_string()).collect()))
         }
         _ => Err(FAULT),
     }

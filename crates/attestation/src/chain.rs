@@ -24,6 +24,8 @@ use crate::verify::{MissingCrl, Options, StaleCrl};
 pub(crate) const MAX_CHAIN: usize = 8;
 /// `codeSigning` (RFC 5280, section 4.2.1.12), the contents of its DER.
 const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
+/// `anyPolicy` (RFC 5280, section 4.2.1.4), which is no policy.
+const ANY_POLICY: &str = "2.5.29.32.0";
 
 /// Against whom, against what and by which clock a chain is verified.
 pub(crate) struct Judge<'a> {
@@ -39,6 +41,8 @@ pub(crate) struct Judge<'a> {
 pub(crate) struct Trusted<'a> {
     pub(crate) signer: Certificate,
     pub(crate) key: PublicKey,
+    /// Policies of the signer's certificate that its authorities may issue under.
+    pub(crate) policies: Vec<String>,
     pub(crate) root: &'a Certificate,
     /// The last second in which all of it holds, if nothing is revoked: no certificate has expired, and no list is overdue.
     pub(crate) holds_until: i64,
@@ -83,9 +87,10 @@ impl<'a> Judge<'a> {
         }
         let root = self.verify(&chain)?;
         let holds_until = self.holds_until(&chain, root);
+        let policies = policies(&chain);
         let signer = chain.into_iter().next().ok_or(Rejection::ChainEmpty)?;
         let key = signer.key.clone().map_err(|fault| Rejection::Key(place(1, &signer), fault))?;
-        Ok(Trusted { signer, key, root, holds_until })
+        Ok(Trusted { signer, key, policies, root, holds_until })
     }
 
     fn holds_until(&self, chain: &[Certificate], root: &Certificate) -> i64 {
@@ -262,6 +267,21 @@ impl<'a> Judge<'a> {
             None => Rejection::ChainEmpty,
         }
     }
+}
+
+/// The signer's policies, so far as each authority that names policies names them too: one that may issue under one policy
+/// cannot lend another, and with it another trust. Authorities that name none are not limited (unlike RFC 5280, section 6.1,
+/// by which nobody had a policy below them).
+fn policies(chain: &[Certificate]) -> Vec<String> {
+    let Some((signer, above)) = chain.split_first() else { return Vec::new() };
+    let may_issue = |authority: &Certificate, policy: &String| {
+        let all = authority.policies.as_ref();
+        all.is_none_or(|all| all.iter().any(|one| one == policy || one == ANY_POLICY))
+    };
+    let holds = |policy: &&String| {
+        policy.as_str() != ANY_POLICY && above.iter().all(|authority| may_issue(authority, policy))
+    };
+    signer.policies().iter().filter(holds).cloned().collect()
 }
 
 /// The signer's certificate is for signing code, and says so.

@@ -211,3 +211,86 @@ fn time(seconds: i64) -> String {
         |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::sigstore::SigstoreError;
+
+    /// One of each, with what stands in a sentence about it.
+    fn all() -> Vec<Rejection> {
+        let signer = || Place { number: 1, subject: "CN=Dev".into() };
+        let issuer = || Place { number: 2, subject: "CN=Issuer".into() };
+        let noon = 1_780_315_200;
+        vec![
+            Rejection::Version("\"2.0\"".into()),
+            Rejection::Statement(StatementError::DigestGiven),
+            Rejection::Timestamp("yesterday".into()),
+            Rejection::SignedInFuture(noon),
+            Rejection::Algorithm { name: "SHA1withRSA".into(), fault: UnknownAlgorithm },
+            Rejection::AlgorithmMismatch { declared: Algorithm::RsaSha256, key: Algorithm::EcdsaP256 },
+            Rejection::SignatureMalformed,
+            Rejection::SignatureMismatch,
+            Rejection::SignerMismatch { field: "subject", said: "CN=Boss".into(), is: "CN=Dev".into() },
+            Rejection::ChainEmpty,
+            Rejection::ChainTooLong(1000),
+            Rejection::Certificate { number: 1, fault: CertificateFault::NoPem },
+            Rejection::ChainLoop(issuer()),
+            Rejection::ChainBroken(signer(), "CN=Issuer".into()),
+            Rejection::UntrustedIssuer(issuer(), "CN=Root".into()),
+            Rejection::CertificateForged,
+            Rejection::WeakSignature(signer(), "SHA-1 with RSA".into()),
+            Rejection::Key(signer(), KeyFault::RsaBits(1024)),
+            Rejection::Expired(signer(), noon),
+            Rejection::NotYetValid(signer(), noon),
+            Rejection::NotValidWhenSigned(signer(), noon),
+            Rejection::KeyUsage(signer(), "digitalSignature"),
+            Rejection::ExtendedKeyUsage(signer(), "it is for other uses"),
+            Rejection::NotAnAuthority(issuer()),
+            Rejection::AuthorityAsSigner(signer()),
+            Rejection::PathLength(issuer()),
+            Rejection::NameConstraints,
+            Rejection::Unverifiable("UnsupportedCriticalExtension".into()),
+            Rejection::Revoked(signer(), "1267".into()),
+            Rejection::RevocationUnknown(signer(), "CN=Issuer".into()),
+            Rejection::RevocationStale(noon),
+            Rejection::RevocationForged,
+        ]
+    }
+
+    #[test]
+    fn the_page_of_rejections_is_as_it_is_made() {
+        let mut made = String::from(
+            "# Rejections\n\nWhy an attestation is not accepted. The code never changes: metrics, records and scripts can go by it. \
+             The sentence tells the rest; here are examples. Over each door, the reason is `ATTESTATION_REJECTED` \
+             ([errors](errors.md)).\n\nA chain is named from the signer's certificate, which is number 1, upwards. What is signed, \
+             and what is checked in which order, stands in \
+             [decision 11](decisions/0011-attestation.md).\n\n| code | sentence |\n|---|---|\n",
+        );
+        for rejection in all() {
+            let _ = writeln!(made, "| `{}` | {rejection} |", rejection.code());
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rejections.md");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(page == made, "docs/rejections.md is stale; run the tests with UPDATE_EXPECT=1");
+    }
+
+    #[test]
+    fn each_cause_has_a_code_of_its_own_and_a_sentence_in_the_house_style() {
+        let all = all();
+        let codes: BTreeSet<&str> = all.iter().map(Rejection::code).collect();
+        assert_eq!(codes.len(), all.len());
+        for rejection in all {
+            let sentence = rejection.to_string();
+            assert!(!sentence.ends_with('.') && !sentence.contains('\n'), "{sentence}");
+            assert!(rejection.code().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        }
+        assert!(!SigstoreError::NotSigned.to_string().ends_with('.'));
+    }
+}

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use mentat_manifest::{ModuleDigest, escape_untrusted};
 use serde::Deserialize;
 
@@ -291,7 +291,9 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SigstoreError> {
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, SigstoreError> {
-    STANDARD.decode(text).map_err(|_| malformed("its base64 cannot be read"))
+    // DSSE lets signers choose between the two alphabets.
+    let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text));
+    bytes.map_err(|_| malformed("its base64 cannot be read"))
 }
 
 fn decode_signature(text: &str) -> Result<Vec<u8>, SigstoreError> {

@@ -121,10 +121,18 @@ pub struct Revocations {
 struct RevocationList {
     issuer_der: Vec<u8>,
     authority_key: Option<Vec<u8>>,
-    this_update: i64,
+    made: Made,
     /// By when there is to be another; the last time there is where it does not say.
     next_update: i64,
     list: CertRevocationList<'static>,
+}
+
+/// When a list was made; of those of one second, the number tells (RFC 5280, section 5.2.3).
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Made {
+    this_update: i64,
+    number_bytes: usize,
+    number: Vec<u8>,
 }
 
 impl Revocations {
@@ -144,7 +152,7 @@ impl Revocations {
             added.push(list);
         }
         self.lists.extend(added);
-        self.lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
+        self.lists.sort_by(|a, b| b.made.cmp(&a.made));
         Ok(())
     }
 
@@ -198,10 +206,14 @@ impl RevocationList {
                 }
                 _ => None,
             });
+        let number = match list.crl_number() {
+            Some(number) => number.to_bytes_be(),
+            None => Vec::new(),
+        };
         Ok(Self {
             issuer_der: list.issuer().as_raw().to_vec(),
             authority_key,
-            this_update: list.last_update().timestamp(),
+            made: Made { this_update: list.last_update().timestamp(), number_bytes: number.len(), number },
             next_update: list.next_update().map_or(i64::MAX, |time| time.timestamp()),
             list: owned.into(),
         })

@@ -95,7 +95,8 @@ pub struct Signer {
     pub root: String,
     /// The root's fingerprint: `sha256:<hex>` of its certificate.
     pub root_fingerprint: String,
-    /// Object identifiers of the policies that the certificate was issued under.
+    /// Object identifiers of the policies that the certificate was issued under, but for those that an authority above it
+    /// may not issue under.
     pub policies: Vec<String>,
     /// The certificate's serial number, in hexadecimal digits.
     pub serial: String,
@@ -161,45 +162,35 @@ impl Verifier {
         }
         let signature = signature(&attestation.signature)?;
         let chain = chain::read(&attestation.certificate_chain, &self.anchors)?;
-        let Trusted { signer, root, key, holds_until } = judge.judge(chain)?;
+        let Trusted { signer, key, policies, root, holds_until } = judge.judge(chain)?;
         if key.algorithm() != declared {
             return Err(Rejection::AlgorithmMismatch { declared, key: key.algorithm() });
         }
         check_names(attestation, &signer)?;
         let statement = Statement::new(manifest, module)?;
         key.verify(statement.canonical(), &signature).map_err(|_| Rejection::SignatureMismatch)?;
-        Ok(Signer::new(&signer, root, declared, signed_at, holds_until))
-    }
-}
-
-impl Signer {
-    fn new(
-        certificate: &Certificate,
-        root: &Certificate,
-        algorithm: Algorithm,
-        signed_at: i64,
-        holds_until: i64,
-    ) -> Self {
-        let (not_before, not_after) = certificate.valid();
-        Self {
-            subject: certificate.subject(),
-            common_name: certificate.common_name().map(str::to_owned),
-            organisation: certificate.organisation().map(str::to_owned),
-            email: certificate.email().map(str::to_owned),
-            issuer: certificate.issuer(),
+        let (not_before, not_after) = signer.valid();
+        Ok(Signer {
+            subject: signer.subject(),
+            common_name: signer.common_name().map(str::to_owned),
+            organisation: signer.organisation().map(str::to_owned),
+            email: signer.email().map(str::to_owned),
+            issuer: signer.issuer(),
             root: root.subject(),
             root_fingerprint: root.fingerprint(),
-            policies: certificate.policies().to_vec(),
-            serial: certificate.serial(),
-            fingerprint: certificate.fingerprint(),
-            algorithm,
+            policies,
+            serial: signer.serial(),
+            fingerprint: signer.fingerprint(),
+            algorithm: declared,
             signed_at: instant(signed_at),
             not_before,
             not_after,
             holds_until: instant(holds_until),
-        }
+        })
     }
+}
 
+impl Signer {
     /// What to call them: the email address, else the common name, else the whole subject.
     #[must_use]
     pub fn name(&self) -> &str {

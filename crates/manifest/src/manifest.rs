@@ -285,21 +285,22 @@ pub enum Environment {
     Map(BTreeMap<String, serde_json::Value>),
 }
 
-/// The signature block of a manifest, kept as it is; who loads the agent verifies it.
+/// The signature block of a manifest, kept as it is: whether it holds is decided by `mentat-attestation`, on the manifest's
+/// text without it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {
-    /// Of this block's form.
+    /// Of this block's form: `1.0`.
     pub version: serde_json::Value,
-    /// When it was signed (RFC 3339).
+    /// When it was signed (RFC 3339), as the signer says.
     pub timestamp: String,
     /// Who signed, and who says so.
     pub signer: Signer,
-    /// Such as `ECDSA-P256`.
+    /// `SHA256withRSA`, `ECDSA-P256`, `ECDSA-P384` or `Ed25519`.
     pub algorithm: String,
-    /// In base64.
+    /// In base64; of ECDSA in DER.
     pub signature: String,
-    /// PEM certificates, the signer's first.
+    /// PEM certificates, the signer's first, each before its issuer's; the root may be left out.
     #[serde(default)]
     pub certificate_chain: Vec<String>,
 }

@@ -410,7 +410,7 @@ mod tests {
             ("id: a.b\nmetadata:\n  x: &x [1]\n", "anchors"),
             ("<<: {id: a.b}\n", "merge keys"),
             // One key as a number and as text; JSON knows text alone, and the later one would hide the other.
-            ("metadata:\n  1: a\n  \"1\": b\n", "line 3:3: key `1` is given twice"),
+            ("metadata:\n  1: a\n  \"1\": b\n", "line 2:3: key `1` is given twice"),
             (&format!("id: a.b\nmetadata: {}{}\n", "[".repeat(100), "]".repeat(100)), "line 2"),
             (
                 &format!("{HEAD}wasm:\n  memry: 3\n"),

@@ -1,0 +1,184 @@
+//! Lists of revoked certificates, by `openssl`: what they take back, and what is not to be believed of them.
+
+use std::time::Duration;
+
+use mentat_attestation::{MissingCrl, Options, Rejection, Revocations, Signer, StaleCrl};
+use mentat_manifest::ModuleDigest;
+
+use crate::authority::{INTERMEDIATE, MANIFEST, MODULE, Order, ROOT, Usual, now};
+
+fn verify(usual: &Usual, lists: &[&[u8]], options: Options) -> Result<Signer, Rejection> {
+    let verifier = usual.verifier(lists, options);
+    verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), now())
+}
+
+fn strict() -> Options {
+    Options { missing_crl: MissingCrl::Refuse, ..Options::default() }
+}
+
+/// So that a list lasts beyond the time of these tests.
+const LASTING: &[&str] = &["-crldays", "3650"];
+
+#[test]
+fn a_revoked_signer_and_a_revoked_authority_are_refused() {
+    let usual = Usual::new();
+    let (workshop, root, intermediate) = (&usual.workshop, &usual.root, &usual.intermediate);
+    let (of_root, of_intermediate) = (workshop.list(root, LASTING), workshop.list(intermediate, LASTING));
+    verify(&usual, &[&of_root, &of_intermediate], strict()).unwrap();
+
+    workshop.revoke(intermediate, &usual.signer);
+    let revoked = workshop.list(intermediate, LASTING);
+    let Err(Rejection::Revoked(place, serial)) = verify(&usual, &[&of_root, &revoked], Options::default())
+    else {
+        panic!("accepted")
+    };
+    assert_eq!((place.number, serial.is_empty()), (1, false));
+    // The newest list decides, in whichever order they came; and a stale copy beside it hides nothing.
+    for lists in [[&of_intermediate, &revoked], [&revoked, &of_intermediate]] {
+        let refused = verify(&usual, &lists.map(Vec::as_slice), Options::default());
+        assert_eq!(refused.unwrap_err().code(), "certificate_revoked");
+    }
+
+    let usual = Usual::new();
+    usual.workshop.revoke(&usual.root, &usual.intermediate);
+    let Err(Rejection::Revoked(place, _)) =
+        verify(&usual, &[&usual.workshop.list(&usual.root, LASTING)], Options::default())
+    else {
+        panic!("accepted")
+    };
+    assert_eq!(place.number, 2);
+}
+
+#[test]
+fn lists_are_read_as_pem_as_der_and_several_at_once() {
+    let usual = Usual::new();
+    let (of_root, of_intermediate) =
+        (usual.workshop.list(&usual.root, LASTING), usual.workshop.list(&usual.intermediate, LASTING));
+    verify(&usual, &[&[of_root.as_slice(), &of_intermediate].concat()], strict()).unwrap();
+    std::fs::write(usual.workshop.path("list.pem"), of_root).unwrap();
+    let der = usual.workshop.openssl(["crl", "-in", "list.pem", "-outform", "DER"]);
+    verify(&usual, &[&der, &of_intermediate], strict()).unwrap();
+}
+
+#[test]
+fn a_missing_list_is_refused_where_one_is_wanted() {
+    let usual = Usual::new();
+    let of_root = usual.workshop.list(&usual.root, LASTING);
+    let of_intermediate = usual.workshop.list(&usual.intermediate, LASTING);
+    verify(&usual, &[], Options::default()).unwrap();
+    verify(&usual, &[&of_root], Options::default()).unwrap();
+    for (lists, number) in [(vec![], 1), (vec![of_root.as_slice()], 1), (vec![of_intermediate.as_slice()], 2)]
+    {
+        let refused = verify(&usual, &lists, strict()).unwrap_err();
+        assert!(
+            matches!(&refused, Rejection::RevocationUnknown(place, _) if place.number == number),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stale_list_is_refused_unless_the_operator_takes_it() {
+    let usual = Usual::new();
+    let hour = ["-crlhours", "1"];
+    let list = usual.workshop.list(&usual.intermediate, &hour);
+    let later = now() + Duration::from_secs(2 * 3600);
+    let verify = |stale_crl| {
+        let verifier = usual.verifier(&[&list], Options { stale_crl, ..Options::default() });
+        verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), later)
+    };
+    assert!(matches!(verify(StaleCrl::Refuse), Err(Rejection::RevocationStale(_))));
+    verify(StaleCrl::Accept).unwrap();
+}
+
+#[test]
+fn a_list_that_its_issuer_did_not_sign_is_refused() {
+    let (usual, imitated) = (Usual::new(), Usual::new());
+    std::fs::write(usual.workshop.path("list.pem"), usual.workshop.list(&usual.intermediate, LASTING))
+        .unwrap();
+    let mut forged = usual.workshop.openssl(["crl", "-in", "list.pem", "-outform", "DER"]);
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(verify(&usual, &[&forged], Options::default()), Err(Rejection::RevocationForged));
+    // One by another key under the same name says nothing of this one's certificates.
+    let of_another = imitated.workshop.list(&imitated.intermediate, LASTING);
+    verify(&usual, &[&of_another], Options::default()).unwrap();
+    assert_eq!(verify(&usual, &[&of_another], strict()).unwrap_err().code(), "revocation_unknown");
+}
+
+#[test]
+fn two_keys_of_one_authority_have_a_list_each() {
+    let keyed = format!("{ROOT}subjectKeyIdentifier=hash\n");
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    let order = |extensions| Order { subject: "/CN=Twin", extensions, ..Order::default() };
+    let old = workshop.issue("old", Some(&usual.root), &order(&keyed));
+    let new = workshop.issue("new", Some(&usual.root), &order(&keyed));
+    let signer = format!("{}authorityKeyIdentifier=keyid:always\n", crate::authority::SIGNER);
+    let signer = workshop.issue("by-new", Some(&new), &Order { extensions: &signer, ..Order::default() });
+    workshop.revoke(&new, &signer);
+    let of_new = workshop.list(&new, LASTING);
+    // Later than that of the new key.
+    std::thread::sleep(Duration::from_millis(1100));
+    let of_old = workshop.list(&old, LASTING);
+    let attestation = workshop.attest(&signer, "ECDSA-P256", &[&signer, &new]);
+    let verifier = usual.verifier(&[&of_new, &of_old], Options::default());
+    let refused = verifier.verify(MANIFEST, &attestation, &ModuleDigest::of(MODULE), now()).unwrap_err();
+    assert_eq!(refused.code(), "certificate_revoked");
+}
+
+#[test]
+fn an_authority_that_may_not_sign_lists_has_none_that_counts() {
+    for who in ["root", "intermediate"] {
+        let workshop = crate::authority::Workshop::new();
+        let unable = |extensions: &str| extensions.replace(",cRLSign", "");
+        let of =
+            |name, extensions: &str| if name == who { unable(extensions) } else { extensions.to_owned() };
+        let (root_extensions, extensions) = (of("root", ROOT), of("intermediate", INTERMEDIATE));
+        let root = workshop.issue(
+            "root",
+            None,
+            &Order { subject: "/CN=Root", extensions: &root_extensions, ..Order::default() },
+        );
+        let intermediate = workshop.issue(
+            "intermediate",
+            Some(&root),
+            &Order { subject: "/CN=Intermediate", extensions: &extensions, ..Order::default() },
+        );
+        let signer = workshop.issue("signer", Some(&intermediate), &Order::default());
+        let usual = Usual { workshop, root, intermediate, signer };
+        let issuer = if who == "root" { &usual.root } else { &usual.intermediate };
+        let list = usual.workshop.list(issuer, LASTING);
+        assert_eq!(verify(&usual, &[&list], Options::default()), Err(Rejection::RevocationForged), "{who}");
+    }
+}
+
+#[test]
+fn lists_that_cannot_be_evaluated_are_refused_when_they_are_loaded() {
+    let usual = Usual::new();
+    let list = usual.workshop.list(&usual.intermediate, LASTING);
+    let weak = usual.workshop.list(&usual.intermediate, &["-crldays", "3650", "-md", "sha1"]);
+    let refused = |bytes: &[u8]| Revocations::default().add(bytes).unwrap_err().to_string();
+    assert!(refused(&weak).contains("SHA-1"), "{}", refused(&weak));
+    assert!(refused(b"nothing").contains("X509 CRL"));
+    assert!(refused(&list[..list.len() / 2]).contains("X509 CRL"));
+    std::fs::write(usual.workshop.path("list.pem"), &list).unwrap();
+    let der = usual.workshop.openssl(["crl", "-in", "list.pem", "-outform", "DER"]);
+    assert!(refused(&der[..der.len() - 1]).contains("none that is evaluated here"));
+    let trailing = [der.as_slice(), &[0]].concat();
+    assert!(refused(&trailing).contains("none that is evaluated here"));
+
+    let config = usual.workshop.path("intermediate.cnf");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}2.5.29.27 = critical,ASN1:INTEGER:1\n")).unwrap();
+    let delta = usual.workshop.list(&usual.intermediate, LASTING);
+    assert!(refused(&delta).contains("none that is evaluated here"));
+
+    // More entries than are held, as a database of OpenSSL has them.
+    std::fs::write(&config, text).unwrap();
+    let rows: String = (0..100_001)
+        .map(|serial| format!("R\t400101000000Z\t260101000000Z\t{serial:08X}\tunknown\t/CN=x\n"))
+        .collect();
+    std::fs::write(usual.workshop.path("intermediate.index"), rows).unwrap();
+    let long = usual.workshop.list(&usual.intermediate, LASTING);
+    assert!(refused(&long).contains("more than 100000"), "{}", refused(&long));
+}
