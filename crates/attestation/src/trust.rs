@@ -163,7 +163,10 @@ impl Revocations {
     }
 
     /// The lists that could be about one of the certificates, the newest first: the first one that is decides.
-    pub(crate) fn about<'a>(&'a self, certificates: &'a [Certificate]) -> Vec<&'a CertRevocationList<'static>> {
+    pub(crate) fn about<'a>(
+        &'a self,
+        certificates: &'a [Certificate],
+    ) -> Vec<&'a CertRevocationList<'static>> {
         self.lists_about(certificates).map(|list| &list.list).collect()
     }
 
@@ -172,7 +175,10 @@ impl Revocations {
         self.lists_about(certificates).map(|list| list.next_update).min()
     }
 
-    fn lists_about<'a>(&'a self, certificates: &'a [Certificate]) -> impl Iterator<Item = &'a RevocationList> {
+    fn lists_about<'a>(
+        &'a self,
+        certificates: &'a [Certificate],
+    ) -> impl Iterator<Item = &'a RevocationList> {
         let about = move |list: &&RevocationList| {
             certificates.iter().any(|certificate| {
                 // Two authorities of one name, such as the old key's and the new one's, are told apart by their keys.

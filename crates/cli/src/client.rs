@@ -2,7 +2,7 @@
 //! errors into the command line's own. Nothing else here knows gRPC.
 
 mod connection;
-mod signature;
+pub(crate) mod signature;
 mod told;
 
 use std::error::Error as _;
@@ -28,7 +28,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use self::connection::{Connection, Credential};
-pub(crate) use self::signature::{SignatureReport, SignerReport};
+use self::signature::SignatureReport;
 use self::told::Told;
 use crate::args::ServerArguments;
 use crate::output::Failure;

@@ -154,9 +154,8 @@ pub(crate) fn read_module(path: &Path) -> Result<Bytes, Failure> {
 /// # Errors
 /// When it cannot be read, or is no attestation.
 pub(crate) fn read_attestation(path: &Path) -> Result<String, Failure> {
-    let wrong = |what: &dyn std::fmt::Display| {
-        Failure::invalid(format!("attestation `{}`: {what}", path.display()))
-    };
+    let wrong =
+        |what: &dyn std::fmt::Display| Failure::invalid(format!("attestation `{}`: {what}", path.display()));
     let bytes = files::read(path, "attestation", MAX_ATTESTATION)?;
     let text = String::from_utf8(bytes.into()).map_err(|_| wrong(&"it is not UTF-8"))?;
     Attestation::parse(&text).map_err(|problem| wrong(&problem))?;

@@ -173,7 +173,10 @@ pub(crate) async fn watch(
         looks = after;
         match found {
             Ok(Some(verifier)) => {
-                tracing::info!(roots = verifier.anchors().roots().len(), "roots and revocation lists reloaded");
+                tracing::info!(
+                    roots = verifier.anchors().roots().len(),
+                    "roots and revocation lists reloaded"
+                );
                 attestations.replace(verifier);
                 last_error.clear();
             }

@@ -97,7 +97,8 @@ pub(crate) async fn watch(
         }
         let place = Arc::clone(&folder);
         let look = tokio::task::spawn_blocking(move || {
-            let found = read(&place).and_then(|sources| looks.changed(sources).map(|sources| parse(sources)).transpose());
+            let found = read(&place)
+                .and_then(|sources| looks.changed(sources).map(|sources| parse(sources)).transpose());
             (looks, found)
         });
         let Ok((after, found)) = look.await else { return };

@@ -336,9 +336,10 @@ impl Registry {
     /// How many of the agents in memory stand how, as was last found.
     #[must_use]
     pub fn standings(&self) -> StandingCounts {
-        self.loaded.read().values().fold(StandingCounts::default(), |counts, agent| {
-            counts.with(&agent.stored.standing.last())
-        })
+        self.loaded
+            .read()
+            .values()
+            .fold(StandingCounts::default(), |counts, agent| counts.with(&agent.stored.standing.last()))
     }
 
     /// Agents that left memory to make room for others.
@@ -400,10 +401,7 @@ impl Registry {
 }
 
 /// The one attestation that an agent has, in its manifest or beside it.
-fn attestation(
-    manifest: &Manifest,
-    beside: Option<Attestation>,
-) -> Result<Option<Arc<Attestation>>, Error> {
+fn attestation(manifest: &Manifest, beside: Option<Attestation>) -> Result<Option<Arc<Attestation>>, Error> {
     match (&manifest.attestation, beside) {
         (Some(own), Some(other)) if *own != other => Err(Error::InvalidRequest {
             message: format!(

@@ -170,9 +170,7 @@ impl AgentStore {
             }
         }
         match known {
-            Some(known)
-                if terms.on_conflict == OnConflict::Refuse && !known.is_same(agent) =>
-            {
+            Some(known) if terms.on_conflict == OnConflict::Refuse && !known.is_same(agent) => {
                 Err(Error::InvalidRequest {
                     message: format!(
                         "version {} of `{}` is loaded with other content; raise `version`, unload it first, or ask \

@@ -75,7 +75,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "result",
     ),
     ("attestation_agents", "Agents in memory, by how far their signers are trusted, or `refused`", "trust"),
-    ("attestation_unenforced", "Loads of unsigned agents that are refused from `attestation.enforce_from` on", ""),
+    (
+        "attestation_unenforced",
+        "Loads of unsigned agents that are refused from `attestation.enforce_from` on",
+        "",
+    ),
     ("admission_rejected", "Executions and compiles refused for want of a place", "reason"),
     (
         "media_objects",

@@ -51,7 +51,7 @@ fn table(agents: &[AgentReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{SignatureReport, SignerReport};
+    use crate::client::signature::{SignatureReport, SignerReport};
 
     #[test]
     fn columns_stand_under_each_other_and_the_active_version_is_marked() {

@@ -127,7 +127,8 @@ async fn the_trust_of_a_signer_decides_by_policy_and_is_told_everywhere() {
     let payload = decode(envelope["payload"].as_str().unwrap());
     let agent = &serde_json::from_slice::<Value>(&payload).unwrap()["predicate"]["agent"];
     assert_eq!((&agent["trust"], &agent["signer"]), (&json!("verified"), &json!("lead@example.com")));
-    let decided = &records(&server, &["--agent", "a.member", "--event", "decision"])[0]["agent"]["attestation"];
+    let decided =
+        &records(&server, &["--agent", "a.member", "--event", "decision"])[0]["agent"]["attestation"];
     assert_eq!(decided, &json!({ "trust": "community", "signer": "member@example.com" }));
 
     let metrics = format!("{}/metrics", server.http);
@@ -181,14 +182,20 @@ async fn what_is_not_signed_as_it_stands_is_refused_on_every_surface_and_recorde
     let output = mentat().arg("load").arg(folder.path()).args(["--server", &server.grpc]).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     let said = text(&output.stderr);
-    assert!(said.contains("agent `a.echo@1.0.0` is refused: it is not signed") && said.contains("sign it"), "{said}");
+    assert!(
+        said.contains("agent `a.echo@1.0.0` is refused: it is not signed") && said.contains("sign it"),
+        "{said}"
+    );
 
     eventually("the rejections are recorded", async || {
         records(&server, &["--event", "attestation", "--agent", "a.echo"]).len() == 8
     })
     .await;
     let record = &records(&server, &["--event", "attestation"])[0];
-    assert_eq!((&record["rejection"]["code"], &record["rejection"]["caller"]), (&json!("unsigned"), &json!("local")));
+    assert_eq!(
+        (&record["rejection"]["code"], &record["rejection"]["caller"]),
+        (&json!("unsigned"), &json!("local"))
+    );
     let ocsf = &records(&server, &["--event", "attestation", "--format", "ocsf"])[0];
     assert_eq!(ocsf["class_name"], "Detection Finding");
 
@@ -211,8 +218,7 @@ async fn tenants_have_modes_of_their_own() {
         format!("{{ name = \"{tenant}\", tenant = \"{tenant}\", sha256 = \"{sha256}\" }}")
     };
     let keys = format!("auth.api_keys=[{}, {}, {}]", key("strict"), key("lab"), key("usual"));
-    let tenants =
-        "attestation.tenants=[{ tenant = \"strict\", mode = \"required\" }, { tenant = \"lab\", mode = \"off\" }]";
+    let tenants = "attestation.tenants=[{ tenant = \"strict\", mode = \"required\" }, { tenant = \"lab\", mode = \"off\" }]";
     let server = server(&authority, &[&keys, tenants]);
     let (module, plain) = (assemble(ECHO), manifest("a.echo", "1.0.0"));
     let altered = authority.sign("dev", &plain, &module).replace("20000", "20001");
@@ -227,7 +233,11 @@ async fn tenants_have_modes_of_their_own() {
         ("usual", "untrusted", "signature_mismatch"),
         ("lab", "untrusted", "untrusted"),
     ] {
-        assert_eq!((load(tenant, &plain), load(tenant, &altered)), (unsigned.to_owned(), bad.to_owned()), "{tenant}");
+        assert_eq!(
+            (load(tenant, &plain), load(tenant, &altered)),
+            (unsigned.to_owned(), bad.to_owned()),
+            "{tenant}"
+        );
     }
     // Where nobody minds signatures, what is not signed takes the place of what says that it is.
     assert_eq!(load("lab", &plain), "untrusted");
@@ -310,7 +320,10 @@ async fn lists_that_are_overdue_or_missing_refuse_where_the_operator_says_so() {
     let strict = server(&authority, &[&crls]);
     assert_eq!(load(&strict, &signed, &module).await.as_deref(), Ok("signed"));
     authority.list(past);
-    eventually("the list is overdue", async || run(&strict, "a.echo").await == Err("revocation_stale".into())).await;
+    eventually("the list is overdue", async || {
+        run(&strict, "a.echo").await == Err("revocation_stale".into())
+    })
+    .await;
     assert_eq!(load(&strict, &signed, &module).await, Err("revocation_stale".into()));
     let lenient = server(&authority, &[&crls, "attestation.stale_crl=accept"]);
     assert_eq!(load(&lenient, &signed, &module).await.as_deref(), Ok("signed"));
@@ -361,9 +374,10 @@ async fn nothing_goes_back_to_before_a_signature_or_below_a_minimum_version() {
         assert!(refused.message().contains("unload the signed versions"), "{refused}");
     }
     let second = first.restart_with(
-        &[authority.settings(), vec![
-            "attestation.minimum_versions=[{ agent = \"a.echo\", version = \"1.1.0\" }]".into(),
-        ]]
+        &[
+            authority.settings(),
+            vec!["attestation.minimum_versions=[{ agent = \"a.echo\", version = \"1.1.0\" }]".into()],
+        ]
         .concat(),
     );
     let outdated = || "version_below_minimum".to_owned();
@@ -422,10 +436,15 @@ async fn an_attestation_beside_its_manifest_is_as_good_as_one_in_it_and_none_may
 
     let (plain, block) = beside("a.form");
     let part = |name: &str, content: &[u8]| {
-        [format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n").as_bytes(), content, b"\r\n"]
-            .concat()
+        [
+            format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n").as_bytes(),
+            content,
+            b"\r\n",
+        ]
+        .concat()
     };
-    let parts = [part("manifest", plain.as_bytes()), part("attestation", block.as_bytes()), part("module", &module)];
+    let parts =
+        [part("manifest", plain.as_bytes()), part("attestation", block.as_bytes()), part("module", &module)];
     let form = [parts.concat(), b"--B--\r\n".to_vec()].concat();
     let url = format!("{}/v1/agents", server.http);
     let answer = ureq::post(url).content_type("multipart/form-data; boundary=B").send(&form[..]).unwrap();
@@ -457,7 +476,8 @@ async fn roots_that_cannot_be_read_keep_a_server_from_starting_and_later_stay_as
     authority.signer("dev");
     let folder = tempfile::tempdir().unwrap();
     let refuse = |setting: &str, says: &str| {
-        let output = mentat().args(["serve", "--set", setting, "--set", "server.data_dir=/nowhere"]).output().unwrap();
+        let output =
+            mentat().args(["serve", "--set", setting, "--set", "server.data_dir=/nowhere"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{setting}");
         assert!(text(&output.stderr).contains(says), "{setting}: {}", text(&output.stderr));
     };
@@ -480,8 +500,10 @@ async fn roots_that_cannot_be_read_keep_a_server_from_starting_and_later_stay_as
     // Roots of others in its place: what was signed below the old one counts no more.
     let stranger = Authority::new();
     std::fs::copy(stranger.path("root.pem"), authority.path("roots/root.pem")).unwrap();
-    eventually("the other root is trusted", async || run(&server, "a.echo").await == Err("certificate_forged".into()))
-        .await;
+    eventually("the other root is trusted", async || {
+        run(&server, "a.echo").await == Err("certificate_forged".into())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -494,5 +516,8 @@ async fn without_roots_a_signature_is_worth_nothing_and_that_is_told() {
     assert_eq!(load(&server, &signed, &module).await.as_deref(), Ok("untrusted"));
     assert!(server.log().contains("there are no roots to verify that by"), "{}", server.log());
     assert_eq!(run(&server, "a.echo").await, Ok(0));
-    assert_eq!(load(&server, &manifest("a.echo", "1.0.1"), &module).await, Err("unsigned_over_signed".into()));
+    assert_eq!(
+        load(&server, &manifest("a.echo", "1.0.1"), &module).await,
+        Err("unsigned_over_signed".into())
+    );
 }

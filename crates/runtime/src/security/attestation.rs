@@ -241,10 +241,7 @@ impl Attestations {
             },
             Err(rejection) => Standing {
                 until: now + RECHECK_EVERY,
-                verdict: Verdict::Refused(Refusal {
-                    code: rejection.code(),
-                    message: rejection.to_string(),
-                }),
+                verdict: Verdict::Refused(Refusal { code: rejection.code(), message: rejection.to_string() }),
                 verification: verification(rejection.code()),
                 ..Standing::unknown()
             },
@@ -267,7 +264,8 @@ impl Attestations {
                 && (minimum.tenants.is_empty()
                     || minimum.tenants.iter().any(|tenant| tenant == candidate.tenant))
         };
-        let minimum = self.rules.minimum_versions.iter().filter(is_for).map(|minimum| &minimum.version).max()?;
+        let minimum =
+            self.rules.minimum_versions.iter().filter(is_for).map(|minimum| &minimum.version).max()?;
         (candidate.version < minimum).then(|| Refusal {
             code: "version_below_minimum",
             message: format!(
@@ -333,7 +331,7 @@ impl Standing {
         match &self.verdict {
             Verdict::Accepted => ("", String::new()),
             Verdict::Tolerated(concern) => ("", concern.to_string()),
-            Verdict::Refused(Refusal { code, message }) => (code, message.clone()),
+            Verdict::Refused(refusal) => (refusal.code, refusal.message.clone()),
         }
     }
 
@@ -352,14 +350,17 @@ impl Refusal {
     fn unsigned() -> Self {
         Self {
             code: "unsigned",
-            message: "it is not signed, and this server wants agents that are (`attestation.mode`); sign it".into(),
+            message: "it is not signed, and this server wants agents that are (`attestation.mode`); sign it"
+                .into(),
         }
     }
 
     fn no_roots() -> Self {
         Self {
             code: "no_roots",
-            message: "there are no roots to verify its signature by; the operator sets them by `attestation.roots`".into(),
+            message:
+                "there are no roots to verify its signature by; the operator sets them by `attestation.roots`"
+                    .into(),
         }
     }
 
@@ -415,7 +416,11 @@ impl fmt::Display for Concern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnsignedUntil(from) => {
-                write!(formatter, "it is not signed, and will be refused from {} on; sign it", rfc3339_of(*from))
+                write!(
+                    formatter,
+                    "it is not signed, and will be refused from {} on; sign it",
+                    rfc3339_of(*from)
+                )
             }
             Self::NoRoots => formatter.write_str(
                 "it is signed, and there are no roots to verify that by; set them by `attestation.roots`",

@@ -129,8 +129,12 @@ impl AttestationSection {
                 return Err(wrong("tenants", &format!("`{}` is given twice", escape_untrusted(tenant, 64))));
             }
         }
-        let is_required =
-            self.tenants.iter().map(|one| one.mode).chain([self.mode]).any(|mode| mode == AttestationMode::Required);
+        let is_required = self
+            .tenants
+            .iter()
+            .map(|one| one.mode)
+            .chain([self.mode])
+            .any(|mode| mode == AttestationMode::Required);
         if is_required && self.roots.is_empty() {
             return Err(wrong(
                 "roots",
@@ -175,15 +179,19 @@ impl TrustConfig {
         if *level <= Trust::Signed {
             return Err(wrong(
                 "trust",
-                &format!("a rule for `{level}` does nothing: whoever has a valid certificate is `signed`; the levels are \
-                          `community` and `verified`"),
+                &format!(
+                    "a rule for `{level}` does nothing: whoever has a valid certificate is `signed`; the levels are \
+                          `community` and `verified`"
+                ),
             ));
         }
         if [email, subject, organisation, policy, root].iter().all(|condition| condition.is_none()) {
             return Err(wrong(
                 "trust",
-                &format!("the rule for `{level}` fits everybody; give it an `email`, `subject`, `organisation`, `policy` or \
-                          `root`"),
+                &format!(
+                    "the rule for `{level}` fits everybody; give it an `email`, `subject`, `organisation`, `policy` or \
+                          `root`"
+                ),
             ));
         }
         let fits = |what: &str, value: &Option<String>, is: fn(&str) -> bool, such: &str| match value {
@@ -261,7 +269,10 @@ mod tests {
         for (text, says) in [
             ("mode = \"required\"", "so that none could be loaded"),
             ("tenants = [{ tenant = \"t\", mode = \"required\" }]", "so that none could be loaded"),
-            ("tenants = [{ tenant = \"t\", mode = \"off\" }, { tenant = \"t\", mode = \"off\" }]", "`t` is given twice"),
+            (
+                "tenants = [{ tenant = \"t\", mode = \"off\" }, { tenant = \"t\", mode = \"off\" }]",
+                "`t` is given twice",
+            ),
             ("enforce_from = \"soon\"", "`soon` is no date"),
             ("trust = [{ level = \"verified\" }]", "fits everybody"),
             ("trust = [{ level = \"signed\", email = \"a@b\" }]", "does nothing"),

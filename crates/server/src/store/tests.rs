@@ -209,7 +209,8 @@ fn what_is_not_signed_does_not_take_the_place_of_what_is_and_signatures_are_kept
     let attestation = Some(Arc::new(Attestation::parse(block).unwrap()));
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path(), QUOTA).unwrap();
-    let signed = |version: &str| StoredAgent { attestation: attestation.clone(), ..agent("a", version, b"m") };
+    let signed =
+        |version: &str| StoredAgent { attestation: attestation.clone(), ..agent("a", version, b"m") };
     store.put(&agent("a", "0.9.0", b"m"), b"m", REFUSE).unwrap();
     store.put(&signed("1.0.0"), b"m", REFUSE).unwrap();
     drop(store);

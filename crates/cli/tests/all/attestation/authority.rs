@@ -34,7 +34,9 @@ impl Authority {
              = {display}/crlnumber\ndefault_md = sha256\ndefault_crl_days = 30\npolicy = any\nunique_subject = no\n[any]\n\
              organizationName = optional\ncommonName = optional\n"
         );
-        for (name, text) in [("ca.cnf", &*config), ("index", ""), ("crlnumber", "01\n"), ("request.cnf", REQUEST)] {
+        for (name, text) in
+            [("ca.cnf", &*config), ("index", ""), ("crlnumber", "01\n"), ("request.cnf", REQUEST)]
+        {
             std::fs::write(folder.join(name), text).unwrap();
         }
         this.key("root");
@@ -78,9 +80,30 @@ impl Authority {
     fn certify(&self, name: &str, subject: &str, extensions: &str, until: Option<DateTime<Utc>>) {
         std::fs::write(self.path("extensions"), extensions).unwrap();
         let (key, request, out) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
-        self.openssl(&["req", "-new", "-config", "request.cnf", "-key", &key, "-subj", subject, "-out", &request]);
+        self.openssl(&[
+            "req",
+            "-new",
+            "-config",
+            "request.cnf",
+            "-key",
+            &key,
+            "-subj",
+            subject,
+            "-out",
+            &request,
+        ]);
         let until = until.map_or_else(|| "20400101000000Z".into(), |time| utc(time));
-        let how = ["ca", "-batch", "-notext", "-config", "ca.cnf", "-extfile", "extensions", "-keyfile", "root.key"];
+        let how = [
+            "ca",
+            "-batch",
+            "-notext",
+            "-config",
+            "ca.cnf",
+            "-extfile",
+            "extensions",
+            "-keyfile",
+            "root.key",
+        ];
         let times = ["-startdate", "20200101000000Z", "-enddate", &until, "-in", &request, "-out", &out];
         let by: &[&str] = if name == "root" { &["-selfsign"] } else { &["-cert", "root.pem"] };
         self.openssl(&[&how[..], &times, by].concat());
@@ -88,7 +111,9 @@ impl Authority {
 
     pub fn revoke(&self, name: &str) {
         let pem = format!("{name}.pem");
-        self.openssl(&["ca", "-config", "ca.cnf", "-keyfile", "root.key", "-cert", "root.pem", "-revoke", &pem]);
+        self.openssl(&[
+            "ca", "-config", "ca.cnf", "-keyfile", "root.key", "-cert", "root.pem", "-revoke", &pem,
+        ]);
     }
 
     /// Puts the next list of who was revoked in the place of the one before, due at that time.
@@ -104,8 +129,7 @@ impl Authority {
     pub fn attest(&self, signer: &str, manifest: &str, module: &[u8]) -> Attestation {
         let statement = Statement::new(manifest, &ModuleDigest::of(module)).unwrap();
         std::fs::write(self.path("statement"), statement.canonical()).unwrap();
-        let signature =
-            self.openssl(&["dgst", "-sha256", "-sign", &format!("{signer}.key"), "statement"]);
+        let signature = self.openssl(&["dgst", "-sha256", "-sign", &format!("{signer}.key"), "statement"]);
         Attestation {
             version: "1.0".into(),
             timestamp: DateTime::<Utc>::from(SystemTime::now()).to_rfc3339(),

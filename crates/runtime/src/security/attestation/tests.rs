@@ -72,7 +72,10 @@ fn before_the_date_what_is_not_signed_is_tolerated_and_judged_again_when_it_come
 #[test]
 fn without_roots_a_signature_is_worth_nothing_and_a_demand_for_one_is_not_met() {
     let standing = judge(&rules(AttestationMode::Optional), "1.0.0", Some(&block()));
-    assert_eq!((standing.verdict(), standing.trust()), (&Verdict::Tolerated(Concern::NoRoots), Trust::Untrusted));
+    assert_eq!(
+        (standing.verdict(), standing.trust()),
+        (&Verdict::Tolerated(Concern::NoRoots), Trust::Untrusted)
+    );
     assert_eq!(code(&judge(&rules(AttestationMode::Required), "1.0.0", Some(&block()))), Some("no_roots"));
 }
 
@@ -83,7 +86,8 @@ fn versions_below_the_highest_minimum_of_their_tenant_are_refused_in_every_mode(
         version: version.parse().unwrap(),
         tenants: tenants.iter().map(|tenant| (*tenant).to_owned()).collect(),
     };
-    let minimum_versions = vec![minimum("1.2.0", &[]), minimum("1.3.0", &["own"]), minimum("2.0.0", &["other"])];
+    let minimum_versions =
+        vec![minimum("1.2.0", &[]), minimum("1.3.0", &["own"]), minimum("2.0.0", &["other"])];
     let rules = AttestationRules { minimum_versions, ..rules(AttestationMode::Off) };
     for (version, refused) in [("1.2.9", true), ("1.3.0-rc.1", true), ("1.3.0", false), ("10.0.0", false)] {
         let expected = refused.then_some("version_below_minimum");
