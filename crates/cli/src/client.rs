@@ -127,7 +127,14 @@ impl Client {
         let agent_id = manifest.manifest.id.to_string();
         let manifest = manifest.text.clone();
         let answer = if module.len() <= STREAMED_ABOVE_BYTES {
-            let request = LoadAgentRequest { agent_id, wasm_bytes: module, manifest, replace, attestation };
+            let request = LoadAgentRequest {
+                agent_id,
+                wasm_bytes: module,
+                manifest,
+                replace,
+                attestation,
+                ..LoadAgentRequest::default()
+            };
             self.calls.load_agent(request).await
         } else {
             let total_bytes = module.len() as u64;
@@ -138,6 +145,21 @@ impl Client {
             Ok(answer) => Ok(answer.into_inner().into()),
             Err(status) => Err(self.failure(&status)),
         }
+    }
+
+    /// Has the server load an agent out of a registry.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(crate) async fn load_from(
+        &mut self,
+        reference: String,
+        attestation: String,
+        replace: bool,
+    ) -> Result<LoadedReport, Failure> {
+        let request = LoadAgentRequest { reference, attestation, replace, ..LoadAgentRequest::default() };
+        let answer = self.calls.load_agent(request).await;
+        answer.map(|answer| answer.into_inner().into()).map_err(|status| self.failure(&status))
     }
 
     /// Executes an agent; `on_told` gets its events as they come, and says whether it wants more: where not, the execution
@@ -362,6 +384,7 @@ impl From<LoadAgentResponse> for LoadedReport {
             CodeOrigin::Memory => "memory",
             CodeOrigin::Disk => "disk",
             CodeOrigin::Compiled => "compiled",
+            CodeOrigin::Image => "image",
             CodeOrigin::Unspecified => "unknown",
         };
         Self {

@@ -1,9 +1,11 @@
 //! What the command line takes from the process around it: its own program, the cache directory, the
-//! API key, the wish for colours. The only file here that reads the environment.
+//! API key, a passphrase, the wish for colours. The only file here that reads the environment.
 
 use std::env;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 /// The program that compiles modules: this one.
 ///
@@ -23,10 +25,22 @@ pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     Some(base.join("mentat"))
 }
 
+/// Where docker keeps names and passwords for registries, and other programs look for them as well.
+pub(crate) fn docker_config() -> Option<PathBuf> {
+    let named = env::var_os("DOCKER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
+    Some(named.or_else(home)?.join("config.json"))
+}
+
 /// The API key in `MENTAT_API_KEY`. Not an option with a value: other users could read it in the list
 /// of processes.
 pub(crate) fn api_key() -> Option<String> {
     env::var_os("MENTAT_API_KEY")?.into_string().ok().filter(|key| !key.is_empty())
+}
+
+/// The passphrase of a private key in `MENTAT_KEY_PASSPHRASE`, for the same reason.
+pub(crate) fn key_passphrase() -> Option<Zeroizing<String>> {
+    env::var_os("MENTAT_KEY_PASSPHRASE")?.into_string().ok().map(Zeroizing::new)
 }
 
 /// The value of a secret, from the variable of its name: never an option, for the same reason.

@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use mentat_manifest::ByteCount;
 use rustix::fs::{Mode, OFlags};
+use zeroize::Zeroizing;
 
 use crate::output::Failure;
 use crate::values::Input;
@@ -35,6 +36,24 @@ pub(crate) fn read_regular(path: &Path, what: &str, limit: ByteCount) -> Result<
         return Err(Failure::invalid(format!("{what} `{}` is no ordinary file", path.display())));
     }
     read_opened(file, path, what, limit)
+}
+
+/// Reads a file that holds a secret, of which no copy is left behind.
+///
+/// # Errors
+/// As [`read`], and when it is not UTF-8.
+pub(crate) fn read_secret(path: &Path, what: &str, limit: ByteCount) -> Result<Zeroizing<String>, Failure> {
+    let failed = |why: &str| Failure::invalid(format!("{what} `{}` cannot be read: {why}", path.display()));
+    // Room for all of it at once, since what grows is moved and leaves what it was behind.
+    let most = usize::try_from(limit.0).unwrap_or(usize::MAX).saturating_add(1);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
+    let file = File::open(path).map_err(|error| failed(&reason(&error)))?;
+    file.take(limit.0.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| failed(&reason(&error)))?;
+    if bytes.len() == most {
+        return Err(failed(&format!("it has more than {limit}, the limit")));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| failed("it is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn read_opened(file: io::Result<File>, path: &Path, what: &str, limit: ByteCount) -> Result<Bytes, Failure> {
@@ -104,6 +123,17 @@ mod tests {
         let refused = read_regular(&pipe, "module", ByteCount(10)).unwrap_err();
         let body = serde_json::to_value(refused.body()).unwrap();
         assert!(body["message"].as_str().unwrap().ends_with("agent.wasm` is no ordinary file"), "{body}");
+    }
+
+    #[test]
+    fn a_secret_is_read_up_to_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "1234").unwrap();
+        assert_eq!(*read_secret(&path, "key", ByteCount(4)).unwrap(), "1234");
+        assert!(read_secret(&path, "key", ByteCount(3)).unwrap_err().to_string().contains("the limit"));
+        std::fs::write(&path, [0xff]).unwrap();
+        assert!(read_secret(&path, "key", ByteCount(4)).unwrap_err().to_string().contains("not UTF-8"));
     }
 
     #[test]

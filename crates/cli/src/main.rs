@@ -9,9 +9,11 @@ mod examples;
 mod files;
 mod local;
 mod output;
+mod passphrase;
 mod progress;
 #[cfg(test)]
 mod reference;
+mod registry;
 mod report;
 mod source;
 mod values;
@@ -42,9 +44,15 @@ fn main() -> ExitCode {
         Verb::Unload(arguments) => commands::unload::run(&arguments),
         Verb::Audit(verb) => commands::audit::run(&verb),
         Verb::Policy(verb) => commands::policy::run(&verb),
+        Verb::Keygen(arguments) => commands::keygen::run(&arguments),
+        Verb::Sign(arguments) => commands::sign::run(&arguments),
+        Verb::Verify(arguments) => commands::verify::run(&arguments),
+        Verb::Pki(verb) => commands::pki::run(&verb),
         Verb::VerifyReceipt(arguments) => commands::verify_receipt::run(&arguments),
         Verb::Rollback(arguments) => commands::rollback::run(&arguments),
         Verb::Stream(arguments) => commands::stream::run(&arguments),
+        Verb::Push(arguments) => commands::push::run(&arguments),
+        Verb::Pull(arguments) => commands::pull::run(&arguments),
     };
     result.unwrap_or_else(|failure| {
         failure.write(json);

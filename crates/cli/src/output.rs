@@ -57,7 +57,7 @@ impl Failure {
 
     /// There is no server to answer.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new("UNAVAILABLE", message.into(), Reason::Overloaded.exit_code())
+        Self::new("UNAVAILABLE", message.into(), Reason::Unavailable.exit_code())
     }
 
     /// The machine does not do what it should.

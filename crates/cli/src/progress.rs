@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::environment;
 
@@ -24,6 +24,33 @@ pub(crate) async fn spoken_of<F: Future>(message: &'static str, work: F) -> F::O
     spinner.enable_steady_tick(TICK);
     let result = work.await;
     spinner.finish_and_clear();
+    result
+}
+
+/// A bar for what goes over the network; it appears after a second.
+pub(crate) fn transfer_bar(message: &'static str) -> ProgressBar {
+    if !environment::stderr_is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_message(message);
+    match ProgressStyle::with_template("{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Awaits `work`, of which a bar is told; shows the bar while it takes more than a second.
+pub(crate) async fn shown_by<F: Future>(bar: &ProgressBar, work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    if let Ok(result) = tokio::time::timeout(PATIENCE, &mut work).await {
+        return result;
+    }
+    if environment::stderr_is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(TICK);
+    }
+    let result = work.await;
+    bar.finish_and_clear();
     result
 }
 

@@ -1,18 +1,21 @@
-//! An agent as it lies on disk: a folder, a manifest or a bare module, found from the one path that
-//! the user gave. Reads and parses; does not judge whether the module can run.
+//! An agent as it lies on disk, a folder, a manifest or a bare module, or in an OCI registry: found from the one path or
+//! reference that the user gave. Reads and parses; does not judge whether the module can run.
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use mentat_manifest::{Attestation, ByteCount, Manifest, RuntimeKind};
+use mentat_oci::{Reference, ReferenceError};
 use mentat_runtime::CompileConfig;
 use mentat_runtime::error::Error;
 
+use crate::args::RegistryArguments;
 use crate::files;
 use crate::output::Failure;
+use crate::registry;
 
 /// The manifest's name in an agent's folder.
-const MANIFEST_NAME: &str = "manifest.yaml";
+pub(crate) const MANIFEST_NAME: &str = "manifest.yaml";
 /// Bytes of a manifest that are read at most; parsing has a lower bound of its own.
 const MAX_MANIFEST: ByteCount = ByteCount(4 << 20);
 
@@ -87,6 +90,14 @@ impl ManifestFile {
                 error.utf8_error().valid_up_to()
             ))
         })?;
+        Self::parse(path, text)
+    }
+
+    /// Parses the text of a manifest, which came from `path`.
+    ///
+    /// # Errors
+    /// `INVALID_MANIFEST` with every problem and its place.
+    pub(crate) fn parse(path: PathBuf, text: String) -> Result<Self, Failure> {
         let manifest =
             Manifest::parse(&text).map_err(|error| Failure::from(Error::from(error)).in_file(&path))?;
         Ok(Self { path, text, manifest })
@@ -103,7 +114,8 @@ impl ManifestFile {
                 Ok(folder.join(self.manifest.module_path()))
             }
             RuntimeKind::Container => Err(Failure::invalid(format!(
-                "agent `{}` is a container agent; only agents with `runtime: wasm` can be executed here",
+                "agent `{}` is a container agent, which has no module; a server with a container engine executes it: \
+                 `mentat load`, then `mentat execute`",
                 self.manifest.id
             ))),
         }
@@ -125,6 +137,21 @@ impl AgentSource {
         }
     }
 
+    /// Opens whatever the path names, or pulls what it refers to in a registry.
+    ///
+    /// # Errors
+    /// As [`AgentSource::open`], and those of the registry.
+    pub(crate) fn open_or_pull(path: &Path, arguments: &RegistryArguments) -> Result<Self, Failure> {
+        let Some(reference) = referred(path)? else { return Self::open(path) };
+        let pulled = registry::pull(&reference, arguments)?;
+        let name = PathBuf::from(reference.at(pulled.digest).to_string());
+        let manifest = pulled.manifest.map(|text| ManifestFile::parse(name.clone(), text)).transpose()?;
+        if let Some(manifest) = &manifest {
+            manifest.module_path()?;
+        }
+        Ok(Self { manifest, module_path: name, module: pulled.module })
+    }
+
     /// Opens the module that a manifest names.
     ///
     /// # Errors
@@ -139,6 +166,15 @@ impl AgentSource {
     pub(crate) fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref().map(|file| &file.manifest)
     }
+}
+
+/// The agent in a registry that a path is meant to name, if it is.
+///
+/// # Errors
+/// For a reference that is none.
+pub(crate) fn referred(path: &Path) -> Result<Option<Reference>, Failure> {
+    let Some(text) = path.to_str().filter(|text| Reference::is_meant(text)) else { return Ok(None) };
+    text.parse().map(Some).map_err(|error: ReferenceError| Failure::invalid(error.to_string()))
 }
 
 /// Reads a module, whatever is in it.

@@ -5,6 +5,7 @@
 
 mod agent_id;
 mod capability;
+mod container;
 mod cover;
 mod digest;
 mod escape;
@@ -20,6 +21,7 @@ mod units;
 
 pub use agent_id::{AgentId, AgentVersion, NameError};
 pub use capability::{Capability, CapabilityError, CapabilityKind, FileAccess, MediaAccess, Protocol};
+pub use container::{InputForm, MilliCpus};
 pub use cover::{BLOCKED_PORTS, is_at_or_below, is_public};
 pub use digest::{DigestError, ModuleDigest};
 pub use escape::escape_untrusted;

@@ -231,10 +231,10 @@ pub enum Preopen {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// Processors, such as `500m` or `2`.
+    /// Processors, such as `500m` or `2`; of containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<serde_json::Value>,
-    /// Memory, such as `256Mi`.
+    /// Memory, such as `256Mi`; of containers, where `wasm.memory` says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<serde_json::Value>,
     /// Whether a GPU is needed, or how many.
@@ -394,7 +394,10 @@ impl Manifest {
         let megabytes = |count: u32| ByteCount(u64::from(count) * MEGABYTE);
         let seconds = self.resources.as_ref().and_then(|resources| resources.timeout_seconds);
         LimitsRequest {
-            memory_bytes: wasm.and_then(|wasm| wasm.memory?.maximum).map(megabytes),
+            memory_bytes: wasm
+                .and_then(|wasm| wasm.memory?.maximum)
+                .map(megabytes)
+                .or_else(|| self.container_memory()),
             fuel: wasm.and_then(|wasm| wasm.fuel),
             timeout: wasm
                 .and_then(|wasm| wasm.timeout_ms)

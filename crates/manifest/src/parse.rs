@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::capability::Capability;
+use crate::container;
 use crate::escape::escape_untrusted;
 use crate::manifest::{Attestation, Environment, Listed, Manifest, RuntimeKind};
 use crate::pins::{MediaPins, Pin};
@@ -240,6 +241,9 @@ impl Check<'_> {
                 "must be `wasm`, `container`, or a language runtime such as `python3.12`",
             );
         }
+        if let Some(Err(message)) = manifest.image.as_deref().map(container::image) {
+            self.problem("image", message);
+        }
         match manifest.runtime_kind() {
             RuntimeKind::Wasm => self.module(manifest),
             RuntimeKind::Container if manifest.image.as_deref().unwrap_or_default().is_empty() => {
@@ -249,7 +253,7 @@ impl Check<'_> {
                     "a container agent needs an `image`; for a WebAssembly agent write `runtime: wasm`",
                 );
             }
-            RuntimeKind::Container => {}
+            RuntimeKind::Container => self.container(manifest),
         }
         self.pins("inputs", &manifest.inputs);
         self.pins("outputs", &manifest.outputs);
@@ -333,6 +337,19 @@ impl Check<'_> {
             media,
             events,
         });
+    }
+
+    fn container(&mut self, manifest: &Manifest) {
+        let resources = manifest.resources.as_ref();
+        let cpu = resources.and_then(|resources| resources.cpu.as_ref());
+        let memory = resources.and_then(|resources| resources.memory.as_ref());
+        let cpu = cpu.map(|value| container::cpus(value).map(drop));
+        let memory = memory.map(|value| container::memory(value).map(drop));
+        for (path, read) in [("resources.cpu", cpu), ("resources.memory", memory)] {
+            if let Some(Err(message)) = read {
+                self.problem(path, message);
+            }
+        }
     }
 
     fn module(&mut self, manifest: &Manifest) {

@@ -50,6 +50,8 @@ pub enum Reason {
     Trap,
     /// No room for another execution.
     Overloaded,
+    /// What executes such agents cannot be reached.
+    Unavailable,
     /// Too many calls by this caller.
     RateLimited,
     /// The caller gave up.
@@ -246,6 +248,14 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// What executes such agents, as a container engine, cannot be reached, or has lost what it needs.
+    #[error("{message}")]
+    Unavailable {
+        /// What it is, and what to do.
+        message: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The caller gave up or someone called `CancelExecution`.
     #[error("the execution was cancelled")]
     Cancelled,
@@ -281,7 +291,7 @@ impl fmt::Display for Shortage {
 
 impl Reason {
     /// Every row of the error table, in its order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidManifest,
         Self::InvalidModule,
         Self::InvalidRequest,
@@ -299,6 +309,7 @@ impl Reason {
         Self::Timeout,
         Self::Trap,
         Self::Overloaded,
+        Self::Unavailable,
         Self::RateLimited,
         Self::Cancelled,
         Self::Internal,
@@ -325,6 +336,7 @@ impl Reason {
             Self::Timeout => "TIMEOUT",
             Self::Trap => "TRAP",
             Self::Overloaded => "OVERLOADED",
+            Self::Unavailable => "UNAVAILABLE",
             Self::RateLimited => "RATE_LIMITED",
             Self::Cancelled => "CANCELLED",
             Self::Internal => "INTERNAL",
@@ -358,6 +370,9 @@ impl Reason {
             Self::Timeout => "the agent did not finish in time; raise `wasm.timeout_ms`",
             Self::Trap => "the agent trapped; `trap` says why and `backtrace` where",
             Self::Overloaded => "every place for executions is taken; try again after the time it says",
+            Self::Unavailable => {
+                "what executes such agents cannot be reached at present; the message says what it is"
+            }
             Self::RateLimited => "the caller calls too often; try again after the time it says",
             Self::Cancelled => "the caller gave up, or the execution was cancelled",
             Self::Internal => "a bug of ours, or a broken host; the server's log has the cause",
@@ -375,7 +390,7 @@ impl Reason {
             Self::FuelExhausted | Self::MemoryLimit | Self::OutputTooLarge | Self::StackOverflow => 6,
             Self::Timeout => 7,
             Self::Trap => 8,
-            Self::Overloaded | Self::RateLimited => 9,
+            Self::Overloaded | Self::Unavailable | Self::RateLimited => 9,
             Self::Cancelled => 130,
             Self::Internal => 70,
         }
@@ -416,6 +431,7 @@ impl Error {
             Self::Timeout { .. } => Reason::Timeout,
             Self::Trap { .. } => Reason::Trap,
             Self::Overloaded { .. } => Reason::Overloaded,
+            Self::Unavailable { .. } => Reason::Unavailable,
             Self::Cancelled => Reason::Cancelled,
             Self::Internal { .. } => Reason::Internal,
         }
@@ -425,7 +441,9 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }
@@ -459,7 +477,7 @@ impl Error {
             Self::Trap { message, backtrace } => {
                 vec![("trap", message.clone()), ("backtrace", json(backtrace))]
             }
-            Self::Overloaded { retry_after, .. } => {
+            Self::Overloaded { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
                 vec![("retry_after_ms", retry_after.as_millis().to_string())]
             }
             Self::InvalidRequest { .. }

@@ -18,10 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::anchors::TrustFiles;
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
-use crate::dispatch::{Dispatcher, Records, Trails};
+use crate::container::{Containers, ServerId, keep_swept};
+use crate::dispatch::{Dispatcher, Records, Sources, Trails};
 use crate::door::Door;
 use crate::executions::Executions;
 use crate::guests::{GuestRuntime, GuestThreads};
+use crate::oci::OciRegistries;
 use crate::published::PublishedStreams;
 use crate::registry::{MemoryRoom, Registry};
 use crate::signatures::Signatures;
@@ -50,6 +52,7 @@ pub struct App {
     tasks: TaskTracker,
     audit: Recorder,
     dispatcher: Arc<Dispatcher>,
+    containers: Arc<Containers>,
     /// Ends the guests' threads with the service.
     _guests: GuestRuntime,
 }
@@ -85,6 +88,8 @@ impl App {
             Arc::new(Authority::new(config.rules(), on_violation, offers, parsed, Some(audit.clone())));
         let runtime_config =
             config.runtime_config().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
+        let oci_client =
+            config.oci_client().map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
         let runtime = Arc::new(Runtime::audited(runtime_config, compiler, Some(audit.clone()))?);
         let metrics = Arc::new(Metrics::new());
         let room = MemoryRoom {
@@ -93,18 +98,30 @@ impl App {
         };
         let signatures =
             Arc::new(Signatures::new(Arc::clone(&attestations), Arc::clone(&metrics), Some(audit.clone())));
-        let registry = Registry::new(store, Arc::clone(&runtime), config.rules(), signatures, room);
+        let tasks = TaskTracker::new();
+        let server = ServerId::of(&config.server.data_dir)?;
+        let containers =
+            Containers::new(config.container.clone(), config.pool.clone(), server, tasks.clone());
+        let containers = Arc::new(containers);
+        let registry = Registry::new(
+            store,
+            Arc::clone(&runtime),
+            Arc::clone(&containers),
+            config.rules(),
+            signatures,
+            room,
+        );
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let room = Arc::new(EventRoom::new(config.streams.room()));
         let executions = Executions::new(remembered, config.streams.limits(), Arc::clone(&room));
         let patience = Duration::from_millis(config.streams.idle_ms);
         let published = Arc::new(PublishedStreams::new(Arc::clone(&room), patience));
-        let tasks = TaskTracker::new();
         let (threads, guests) = GuestThreads::start(config.server.guest_threads, tasks.clone())?;
         let sweeping = Arc::clone(&runtime);
         let dispatcher = Dispatcher::new(
             runtime,
-            registry,
+            Arc::clone(&containers),
+            Sources { registry, oci: OciRegistries::new(oci_client, config.oci.concurrent) },
             Arc::clone(&authority),
             Arc::clone(&metrics),
             threads,
@@ -112,6 +129,7 @@ impl App {
         );
         let closing = CancellationToken::new();
         tasks.spawn(forget_old_events(room, published, closing.clone()));
+        tasks.spawn(keep_swept(Arc::clone(&containers), closing.clone()));
         let dispatcher = Arc::new(dispatcher);
         let limits = transport_limits(config);
         let sockets = usize::try_from(config.streams.max_sockets).unwrap_or(usize::MAX);
@@ -157,7 +175,7 @@ impl App {
         tasks.spawn(http_door.serve(door, tls, limits, tasks.clone(), closing.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         tracing::info!(%grpc, %http, encrypted = config.tls.is_given(), "listening");
-        Ok(Self { grpc, http, grace, closing, tasks, audit, dispatcher, _guests: guests })
+        Ok(Self { grpc, http, grace, closing, tasks, audit, dispatcher, containers, _guests: guests })
     }
 
     /// Where gRPC is served; tells the port where the configuration said 0.
@@ -184,6 +202,7 @@ impl App {
             self.dispatcher.cancel_all();
             let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         }
+        self.containers.close().await;
         let audit = self.audit;
         if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {
             tracing::error!("the audit log was not closed");

@@ -3,9 +3,11 @@
 //! process's environment.
 
 mod attestation;
+mod container;
 mod keys;
 mod media;
 mod network;
+mod oci;
 mod offers;
 mod sections;
 mod streams;
@@ -24,9 +26,11 @@ use crate::door::HostNames;
 use crate::store::Quota;
 
 pub use attestation::{AttestationSection, Doubt, MinimumVersionConfig, TenantMode, TrustConfig};
+pub use container::{ContainerSection, PullPolicy};
 pub use keys::{KEYS, Key, variable_name};
 pub use media::MediaSection;
 pub use network::{HostConfig, NetworkSection};
+pub use oci::OciSection;
 pub use sections::{
     ApiKey, AuditLogConfig, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig,
     ExtensionConfig, LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig,
@@ -43,6 +47,8 @@ const OTHER_VARIABLES: &[&str] = &[
     "MENTAT_CLIENT_KEY",
     "MENTAT_CONFIG",
     "MENTAT_CACHE_DIR",
+    "MENTAT_REGISTRY_AUTH",
+    "MENTAT_REGISTRY_CA",
 ];
 /// The file that is read when none is named, where it exists.
 const DEFAULT_FILE: &str = "mentat.toml";
@@ -75,6 +81,8 @@ pub struct ServerConfig {
     pub network: NetworkSection,
     /// Where objects are that agents read and store.
     pub media: MediaSection,
+    /// Registries that agents may be loaded from.
+    pub oci: OciSection,
     /// The engines and their pools.
     pub engine: EngineConfig,
     /// The queue before the pool.
@@ -83,6 +91,8 @@ pub struct ServerConfig {
     pub compile: CompileConfig,
     /// The instances that are kept for agents that ask for it.
     pub warm: WarmConfig,
+    /// The engine that runs container agents.
+    pub container: ContainerSection,
     /// What is remembered of executions.
     pub executions: ExecutionsConfig,
     /// What executions say while they run.
@@ -176,6 +186,8 @@ impl ServerConfig {
         self.network.read()?;
         self.media.check()?;
         self.attestation.rules()?;
+        self.oci.rules()?;
+        self.container.check()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(
@@ -234,6 +246,14 @@ impl ServerConfig {
             network: self.network.read()?,
             media: self.media.read(&self.server.data_dir)?,
         })
+    }
+
+    /// The client of registries that agents may be loaded from.
+    ///
+    /// # Errors
+    /// For what names no registry, and files that cannot be read.
+    pub fn oci_client(&self) -> Result<mentat_oci::Client, ConfigError> {
+        self.oci.client(self.compile.max_module)
     }
 
     /// How the audit log is kept.
@@ -306,6 +326,7 @@ impl ServerConfig {
                 metering: Limits::CEILING.metering,
             },
             max_input: self.limits.max_input,
+            container_memory: self.container.memory,
         }
     }
 }

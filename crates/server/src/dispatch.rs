@@ -6,7 +6,10 @@
 
 mod agents;
 mod following;
+mod levels;
+mod place;
 mod publishing;
+mod pulling;
 mod terms;
 mod trail;
 
@@ -14,7 +17,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest};
+use mentat_manifest::{AgentId, AgentVersion, Manifest};
+use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventBuffer;
 use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
@@ -23,14 +27,17 @@ pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
-use mentat_runtime::{MediaCounts, Runtime};
 
 pub use self::agents::AgentPage;
+use self::place::Place;
+pub use self::pulling::PullRequest;
 use self::terms::{ending, narrowing, record_for_receipt};
 pub use self::trail::{ExecutionTrail, Trails};
+use crate::container::Containers;
 pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
 use crate::guests::GuestThreads;
+use crate::oci::OciRegistries;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
@@ -41,7 +48,9 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct Dispatcher {
     runtime: Arc<Runtime>,
+    containers: Arc<Containers>,
     registry: Arc<Registry>,
+    oci: OciRegistries,
     authority: Arc<Authority>,
     executions: Arc<Executions>,
     published: Arc<PublishedStreams>,
@@ -59,6 +68,15 @@ pub struct Records {
     pub published: Arc<PublishedStreams>,
     /// What the audit log has of them.
     pub trails: Trails,
+}
+
+/// Where agents come from.
+#[derive(Debug)]
+pub struct Sources {
+    /// Those that are loaded.
+    pub registry: Registry,
+    /// Those that can be pulled.
+    pub oci: OciRegistries,
 }
 
 /// A request to load an agent.
@@ -123,15 +141,17 @@ impl Dispatcher {
     #[must_use]
     pub fn new(
         runtime: Arc<Runtime>,
-        registry: Registry,
+        containers: Arc<Containers>,
+        sources: Sources,
         authority: Arc<Authority>,
         metrics: Arc<Metrics>,
         guests: GuestThreads,
         records: Records,
     ) -> Self {
         let Records { executions, published, trails } = records;
+        let Sources { registry, oci } = sources;
         let (registry, executions) = (Arc::new(registry), Arc::new(executions));
-        Self { runtime, registry, authority, executions, published, metrics, guests, trails }
+        Self { runtime, containers, registry, oci, authority, executions, published, metrics, guests, trails }
     }
 
     /// Loads an agent and makes it the active version of its id.
@@ -154,7 +174,9 @@ impl Dispatcher {
             self.metrics.compile_rejected();
         }
         if let Ok(agent) = &loaded {
-            self.metrics.module_loaded(agent.origin);
+            if let Some(origin) = agent.origin() {
+                self.metrics.module_loaded(origin);
+            }
             tracing::info!(
                 agent_id = %agent.stored.id, version = %agent.stored.version, module = %agent.stored.module,
                 tenant = %caller.tenant, trust = %agent.stored.standing.last().trust(), "agent loaded"
@@ -208,6 +230,7 @@ impl Dispatcher {
         ready: Ready,
     ) -> (Outcome, Option<Result<Bytes, String>>) {
         let (this, caller) = (Arc::clone(self), caller.clone());
+        let is_elsewhere = matches!(Place::choose(&agent), Place::Container(_));
         // What is large is in a box, and what is rare in one of its own: a future is copied each time that it is handed on.
         let execution = Box::pin(async move {
             let execution_id = ready.invocation.execution_id;
@@ -223,7 +246,12 @@ impl Dispatcher {
             };
             (outcome, receipt)
         });
-        self.guests.run(execution).await.unwrap_or_else(|error| (Outcome::failed(error), None))
+        let ended = if is_elsewhere {
+            self.guests.accompany(execution).await
+        } else {
+            self.guests.run(execution).await
+        };
+        ended.unwrap_or_else(|error| (Outcome::failed(error), None))
     }
 
     /// Notes that an execution has ended.
@@ -235,7 +263,10 @@ impl Dispatcher {
         outcome: Outcome,
     ) -> Outcome {
         running.end(&outcome);
-        self.metrics.executed(&agent.stored.id, &outcome);
+        match Place::choose(agent) {
+            Place::Wasm(_) => self.metrics.executed(&agent.stored.id, &outcome),
+            Place::Container(_) => self.metrics.container_executed(&agent.stored.id, &outcome),
+        }
         if let Err(error @ Error::Internal { .. }) = &outcome.result {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
@@ -261,35 +292,6 @@ impl Dispatcher {
                 Err(error.to_string())
             }
         }
-    }
-
-    /// Executions that run now, and how many can.
-    #[must_use]
-    pub fn places(&self) -> (u32, u32) {
-        (self.runtime.pool().active(), self.runtime.pool().size())
-    }
-
-    /// Bytes of linear memory that all executions have now, and may have together.
-    #[must_use]
-    pub fn memory(&self) -> (ByteCount, ByteCount) {
-        self.runtime.memory()
-    }
-
-    /// What happened to objects of the media store.
-    pub fn media_counts(&self) -> MediaCounts {
-        self.runtime.media_counts()
-    }
-
-    /// Instances that wait for the next execution of their agent.
-    #[must_use]
-    pub fn warm_instances(&self) -> usize {
-        self.runtime.warm_instances()
-    }
-
-    /// Agents that left memory, and artifacts that left the disk, for others.
-    #[must_use]
-    pub fn evictions(&self) -> (u64, u64) {
-        (self.registry.evictions(), self.runtime.evictions())
     }
 
     fn begin(
@@ -342,7 +344,7 @@ impl Dispatcher {
         }
         let applicant = Applicant {
             manifest: &agent.manifest,
-            module: agent.module.digest(),
+            module: &agent.stored.module,
             trust: standing.trust(),
             signer: standing.name(),
             caller,
@@ -368,7 +370,8 @@ impl Dispatcher {
         if ready.receipt.is_some() || agent.places.is_some() {
             return None;
         }
-        let outcome = self.runtime.execute_now(&agent.module, &ready.grant, &ready.invocation)?;
+        let Place::Wasm(module) = Place::choose(agent) else { return None };
+        let outcome = self.runtime.execute_now(module, &ready.grant, &ready.invocation)?;
         ready.grant.record_end(self.ending(&ready.grant, &outcome));
         Some(outcome)
     }
@@ -395,7 +398,12 @@ impl Dispatcher {
             }
             None => None,
         };
-        let outcome = self.runtime.execute(&agent.module, &grant, invocation).await;
+        let outcome = match Place::choose(agent) {
+            Place::Wasm(module) => self.runtime.execute(module, &grant, invocation).await,
+            Place::Container(container) => {
+                Box::pin(self.containers.execute(container, &grant, invocation)).await
+            }
+        };
         let ending = self.ending(&grant, &outcome);
         let Some((request, input, started)) = receipt else {
             grant.record_end(ending);

@@ -72,6 +72,18 @@ impl GuestThreads {
         self.tasks.spawn(work);
     }
 
+    /// Has an execution done that computes elsewhere, on the doors' threads, to its end even where this future is dropped.
+    ///
+    /// # Errors
+    /// `INTERNAL` when it panics.
+    pub async fn accompany<T: Send + 'static>(
+        &self,
+        execution: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let ended = self.tasks.spawn(execution).await;
+        ended.map_err(|error| Error::internal("executing the agent", error))
+    }
+
     /// Runs an execution to its end. Where this future is dropped, it goes on by itself, unless it has not yielded yet.
     ///
     /// # Errors

@@ -8,15 +8,16 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, Attestation, ByteCount, Manifest, ModuleDigest};
-use mentat_runtime::error::Error;
+use mentat_manifest::{AgentId, AgentVersion, Attestation, ByteCount, Manifest, ModuleDigest, RuntimeKind};
+use mentat_runtime::error::{Error, ModuleProblemKind};
 use mentat_runtime::model::Caller;
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, Runtime};
 use parking_lot::{Mutex, RwLock};
 
+use crate::container::{Containers, Image};
 use crate::signatures::{LastStanding, Signatures, StandingCounts};
-use crate::store::{AgentStore, StoredAgent, Terms};
+use crate::store::{AgentStore, StoredAgent, StoredRuntime, Terms};
 
 pub use crate::store::OnConflict;
 
@@ -25,6 +26,7 @@ pub use crate::store::OnConflict;
 pub struct Registry {
     store: Arc<AgentStore>,
     runtime: Arc<Runtime>,
+    containers: Arc<Containers>,
     rules: Rules,
     signatures: Arc<Signatures>,
     /// What is kept in memory.
@@ -54,14 +56,26 @@ pub struct LoadedAgent {
     pub stored: StoredAgent,
     /// Its manifest.
     pub manifest: Manifest,
-    /// Its module, compiled and linked.
-    pub module: Arc<Module>,
-    /// Where its code came from when it was brought into memory.
-    pub origin: CodeOrigin,
+    /// What is executed.
+    pub program: Program,
     /// Its own places, where its manifest sets `resources.max_concurrent`.
     pub places: Option<Pool>,
     /// When it was last asked for, on the registry's own clock.
     used: AtomicU64,
+}
+
+/// What is executed of an agent.
+#[derive(Debug)]
+pub enum Program {
+    /// Its module.
+    Module {
+        /// Compiled and linked.
+        module: Arc<Module>,
+        /// Where its code came from when it was brought into memory.
+        origin: CodeOrigin,
+    },
+    /// Its image, which the container engine has.
+    Image(Image),
 }
 
 type AgentKey = (Arc<str>, AgentId, AgentVersion);
@@ -72,6 +86,7 @@ impl Registry {
     pub fn new(
         store: Arc<AgentStore>,
         runtime: Arc<Runtime>,
+        containers: Arc<Containers>,
         rules: Rules,
         signatures: Arc<Signatures>,
         room: MemoryRoom,
@@ -80,6 +95,7 @@ impl Registry {
         Self {
             store,
             runtime,
+            containers,
             rules,
             signatures,
             room,
@@ -113,13 +129,15 @@ impl Registry {
     ) -> Result<Arc<LoadedAgent>, Error> {
         let manifest = Manifest::parse(&manifest_text)?;
         let attestation = attestation(&manifest, beside)?;
-        if manifest.runtime_kind() != mentat_manifest::RuntimeKind::Wasm {
-            return Err(Error::InvalidRequest {
-                message: format!(
-                    "agent `{}` is a container agent; this server executes `runtime: wasm` only",
+        if manifest.runtime_kind() == RuntimeKind::Container {
+            if !module_bytes.is_empty() {
+                let message = format!(
+                    "agent `{}` is a container agent, and came with a module; send it without, or write `runtime: wasm`",
                     manifest.id
-                ),
-            });
+                );
+                return Err(Error::InvalidRequest { message });
+            }
+            return self.load_image(caller, manifest_text, manifest, attestation, on_conflict).await;
         }
         let bytes = module_bytes.clone();
         // A large module takes its time, which is not a request thread's.
@@ -133,32 +151,89 @@ impl Registry {
             manifest: manifest_text,
             module,
             attestation,
+            runtime: StoredRuntime::Wasm,
             loaded_at: SystemTime::now(),
             standing: LastStanding::default(),
         };
         // Before the work of compiling, which nobody is to cause whom nobody knows.
         self.signatures.admit(caller, &stored)?;
         let terms = Terms { on_conflict, over_signed: self.signatures.over_signed(&stored.tenant) };
-        // Told early as well; what counts is the same check when it is stored.
-        let told = self.store.check(&stored, module_bytes.len() as u64, terms);
-        self.signatures.record_refused(caller, &stored, told)?;
+        let known = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
+        let may_fall_back = known.is_some_and(|known| {
+            known.runtime == StoredRuntime::Container && known.manifest == stored.manifest
+        });
+        // Told before the work of compiling; what counts is the same check when it is stored. Of one whose image was taken
+        // in its place, the module is not known.
+        if !may_fall_back {
+            let told = self.store.check(&stored, module_bytes.len() as u64, terms);
+            self.signatures.record_refused(caller, &stored, told)?;
+        }
         let how = self.preparation(&manifest)?;
-        let loaded = self.runtime.load(module_bytes.clone(), how).await;
+        let loaded = self.runtime.load_for(&caller.tenant, module_bytes.clone(), how).await;
+        if let Err(error) = &loaded
+            && cannot_run_here(error)
+            && self.containers.falls_back_to(&manifest)
+        {
+            tracing::info!(agent_id = %manifest.id, version = %manifest.version, %error, "its image is executed instead");
+            let StoredAgent { manifest: text, attestation, .. } = stored;
+            return self.load_image(caller, text, manifest, attestation, on_conflict).await;
+        }
         let ready = loaded.and_then(|loaded| self.make_ready(stored.clone(), manifest, loaded));
         let this = Arc::clone(self);
         let store = move || {
-            let replaced = this.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
-            let kept = ready.map(Arc::new).and_then(|agent| {
-                this.store.put(&stored, &module_bytes, terms)?;
-                this.keep(&agent)?;
-                Ok(agent)
-            });
-            this.forget_unused(replaced.iter().map(|old| old.module).chain([module]));
+            let kept = ready.and_then(|agent| this.store_agent(agent, &module_bytes, terms));
+            this.forget_unused([module].into_iter());
             kept
         };
         tokio::task::spawn_blocking(store)
             .await
             .map_err(|error| Error::internal("storing the agent", error))?
+    }
+
+    /// Finds the image of an agent, and stores the agent with the image's id.
+    async fn load_image(
+        self: &Arc<Self>,
+        caller: &Caller,
+        manifest_text: String,
+        manifest: Manifest,
+        attestation: Option<Arc<Attestation>>,
+        on_conflict: OnConflict,
+    ) -> Result<Arc<LoadedAgent>, Error> {
+        self.rules.budget(Some(&manifest))?;
+        let image = self.containers.image(&manifest).await?;
+        let stored = StoredAgent {
+            tenant: Arc::clone(&caller.tenant),
+            id: manifest.id.clone(),
+            version: manifest.version.clone(),
+            manifest: manifest_text,
+            module: image.id,
+            attestation,
+            runtime: StoredRuntime::Container,
+            loaded_at: SystemTime::now(),
+            standing: LastStanding::default(),
+        };
+        // Over the image's id; a signature over a module says nothing of the image in its place.
+        self.signatures.admit(caller, &stored)?;
+        let terms = Terms { on_conflict, over_signed: self.signatures.over_signed(&stored.tenant) };
+        let (this, agent) = (Arc::clone(self), LoadedAgent::new(stored, manifest, Program::Image(image)));
+        tokio::task::spawn_blocking(move || this.store_agent(agent, &[], terms))
+            .await
+            .map_err(|error| Error::internal("storing the agent", error))?
+    }
+
+    /// Stores an agent, and has it in memory. Code that only the agent in its place had is forgotten.
+    fn store_agent(
+        &self,
+        agent: LoadedAgent,
+        module: &[u8],
+        terms: Terms,
+    ) -> Result<Arc<LoadedAgent>, Error> {
+        let (stored, agent) = (agent.stored.clone(), Arc::new(agent));
+        let replaced = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
+        self.store.put(&stored, module, terms)?;
+        self.keep(&agent)?;
+        self.forget_unused(replaced.iter().filter_map(StoredAgent::stored_module));
+        Ok(agent)
     }
 
     /// The agent, brought into memory if it is not there: its active version, or the one asked for.
@@ -190,6 +265,15 @@ impl Registry {
             let stored = self.describe(caller, id, Some(&key.2))?;
             let manifest = Manifest::parse(&stored.manifest)
                 .map_err(|error| Error::internal("reading a stored manifest", error))?;
+            if stored.runtime == StoredRuntime::Container {
+                let name = manifest.image.as_deref().unwrap_or_default().into();
+                let image = Image { name, id: stored.module };
+                let agent = Arc::new(LoadedAgent::new(stored, manifest, Program::Image(image)));
+                if self.keep(&agent)? {
+                    return Ok(agent);
+                }
+                continue;
+            }
             let how = self.preparation(&manifest)?;
             // Where compiled code is kept, the module itself is not read.
             let loaded = match self.runtime.load_kept(stored.module, how).await? {
@@ -199,7 +283,7 @@ impl Registry {
                     let bytes = tokio::task::spawn_blocking(move || store.module(&digest))
                         .await
                         .map_err(|error| Error::internal("reading the module", error))??;
-                    self.runtime.load(bytes, how).await?
+                    self.runtime.load_for(&caller.tenant, bytes, how).await?
                 }
             };
             let agent = Arc::new(self.make_ready(stored, manifest, loaded)?);
@@ -287,7 +371,7 @@ impl Registry {
             loaded.remove(&key(agent));
         }
         drop(loaded);
-        self.forget_unused(removed.iter().map(|agent| agent.module));
+        self.forget_unused(removed.iter().filter_map(StoredAgent::stored_module));
         Ok(removed)
     }
 
@@ -392,12 +476,60 @@ impl Registry {
     ) -> Result<LoadedAgent, Error> {
         let budget = self.rules.budget(Some(&manifest))?;
         loaded.module.fits(budget.memory_bytes)?;
+        let program = Program::Module { module: loaded.module, origin: loaded.origin };
+        Ok(LoadedAgent::new(stored, manifest, program))
+    }
+}
+
+impl LoadedAgent {
+    fn new(stored: StoredAgent, manifest: Manifest, program: Program) -> Self {
         let places = manifest
             .max_concurrent()
             .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));
-        let used = AtomicU64::new(0);
-        Ok(LoadedAgent { stored, manifest, module: loaded.module, origin: loaded.origin, places, used })
+        Self { stored, manifest, program, places, used: AtomicU64::new(0) }
     }
+
+    /// Its module, where that is what is executed.
+    #[must_use]
+    pub fn module(&self) -> Option<&Arc<Module>> {
+        match &self.program {
+            Program::Module { module, .. } => Some(module),
+            Program::Image(_) => None,
+        }
+    }
+
+    /// Where its code came from when it was brought into memory; an image is in the container engine.
+    #[must_use]
+    pub fn origin(&self) -> Option<CodeOrigin> {
+        match &self.program {
+            Program::Module { origin, .. } => Some(*origin),
+            Program::Image(_) => None,
+        }
+    }
+
+    /// What kind of agent it is, in words.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        match &self.program {
+            Program::Module { module, .. } => {
+                module.info().shape.map(|shape| shape.to_string()).unwrap_or_default()
+            }
+            Program::Image(_) => "container image".into(),
+        }
+    }
+}
+
+/// Whether a module is one that another host could execute. One that is no module, or machine code, is nobody's.
+fn cannot_run_here(error: &Error) -> bool {
+    let Error::InvalidModule { problems } = error else { return false };
+    problems.iter().all(|problem| match problem.kind {
+        ModuleProblemKind::UnsupportedImport
+        | ModuleProblemKind::MissingExport
+        | ModuleProblemKind::MemoryFault
+        | ModuleProblemKind::CompileLimit
+        | ModuleProblemKind::Initialization => true,
+        ModuleProblemKind::Malformed | ModuleProblemKind::Precompiled => false,
+    })
 }
 
 /// The one attestation that an agent has, in its manifest or beside it.
@@ -415,8 +547,11 @@ fn attestation(manifest: &Manifest, beside: Option<Attestation>) -> Result<Optio
 
 /// Bytes of code that are mapped for agents.
 fn mapped(loaded: &HashMap<AgentKey, Arc<LoadedAgent>>) -> ByteCount {
-    let modules: HashMap<*const Module, ByteCount> =
-        loaded.values().map(|agent| (Arc::as_ptr(&agent.module), agent.module.mapped())).collect();
+    let modules: HashMap<*const Module, ByteCount> = loaded
+        .values()
+        .filter_map(|agent| agent.module())
+        .map(|module| (Arc::as_ptr(module), module.mapped()))
+        .collect();
     ByteCount(modules.values().fold(0, |sum, bytes| sum.saturating_add(bytes.0)))
 }
 

@@ -22,7 +22,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use serde::{Deserialize, Serialize};
 
 use self::agent::own_attestation;
-pub use self::agent::{OnConflict, OverSigned, StoredAgent, Terms};
+pub use self::agent::{OnConflict, OverSigned, StoredAgent, StoredRuntime, Terms};
 use crate::signatures::LastStanding;
 
 /// By tenant, id and version: the agent's record as JSON.
@@ -67,6 +67,9 @@ struct Index {
 struct Record {
     manifest: String,
     module: ModuleDigest,
+    /// Records of before there were containers have none.
+    #[serde(default)]
+    runtime: StoredRuntime,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,12 +116,15 @@ impl AgentStore {
     pub fn put(&self, agent: &StoredAgent, module: &[u8], terms: Terms) -> Result<(), Error> {
         let _writing = self.writing.lock();
         self.check(agent, module.len() as u64, terms)?;
-        self.write_module(&agent.module, module).map_err(storing)?;
-        let replaced = self.index.read().agents.get(&key(agent)).map(|old| old.module);
+        if agent.runtime == StoredRuntime::Wasm {
+            self.write_module(&agent.module, module).map_err(storing)?;
+        }
+        let replaced = self.index.read().agents.get(&key(agent)).and_then(StoredAgent::stored_module);
         self.commit(|agents, active| {
             let record = Record {
                 manifest: agent.manifest.clone(),
                 module: agent.module,
+                runtime: agent.runtime,
                 loaded_at_ms: milliseconds(agent.loaded_at),
                 attestation: agent.attestation.clone(),
             };
@@ -162,7 +168,7 @@ impl AgentStore {
         if known.is_none() && ours().count() >= self.quota.agents {
             return Err(used_up(format!("{} versions of agents", self.quota.agents)));
         }
-        let modules: HashSet<ModuleDigest> = ours().map(|other| other.module).collect();
+        let modules: HashSet<ModuleDigest> = ours().filter_map(StoredAgent::stored_module).collect();
         if !modules.contains(&agent.module) {
             let sizes = modules.iter().filter_map(|digest| fs::metadata(self.module_path(digest)).ok());
             if sizes.map(|file| file.len()).sum::<u64>().saturating_add(bytes) > self.quota.bytes {
@@ -270,7 +276,7 @@ impl AgentStore {
             None => index.active.remove(&name),
         };
         drop(index);
-        self.remove_unused(&removed.iter().map(|agent| agent.module).collect::<Vec<_>>());
+        self.remove_unused(&removed.iter().filter_map(StoredAgent::stored_module).collect::<Vec<_>>());
         Ok(removed)
     }
 
@@ -297,7 +303,7 @@ impl AgentStore {
     /// The modules that agents name.
     #[must_use]
     pub fn modules(&self) -> HashSet<ModuleDigest> {
-        self.index.read().agents.values().map(|agent| agent.module).collect()
+        self.index.read().agents.values().filter_map(StoredAgent::stored_module).collect()
     }
 
     /// A module's bytes, checked against its digest.
@@ -356,7 +362,7 @@ impl AgentStore {
     fn remove_unused(&self, candidates: &[ModuleDigest]) {
         let index = self.index.read();
         for digest in candidates {
-            if !index.agents.values().any(|agent| agent.module == *digest)
+            if !index.agents.values().any(|agent| agent.stored_module() == Some(*digest))
                 && let Err(error) = fs::remove_file(self.module_path(digest))
             {
                 tracing::warn!(module = %digest, %error, "unused module stays on disk until the next start");
@@ -366,15 +372,18 @@ impl AgentStore {
 
     fn sweep(&self) -> io::Result<()> {
         let index = self.index.read();
-        let used: HashSet<PathBuf> =
-            index.agents.values().map(|agent| self.module_path(&agent.module)).collect();
+        let modules = || {
+            let of = |agent| Some((agent, self.module_path(&StoredAgent::stored_module(agent)?)));
+            index.agents.values().filter_map(of)
+        };
+        let used: HashSet<PathBuf> = modules().map(|(_, path)| path).collect();
         for entry in fs::read_dir(&self.modules)? {
             let path = entry?.path();
             if !used.contains(&path) {
                 fs::remove_file(&path)?;
             }
         }
-        for agent in index.agents.values().filter(|agent| !self.module_path(&agent.module).exists()) {
+        for (agent, _) in modules().filter(|(_, path)| !path.exists()) {
             tracing::error!(agent_id = %agent.id, version = %agent.version, module = %agent.module, "a stored module is missing");
         }
         Ok(())
@@ -426,6 +435,7 @@ fn read_index(database: &Database) -> Result<Index, ReadError> {
             manifest: record.manifest,
             module: record.module,
             standing: LastStanding::default(),
+            runtime: record.runtime,
             loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(record.loaded_at_ms),
         };
         index.agents.insert(key(&agent), agent);

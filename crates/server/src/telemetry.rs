@@ -4,7 +4,9 @@
 //! Invariant: a metric's labels take a bounded number of values, whatever clients send.
 
 mod attestation;
+mod containers;
 mod media;
+mod pulls;
 mod samples;
 mod streams;
 
@@ -29,7 +31,10 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use self::attestation::AttestationMetrics;
+pub use self::containers::ContainerLevels;
+use self::containers::ContainerMetrics;
 use self::media::MediaMetrics;
+use self::pulls::PullMetrics;
 use self::samples::{Sample, Samples};
 pub use self::streams::StreamLevels;
 use self::streams::StreamMetrics;
@@ -88,11 +93,17 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ),
     ("media_bytes", "Bytes that executions read from the media store, and stored there", "what"),
     ("media_failures", "Requests that the media store failed, or did not answer in time", ""),
+    ("oci_pulls", "Agents that were pulled from registries, or were to be", "result"),
     (
         "server_in_flight_bytes",
         "Bytes of requests that are being worked on and of replies that are not yet sent",
         "",
     ),
+    ("container_executions_total", "Places for containers, taken (active) and free (idle)", "status"),
+    ("container_start_duration_seconds", "From admission to the start of an execution's container", ""),
+    ("container_execution_duration_seconds", "From the start of a container to its end", "agent_id, outcome"),
+    ("container_engine_up", "1 where the container engine answers", ""),
+    ("container_swept", "Containers that were left and swept away", ""),
     ("stream_events", "Events of executions and of streams from elsewhere", ""),
     ("stream_events_dropped", "Events that went to make room for later ones", ""),
     ("stream_buffered_bytes", "Bytes of events that are kept for their readers", ""),
@@ -119,6 +130,8 @@ pub struct Metrics {
     rejected: Family<RejectionLabels, Counter>,
     attestation: AttestationMetrics,
     media: MediaMetrics,
+    pulls: PullMetrics,
+    containers: ContainerMetrics,
     in_flight: Gauge,
     streams: StreamMetrics,
     agents: RwLock<HashSet<AgentId>>,
@@ -151,6 +164,8 @@ pub struct Levels {
     pub media: MediaCounts,
     /// How the agents in memory stand by their signatures.
     pub standings: StandingCounts,
+    /// What there is of containers.
+    pub containers: ContainerLevels,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -211,6 +226,8 @@ impl Metrics {
             rejected: Family::default(),
             attestation: AttestationMetrics::default(),
             media: MediaMetrics::default(),
+            pulls: PullMetrics::default(),
+            containers: ContainerMetrics::default(),
             in_flight: Gauge::default(),
             streams: StreamMetrics::default(),
             agents: RwLock::default(),
@@ -253,6 +270,16 @@ impl Metrics {
             "media_objects" => registry.register(name, help, self.media.objects.clone()),
             "media_bytes" => registry.register(name, help, self.media.bytes.clone()),
             "media_failures" => registry.register(name, help, self.media.failures.clone()),
+            "oci_pulls" => registry.register(name, help, self.pulls.clone()),
+            "container_executions_total" => registry.register(name, help, self.containers.places.clone()),
+            "container_start_duration_seconds" => {
+                registry.register(name, help, self.containers.start.clone());
+            }
+            "container_execution_duration_seconds" => {
+                registry.register(name, help, self.containers.execution.clone());
+            }
+            "container_engine_up" => registry.register(name, help, self.containers.engine_up.clone()),
+            "container_swept" => registry.register(name, help, self.containers.swept.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
             _ => {}
@@ -287,10 +314,29 @@ impl Metrics {
         self.attestation.unenforced.inc();
     }
 
-    /// Counts an execution that came to an end.
-    pub fn executed(&self, agent: &AgentId, outcome: &Outcome) {
-        if let Err(Error::Overloaded { .. }) = outcome.result {
+    /// Whether an execution was refused for want of a place, which is counted then.
+    fn is_rejected(&self, outcome: &Outcome) -> bool {
+        let is_rejected = matches!(outcome.result, Err(Error::Overloaded { .. }));
+        if is_rejected {
             self.rejected.get_or_create(&RejectionLabels { reason: "overloaded" }).inc();
+        }
+        is_rejected
+    }
+
+    /// Counts an execution in a container that came to an end.
+    pub fn container_executed(&self, agent: &AgentId, outcome: &Outcome) {
+        if self.is_rejected(outcome) {
+            return;
+        }
+        let labels = ExecutionLabels { agent_id: self.agent_label(agent), outcome: outcome_label(outcome) };
+        let usage = &outcome.usage;
+        self.containers.start.observe(usage.instantiation.as_secs_f64());
+        self.containers.execution.get_or_create_owned(&labels).observe(usage.execution.as_secs_f64());
+    }
+
+    /// Counts an execution of a module that came to an end.
+    pub fn executed(&self, agent: &AgentId, outcome: &Outcome) {
+        if self.is_rejected(outcome) {
             return;
         }
         let usage = &outcome.usage;
@@ -357,6 +403,7 @@ impl Metrics {
         self.streams.set(&levels.streams);
         self.media.set(&levels.media);
         self.attestation.set(&levels.standings);
+        self.containers.set(&levels.containers);
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
         Ok(rendered)
@@ -410,6 +457,7 @@ fn outcome_label(outcome: &Outcome) -> &'static str {
         Reason::Timeout => "timeout",
         Reason::Trap => "trap",
         Reason::Overloaded => "overloaded",
+        Reason::Unavailable => "unavailable",
         Reason::RateLimited => "rate_limited",
         Reason::Cancelled => "cancelled",
         Reason::Internal => "internal",
@@ -452,8 +500,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.module_loaded(CodeOrigin::Disk);
         metrics.attestation_verified(&Verification { result: "valid", took: Duration::from_millis(1) });
+        metrics.pulled(&Ok(()));
         metrics.executed(&"a.b".parse().unwrap(), &ran(0));
         let decisions = Decisions { granted: 2, denied: 1 };
+        metrics.container_executed(&"a.c".parse().unwrap(), &ran(0));
         metrics.decided(&BTreeMap::from([(CapabilityKind::Env, decisions)]));
         let overloaded = Error::Overloaded { message: String::new(), retry_after: Duration::ZERO };
         metrics.executed(&"a.b".parse().unwrap(), &Outcome { result: Err(overloaded), ..ran(0) });
@@ -469,6 +519,7 @@ mod tests {
             disk_evictions: 0,
             media: MediaCounts { stored_bytes: 7, ..MediaCounts::default() },
             standings: StandingCounts { trusted: [4, 0, 0, 1], refused: 2 },
+            containers: ContainerLevels { active: 1, places: 3, engine_up: true, swept: 2 },
         };
         let text = metrics.render(&levels).unwrap();
         for (name, help, _) in METRICS {
@@ -480,6 +531,8 @@ mod tests {
         assert!(text.contains("attestation_verification_duration_seconds_count{result=\"valid\"} 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
         assert!(text.contains("stream_events_total 9") && text.contains("stream_sockets 3"));
+        assert!(text.contains("container_executions_total{status=\"idle\"} 2"));
+        assert!(text.contains("container_swept_total 2") && text.contains("container_engine_up 1"));
         assert!(text.contains("media_bytes_total{what=\"stored\"} 7"));
         assert!(text.contains("wasm_memory_usage_bytes{kind=\"used\"} 65536"));
         assert!(text.contains("wasm_module_cache_evictions_total{place=\"memory\"} 2"));
@@ -504,6 +557,7 @@ mod tests {
             disk_evictions: 0,
             media: MediaCounts::default(),
             standings: StandingCounts::default(),
+            containers: ContainerLevels::default(),
         };
         let text = metrics.render(&levels).unwrap();
         assert!(text.contains("agent_id=\"other\",outcome=\"exit_nonzero\""));

@@ -7,8 +7,13 @@ const PAGE: &str = "docs/limits.md";
 const CONFIGURATION: &str = "docs/configuration.md";
 
 /// Where limits that cannot be set are looked for.
-const CRATES: &[&str] =
-    &["crates/attestation/src/", "crates/manifest/src/", "crates/runtime/src/", "crates/server/src/"];
+const CRATES: &[&str] = &[
+    "crates/attestation/src/",
+    "crates/manifest/src/",
+    "crates/oci/src/",
+    "crates/runtime/src/",
+    "crates/server/src/",
+];
 
 /// Keys that are limits: sections, and single keys of others.
 const KEYS: &[&str] = &[
@@ -20,6 +25,7 @@ const KEYS: &[&str] = &[
     "streams.",
     "warm.",
     "registry.",
+    "container.",
     "policy.reload_",
     "attestation.clock_",
     "attestation.reload_",
@@ -31,6 +37,9 @@ const KEYS: &[&str] = &[
     "media.bytes_",
     "media.retain_",
     "media.timeout_",
+    "oci.concurrent",
+    "oci.timeout_",
+    "oci.idle_",
     "server.max_",
     "server.header_",
     "server.idle_",
@@ -49,6 +58,11 @@ const CHOICES: &[&str] = &[
     "network.hosts",
     "network.reachable",
     "network.roots",
+    "container.socket",
+    "container.fallback",
+    "container.images",
+    "container.pull",
+    "container.user",
 ];
 
 /// Limits that the page leaves out, and rows that are no longer true.

@@ -11,9 +11,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mentat-attestation", &["mentat-manifest"]),
     ("mentat-runtime", &["mentat-attestation", "mentat-manifest"]),
     ("mentat-proto", &[]),
-    ("mentat-server", &["mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-manifest"]),
-    ("mentat", &["mentat-server", "mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-manifest"]),
-    ("mentat-fuzz", &["mentat-runtime", "mentat-attestation", "mentat-manifest"]),
+    (
+        "mentat-server",
+        &["mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-oci", "mentat-manifest"],
+    ),
+    (
+        "mentat",
+        &[
+            "mentat-server",
+            "mentat-runtime",
+            "mentat-proto",
+            "mentat-attestation",
+            "mentat-oci",
+            "mentat-manifest",
+        ],
+    ),
+    ("mentat-fuzz", &["mentat-runtime", "mentat-attestation", "mentat-oci", "mentat-manifest"]),
     // Asks the service as its clients do.
     ("mentat-bench", &["mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-manifest"]),
     // Developer tasks start at once because they compile no Wasmtime.
@@ -37,26 +50,63 @@ const HTTP: &[&str] = &["crates/server/src/gateway/", "crates/server/src/app.rs"
 const TRANSPORT: &[&str] = &["crates/server/src/transport/"];
 /// Where certificates are read: of clients, and of those who sign agents.
 const CERTIFICATES: &[&str] = &["crates/server/src/transport/", "crates/attestation/"];
-/// Where connections are served, and where a guest's are made.
+/// Where connections are served, and where a guest's and those to registries are made.
 const CONNECTIONS: &[&str] = &[
     "crates/server/src/transport/",
     "crates/runtime/src/host/network",
     "crates/runtime/src/host/requests.rs",
     "crates/runtime/src/host/media/s3.rs",
+    "crates/oci/src/connection.rs",
 ];
+const HYPER_UTIL: &[&str] = &["crates/server/src/transport/", "crates/oci/src/connection.rs"];
 const HOST: &[&str] = &["crates/runtime/src/host/"];
 const ENGINE_REASON: &str = "Wasmtime is known in the rooms `runtime` and `host` alone";
 const GRPC_REASON: &str = "the wire is known at its doors alone: `grpc` and the command line's client";
 const TRANSPORT_REASON: &str = "connections and their encryption are known in the room `transport` alone";
 const CERTIFICATES_REASON: &str =
     "certificates are read in the room `transport`, of clients, and in the crate of attestations alone";
-const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, made for guests in `network` and `requests`, which take a permission, and for the store of media in `s3`";
+const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, made for guests in `network` and `requests`, which take a permission, for the store of media in `s3`, and to registries in `oci`";
 const NAMES_REASON: &str = "names are looked up in `network` alone, which checks what they lead to";
 const OUTSIDE_REASON: &str =
     "what a host function touches outside its own execution goes through the files that ask the gate for it";
 const HTTP_REASON: &str = "HTTP is known in the room `gateway` alone";
 
+/// What decides whether a signature holds.
+const VERIFYING: &[&str] = &[
+    "crates/attestation/src/algorithm.rs",
+    "crates/attestation/src/canonical",
+    "crates/attestation/src/certificate.rs",
+    "crates/attestation/src/chain.rs",
+    "crates/attestation/src/name.rs",
+    "crates/attestation/src/public_key.rs",
+    "crates/attestation/src/rejection.rs",
+    "crates/attestation/src/sigstore.rs",
+    "crates/attestation/src/statement.rs",
+    "crates/attestation/src/trust.rs",
+    "crates/attestation/src/verify.rs",
+];
+const SIGNING: &[&str] = &["crates/attestation/src/signing/"];
+const SIGNING_REASON: &str = "verifying is pure; files and commands are for those who sign";
+
 const FOREIGN_WORDS: &[ForeignWord] = &[
+    ForeignWord {
+        path: "std::fs",
+        within: &["crates/attestation/"],
+        except: SIGNING,
+        reason: SIGNING_REASON,
+    },
+    ForeignWord {
+        path: "std::process",
+        within: &["crates/attestation/"],
+        except: SIGNING,
+        reason: SIGNING_REASON,
+    },
+    ForeignWord {
+        path: "std::thread",
+        within: &["crates/attestation/"],
+        except: SIGNING,
+        reason: SIGNING_REASON,
+    },
     ForeignWord { path: "wasmtime", within: &["crates/"], except: ENGINE, reason: ENGINE_REASON },
     ForeignWord { path: "wasmtime_wasi", within: &["crates/"], except: ENGINE, reason: ENGINE_REASON },
     ForeignWord { path: "wasmtime_wasi_http", within: &["crates/"], except: ENGINE, reason: ENGINE_REASON },
@@ -70,7 +120,7 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
     ForeignWord { path: "tower_http", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "utoipa", within: &["crates/"], except: HTTP, reason: HTTP_REASON },
     ForeignWord { path: "hyper", within: &["crates/"], except: CONNECTIONS, reason: CONNECTIONS_REASON },
-    ForeignWord { path: "hyper_util", within: &["crates/"], except: TRANSPORT, reason: TRANSPORT_REASON },
+    ForeignWord { path: "hyper_util", within: &["crates/"], except: HYPER_UTIL, reason: TRANSPORT_REASON },
     ForeignWord {
         path: "tokio_rustls",
         within: &["crates/"],
@@ -88,6 +138,18 @@ const FOREIGN_WORDS: &[ForeignWord] = &[
         within: &["crates/"],
         except: &["crates/runtime/src/host/media/"],
         reason: "objects are reached through the store of media, which takes a permission for each",
+    },
+    ForeignWord {
+        path: "bollard",
+        within: &["crates/"],
+        except: &["crates/server/src/container/"],
+        reason: "the container engine is known in the room `container` alone",
+    },
+    ForeignWord {
+        path: "mentat_oci",
+        within: &["crates/server/"],
+        except: &["crates/server/src/oci.rs", "crates/server/src/config"],
+        reason: "registries are known in `oci` alone, which tells the dispatcher what came from there",
     },
     ForeignWord { path: "webpki", within: &["crates/"], except: CERTIFICATES, reason: CERTIFICATES_REASON },
     ForeignWord {
@@ -199,8 +261,32 @@ const ROOMS: &[Room] = &[
         reason: "the manifest is pure: no I/O, nothing asynchronous",
     },
     Room {
-        files: &["crates/attestation/src/"],
-        sees: &["crate", "mentat_manifest"],
+        files: &[
+            "crates/oci/src/artifact.rs",
+            "crates/oci/src/challenge.rs",
+            "crates/oci/src/digest.rs",
+            "crates/oci/src/reference.rs",
+            "crates/oci/src/rules.rs",
+        ],
+        sees: &["crate::digest", "crate::error", "crate::reference", "mentat_manifest"],
+        crates: Some(&["std", "bytes", "hex", "serde", "serde_json", "sha2", "thiserror", "url"]),
+        reason: "what is read of a registry, and what it may do, is decided on without speaking to it",
+    },
+    Room {
+        files: VERIFYING,
+        sees: &[
+            "crate::algorithm",
+            "crate::canonical",
+            "crate::certificate",
+            "crate::chain",
+            "crate::name",
+            "crate::public_key",
+            "crate::rejection",
+            "crate::statement",
+            "crate::trust",
+            "crate::verify",
+            "mentat_manifest",
+        ],
         crates: Some(&[
             "std",
             "base64",
@@ -216,6 +302,31 @@ const ROOMS: &[Room] = &[
             "x509_parser",
         ]),
         reason: "whether a signature holds is decided on bytes alone: no I/O, no clock, nothing asynchronous",
+    },
+    Room {
+        files: &["crates/attestation/src/signing/"],
+        sees: &["crate", "mentat_manifest"],
+        crates: Some(&[
+            "std",
+            "base64",
+            "chrono",
+            "granit_parser",
+            "hex",
+            "pkcs8",
+            "rcgen",
+            "ring",
+            "rustls_pki_types",
+            "sec1",
+            "serde",
+            "serde_json",
+            "shlex",
+            "tempfile",
+            "thiserror",
+            "time",
+            "x509_parser",
+            "zeroize",
+        ]),
+        reason: "signing is for a command line: files and commands, but no network and nothing asynchronous",
     },
     Room {
         files: &["crates/runtime/src/model", "crates/runtime/src/error.rs"],
@@ -308,6 +419,19 @@ const ROOMS: &[Room] = &[
         ],
         crates: None,
         reason: "a door decodes, calls the dispatcher, and encodes",
+    },
+    Room {
+        files: &["crates/server/src/container/"],
+        sees: &[
+            "crate::container",
+            "crate::config::ContainerSection",
+            "crate::config::PullPolicy",
+            "crate::telemetry::ContainerLevels",
+            "mentat_manifest",
+            "mentat_runtime",
+        ],
+        crates: None,
+        reason: "containers know the grant that they run under, and not who asked for it",
     },
     Room {
         files: &["crates/server/src/transport/"],

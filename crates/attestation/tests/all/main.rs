@@ -12,8 +12,10 @@
 
 mod authority;
 mod chains;
+mod keys;
 mod python;
 mod revocations;
 mod signatures;
+mod signing;
 mod straight;
 mod tampering;

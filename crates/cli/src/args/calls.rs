@@ -6,19 +6,25 @@ use clap::{Args, ValueHint};
 use mentat_manifest::{AgentId, AgentVersion, Capability};
 use mentat_runtime::model::ExecutionId;
 
-use super::{InputArgument, JsonArgument, LimitArguments, ServerArguments, StreamArgument};
+use super::{
+    InputArgument, JsonArgument, LimitArguments, RegistryArguments, ServerArguments, StreamArgument,
+};
 use crate::values::{AgentReference, parse_agent_reference, parse_left};
 
 /// Load an agent into a server and make it the active version
 ///
 /// The agent is durable when this returns. A version that is loaded with other content is refused
 /// unless `--replace` is given. Whether its signature holds, where it has one, the server says by its own roots.
+///
+/// An agent in an OCI registry, `oci://…`, is pulled here and sent to the server; with `--by-server`, the server pulls it, from a
+/// registry that its operator allows, by a reference with a digest.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat load agents/metrics\n\
-\x20 mentat load manifest.yaml --module build/agent.wasm --replace")]
+\x20 mentat load manifest.yaml --module build/agent.wasm --replace\n\
+\x20 mentat load oci://harbor.lan/agents/metrics:1.0.0")]
 pub(crate) struct LoadArguments {
-    /// Agent's folder or manifest
+    /// Agent's folder, manifest, or `oci://HOST/REPOSITORY[:TAG|@sha256:…]`
     #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) agent: PathBuf,
     /// Module to load in place of the one that the manifest names
@@ -30,6 +36,11 @@ pub(crate) struct LoadArguments {
     /// Put this content in the place of a loaded version's
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Have the server pull it, by its own credentials
+    #[arg(long, conflicts_with = "module")]
+    pub(crate) by_server: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArguments,
     #[command(flatten)]
     pub(crate) server: ServerArguments,
     #[command(flatten)]

@@ -60,7 +60,7 @@ struct Agent {
 }
 
 pub(crate) fn run(arguments: &InspectArguments) -> Result<ExitCode, Failure> {
-    let agent = AgentSource::open(&arguments.agent)?;
+    let agent = AgentSource::open_or_pull(&arguments.agent, &arguments.registry)?;
     let info = ModuleInfo::read(&agent.module)?;
     let problem = local::check(&agent).err();
     let report = Report::new(&agent, &info, problem.as_ref());

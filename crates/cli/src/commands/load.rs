@@ -1,16 +1,70 @@
-//! `mentat load`: an agent's manifest and module, sent to a server.
+//! `mentat load`: an agent's manifest and module, from this machine or out of a registry, sent to a server; or the server told
+//! where to take them from.
 
 use std::process::ExitCode;
 
-use mentat_manifest::escape_untrusted;
+use bytes::Bytes;
+use mentat_manifest::{RuntimeKind, escape_untrusted};
 
 use crate::args::LoadArguments;
 use crate::client::{Client, LoadedReport};
 use crate::output::{self, Failure};
 use crate::progress;
-use crate::source::{self, Found, ManifestFile};
+use crate::source::{self, AgentSource, Found, ManifestFile};
 
 pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
+    let reference = source::referred(&arguments.agent)?;
+    let attestation = match &arguments.attestation {
+        None => String::new(),
+        Some(path) => source::read_attestation(path)?,
+    };
+    let replace = arguments.replace;
+    let loaded = match reference {
+        Some(reference) if arguments.by_server => {
+            let reference = reference.to_string();
+            sent(arguments, async |client| client.load_from(reference, attestation, replace).await)?
+        }
+        None if arguments.by_server => {
+            return Err(Failure::invalid(format!(
+                "--by-server: the server cannot read `{}`; name an agent in a registry, `oci://HOST/REPOSITORY@sha256:…`",
+                arguments.agent.display()
+            )));
+        }
+        Some(_) if arguments.module.is_some() => {
+            return Err(Failure::invalid("--module: an agent in a registry has its module there".to_owned()));
+        }
+        Some(_) => {
+            let agent = AgentSource::open_or_pull(&arguments.agent, &arguments.registry)?;
+            let Some(manifest) = agent.manifest else {
+                return Err(Failure::invalid(format!(
+                    "`{}` is a module alone; push it with a manifest, by `mentat push`",
+                    arguments.agent.display()
+                )));
+            };
+            sent(arguments, async |client| client.load(&manifest, agent.module, attestation, replace).await)?
+        }
+        None => {
+            let (manifest, module) = read(arguments)?;
+            sent(arguments, async |client| client.load(&manifest, module, attestation, replace).await)?
+        }
+    };
+    if arguments.json.json {
+        output::write_json(&loaded)?;
+    } else {
+        let compiled = match (loaded.compile_us, loaded.code_origin) {
+            (Some(took), _) => format!("compiled in {} ms", took.div_ceil(1000)),
+            (None, "image") => "an image of the container engine".into(),
+            (None, origin) => format!("code from {origin}"),
+        };
+        let LoadedReport { agent, version, module, signature, .. } = &loaded;
+        let line = format!("{agent} {version} {module} ({compiled}) {}", signature.line());
+        output::write_stdout(format!("{}\n", escape_untrusted(&line, 1024)).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the paths name.
+fn read(arguments: &LoadArguments) -> Result<(ManifestFile, Bytes), Failure> {
     let manifest = match source::find(&arguments.agent)? {
         Found::Manifest(path) => ManifestFile::read(path)?,
         Found::Module(path) => {
@@ -21,27 +75,21 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
             )));
         }
     };
-    let module_path = manifest.module_path()?;
-    let module = source::read_module(arguments.module.as_ref().unwrap_or(&module_path))?;
-    let attestation = match &arguments.attestation {
-        None => String::new(),
-        Some(path) => source::read_attestation(path)?,
+    let module = match (&arguments.module, manifest.manifest.runtime_kind()) {
+        (Some(path), _) => source::read_module(path)?,
+        (None, RuntimeKind::Wasm) => source::read_module(&manifest.module_path()?)?,
+        // The server's container engine has its image.
+        (None, RuntimeKind::Container) => Bytes::new(),
     };
-    let loaded = super::threads()?.block_on(async {
+    Ok((manifest, module))
+}
+
+fn sent(
+    arguments: &LoadArguments,
+    load: impl AsyncFnOnce(&mut Client) -> Result<LoadedReport, Failure>,
+) -> Result<LoadedReport, Failure> {
+    super::threads()?.block_on(async {
         let mut client = Client::connect(&arguments.server).await?;
-        let load = client.load(&manifest, module, attestation, arguments.replace);
-        progress::spoken_of("the server makes the agent ready", load).await
-    })?;
-    if arguments.json.json {
-        output::write_json(&loaded)?;
-    } else {
-        let compiled = match loaded.compile_us {
-            Some(took) => format!("compiled in {} ms", took.div_ceil(1000)),
-            None => format!("code from {}", loaded.code_origin),
-        };
-        let LoadedReport { agent, version, module, signature, .. } = &loaded;
-        let line = format!("{agent} {version} {module} ({compiled}) {}", signature.line());
-        output::write_stdout(format!("{}\n", escape_untrusted(&line, 1024)).as_bytes())?;
-    }
-    Ok(ExitCode::SUCCESS)
+        progress::spoken_of("the server makes the agent ready", load(&mut client)).await
+    })
 }

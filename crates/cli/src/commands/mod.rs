@@ -6,16 +6,22 @@ pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod execute;
 pub(crate) mod inspect;
+pub(crate) mod keygen;
 pub(crate) mod list;
 pub(crate) mod load;
+pub(crate) mod pki;
 pub(crate) mod policy;
+pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod sign;
 pub(crate) mod stream;
 pub(crate) mod telling;
 pub(crate) mod unload;
 pub(crate) mod validate;
+pub(crate) mod verify;
 pub(crate) mod verify_receipt;
 
 use std::future::pending;
@@ -23,7 +29,7 @@ use std::future::pending;
 use crate::output::Failure;
 
 /// The threads of a verb that waits for things.
-fn threads() -> Result<tokio::runtime::Runtime, Failure> {
+pub(crate) fn threads() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -31,7 +37,7 @@ fn threads() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Comes back when the user presses Ctrl-C.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         // Without a handler the signal ends the process by itself.
         pending::<()>().await;

@@ -33,7 +33,7 @@ const ROOM: RoomLimits =
     RoomLimits { tenant_bytes: 64 << 20, total_bytes: 64 << 20, retention: Duration::ZERO };
 
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
-    let agent = AgentSource::open(&arguments.agent)?;
+    let agent = AgentSource::open_or_pull(&arguments.agent, &arguments.registry)?;
     let rules = Rules::default();
     let powers = powers(arguments, &agent)?;
     let grant = rules.decide_for_user(agent.manifest(), &arguments.limits.request(), powers)?;

@@ -23,14 +23,18 @@ pub const TAB: &str = "\u{e004}";
 pub struct Browser {
     driver: Child,
     session: String,
+    /// Where it puts its files, some of which outlive it.
+    _files: tempfile::TempDir,
 }
 
 impl Browser {
     /// # Panics
     /// Where there is no Chromium: these tests are not left out.
     pub fn start() -> Self {
+        let files = tempfile::tempdir().unwrap();
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", files.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -66,7 +70,7 @@ impl Browser {
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
         } } });
-        let mut browser = Self { driver, session: address };
+        let mut browser = Self { driver, session: address, _files: files };
         let session = browser.post("", &wanted);
         browser.session = format!("{}/{}", browser.session, session["sessionId"].as_str().unwrap());
         browser.show_at(WIDTH);

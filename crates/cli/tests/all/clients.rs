@@ -13,7 +13,7 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::guests::{ECHO, EXIT_3, LOOP, SLEEP, manifest_with};
+use crate::guests::{ECHO, EXIT_3, LOOP, SLEEP, manifest_with, numbers};
 use crate::program::text;
 use crate::server::{Server, eventually, execute};
 
@@ -187,8 +187,11 @@ fn a_generated_python_client_calls_it() {
         .output()
         .unwrap();
     assert!(generated.status.success(), "{}", text(&generated.stderr));
-    std::fs::write(folder.path().join("echo.wasm"), crate::guests::assemble(ECHO)).unwrap();
-    std::fs::write(folder.path().join("manifest.yaml"), crate::guests::manifest("py.echo", "1.0.0")).unwrap();
+    for (name, guest) in [("echo", ECHO), ("numbers", &numbers(3))] {
+        let path = |end: &str| folder.path().join(format!("{name}.{end}"));
+        std::fs::write(path("wasm"), crate::guests::assemble(guest)).unwrap();
+        std::fs::write(path("yaml"), crate::guests::manifest(&format!("py.{name}"), "1.0.0")).unwrap();
+    }
     let ran = Command::new(&python)
         .arg(root.join("crates/cli/tests/all/client.py"))
         .arg(server.grpc.strip_prefix("http://").unwrap())

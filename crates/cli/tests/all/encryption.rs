@@ -12,13 +12,13 @@ use crate::program::{agent_folder, mentat, text};
 use crate::server::Server;
 
 /// A certification authority of this test's own, and what it has signed, as files.
-struct Authority {
+pub struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -40,7 +40,7 @@ impl Authority {
         std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    fn sign_server(&self) {
+    pub fn sign_server(&self) {
         let local = SanType::IpAddress("127.0.0.1".parse().unwrap());
         self.sign("server", vec![local], ExtendedKeyUsagePurpose::ServerAuth);
     }
@@ -50,7 +50,7 @@ impl Authority {
         self.sign(name, names, ExtendedKeyUsagePurpose::ClientAuth);
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 

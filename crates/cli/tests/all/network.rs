@@ -33,7 +33,7 @@ fn sockets() -> &'static Path {
     })
 }
 
-fn fetch() -> PathBuf {
+pub fn fetch() -> PathBuf {
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agents/fetch");
     assert!(agent.join("agent.wasm").exists(), "the agent `fetch` is not built; run `cargo xtask agents`");
     agent

@@ -5,7 +5,7 @@ pub struct LoadAgentRequest {
     /// The id that the caller expects; must be the manifest's where given.
     #[prost(string, tag = "1")]
     pub agent_id: ::prost::alloc::string::String,
-    /// The module's bytes: a core module or a component, never machine code.
+    /// The module's bytes: a core module or a component, never machine code. Empty for a container agent.
     #[prost(bytes = "bytes", tag = "2")]
     pub wasm_bytes: ::prost::bytes::Bytes,
     /// The manifest's YAML text.
@@ -18,6 +18,10 @@ pub struct LoadAgentRequest {
     /// manifest has one.
     #[prost(string, tag = "5")]
     pub attestation: ::prost::alloc::string::String,
+    /// Where the server is to take the agent from, in place of wasm_bytes and manifest: "oci://HOST/REPOSITORY@sha256:…". Only
+    /// from registries that the operator allows, and only by digest: what a tag means can change.
+    #[prost(string, tag = "6")]
+    pub reference: ::prost::alloc::string::String,
 }
 /// One message of a streamed load.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -67,7 +71,7 @@ pub struct LoadAgentResponse {
     /// Its version, now the active one.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    /// The module's digest, "sha256:" and 64 hexadecimal digits.
+    /// The digest of the module, or of the image of a container agent: "sha256:" and 64 hexadecimal digits.
     #[prost(string, tag = "3")]
     pub module_hash: ::prost::alloc::string::String,
     /// The powers that the manifest asks for, in canonical form.
@@ -385,7 +389,7 @@ pub struct Agent {
     /// Whether this version is the active one.
     #[prost(bool, tag = "3")]
     pub active: bool,
-    /// The module's digest, "sha256:" and 64 hexadecimal digits.
+    /// The digest of the module, or of the image of a container agent: "sha256:" and 64 hexadecimal digits.
     #[prost(string, tag = "4")]
     pub module_hash: ::prost::alloc::string::String,
     /// When it was loaded.
@@ -606,6 +610,8 @@ pub enum CodeOrigin {
     Disk = 2,
     /// It was compiled for this load.
     Compiled = 3,
+    /// There is none: a container agent's image is in the container engine.
+    Image = 4,
 }
 impl CodeOrigin {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -618,6 +624,7 @@ impl CodeOrigin {
             Self::Memory => "CODE_ORIGIN_MEMORY",
             Self::Disk => "CODE_ORIGIN_DISK",
             Self::Compiled => "CODE_ORIGIN_COMPILED",
+            Self::Image => "CODE_ORIGIN_IMAGE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -627,6 +634,7 @@ impl CodeOrigin {
             "CODE_ORIGIN_MEMORY" => Some(Self::Memory),
             "CODE_ORIGIN_DISK" => Some(Self::Disk),
             "CODE_ORIGIN_COMPILED" => Some(Self::Compiled),
+            "CODE_ORIGIN_IMAGE" => Some(Self::Image),
             _ => None,
         }
     }

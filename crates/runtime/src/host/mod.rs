@@ -31,6 +31,7 @@ pub(crate) mod sandbox;
 pub(crate) mod scratch;
 pub(crate) mod secrets;
 pub(crate) mod sockets;
+pub(crate) mod standard;
 pub(crate) mod stdio;
 pub(crate) mod streams;
 pub(crate) mod uninterrupted;

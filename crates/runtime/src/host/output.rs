@@ -79,6 +79,15 @@ impl OutputStdio {
         Ok(())
     }
 
+    /// Takes what was written outside this process, and waits until it is told.
+    pub(crate) async fn put(&self, bytes: Bytes) -> Result<(), OutputOverflow> {
+        self.append(bytes)?;
+        if let Some(told) = &self.told {
+            told.tell().await;
+        }
+        Ok(())
+    }
+
     /// Tells what is left, and that there is no more: all of it, or what came until the execution failed.
     pub(crate) fn finish(&self, whole: bool) {
         if let Some(reports) = &self.reports {

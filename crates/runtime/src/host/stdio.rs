@@ -183,6 +183,11 @@ impl LogStdio {
         Self { reports, ..self }
     }
 
+    /// Takes what was written outside this process.
+    pub(crate) fn put(&self, bytes: &[u8]) {
+        self.write(bytes);
+    }
+
     fn write(&self, bytes: &[u8]) {
         let mut partial = self.partial.lock();
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();

@@ -4,6 +4,8 @@
 //! A module that nobody has compiled before answers first on baseline code, which Winch makes in a fraction of the time;
 //! Cranelift's code is made behind it, by a process that gives way to all others, and takes its place.
 
+mod behind;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -14,13 +16,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mentat_manifest::{Init, Metering, ModuleDigest, escape_untrusted};
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 use super::cache::{ArtifactCache, Refused};
 use super::code::{CodeConfig, Tier};
 use super::compile::{self, CompileConfig, CompileRequest, Compiler, Priority, Tiers};
 use super::engine::{Engine, EngineConfig, INSTANCE_METADATA_BYTES, MeteredEngine};
+use super::improvements::{Improvement, Improvements};
 use super::inspect::{ModuleInfo, invalid};
 use super::module::{self, Code, Linked, Module};
 use super::pool::{Pool, PoolConfig};
@@ -32,8 +35,8 @@ const GLOBAL_BYTES: u64 = 16;
 const FUNCTION_BYTES: u64 = 32;
 /// Bytes of the names of a module's imports and exports, all together, at most: they are kept beside its code.
 const MAX_NAMES_BYTES: usize = 8 << 20;
-/// KiB of the modules that run on baseline code and wait for better, at most; they are held in memory.
-const MAX_WAITING_KIB: usize = 256 << 10;
+/// Bytes of the modules that run on baseline code and wait for better, at most; they are held in memory.
+const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// A module that is ready, and where its code came from.
 #[derive(Clone, Debug)]
@@ -97,10 +100,8 @@ pub(crate) struct Loader {
     /// Keeps the private artifact directory alive.
     _private: Option<tempfile::TempDir>,
     compiling: Pool,
-    /// Those that make better code of what runs already: one at a time, and none of them keeps a new module waiting.
-    improving: Pool,
-    /// Room for the modules that wait for that, in KiB.
-    waiting: Arc<Semaphore>,
+    /// What runs already and gets better code: one at a time, and none of them keeps a new module waiting.
+    improvements: Arc<Improvements<Module>>,
     behind: TaskTracker,
     modules: Mutex<HashMap<ModuleKey, Slot>>,
 }
@@ -129,14 +130,11 @@ impl Loader {
         };
         let queue =
             PoolConfig { queue_length: config.queue_length, queue_timeout_ms: config.queue_timeout_ms };
-        // Nobody waits for these, and how many there may be is a question of their bytes.
-        let patient = PoolConfig { queue_length: u32::MAX, queue_timeout_ms: u64::from(u32::MAX) };
         Ok(Self {
             engine: Engine::new(engine_config.clone())?,
             compiling: Pool::new("compiles", config.concurrency.max(1), queue),
-            improving: Pool::new("compiles behind", 1, patient),
+            improvements: Improvements::new(MAX_WAITING_BYTES),
             artifacts: ArtifactCache::open(&directory, config.cache)?,
-            waiting: Arc::new(Semaphore::new(MAX_WAITING_KIB)),
             behind: TaskTracker::new(),
             modules: Mutex::default(),
             _private: private,
@@ -185,7 +183,12 @@ impl Loader {
     ///
     /// # Errors
     /// As [`Runtime::load`](super::Runtime::load).
-    pub(crate) async fn load(self: &Arc<Self>, bytes: Bytes, how: Preparation) -> Result<Loaded, Error> {
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        bytes: Bytes,
+        how: Preparation,
+        tenant: &Arc<str>,
+    ) -> Result<Loaded, Error> {
         let (this, module) = (Arc::clone(self), bytes.clone());
         let info = tokio::task::spawn_blocking(move || this.check(&module, how))
             .await
@@ -193,7 +196,7 @@ impl Loader {
         let key = ModuleKey { digest: info.digest, metering: how.metering, init: how.init };
         let make = async || match self.from_disk(key).await? {
             Some(loaded) => Ok(loaded),
-            None => self.from_bytes(key, info, bytes).await,
+            None => self.from_bytes(tenant, key, info, bytes).await,
         };
         let cell = match self.slot(&key) {
             Ok(module) => return Ok(Loaded { module, origin: CodeOrigin::Memory }),
@@ -324,6 +327,7 @@ impl Loader {
 
     async fn from_bytes(
         self: &Arc<Self>,
+        tenant: &Arc<str>,
         key: ModuleKey,
         info: ModuleInfo,
         bytes: Bytes,
@@ -337,7 +341,8 @@ impl Loader {
                     let origin = CodeOrigin::Compiled(started.elapsed());
                     drop(turn);
                     if self.config.tiers == Tiers::Both {
-                        self.improve(key, &module, bytes);
+                        let (tenant, behind) = (Arc::clone(tenant), Arc::downgrade(&module));
+                        self.improve(Improvement { tenant, key, module: behind, bytes, failures: 0 });
                     }
                     return Ok(Loaded { module, origin });
                 }
@@ -352,34 +357,6 @@ impl Loader {
         let linked = self.optimized(&key, &info, bytes, Priority::Awaited).await?;
         let module = Arc::new(Module::new(info, linked));
         Ok(Loaded { module, origin: CodeOrigin::Compiled(started.elapsed()) })
-    }
-
-    /// Makes optimised code behind a module that runs on baseline code.
-    fn improve(self: &Arc<Self>, key: ModuleKey, module: &Arc<Module>, bytes: Bytes) {
-        let size = u32::try_from(bytes.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.waiting).try_acquire_many_owned(size) else {
-            tracing::warn!(module = %key.digest, "too many modules wait for optimised code; this one goes without until it is loaded again");
-            return;
-        };
-        let (this, module) = (Arc::clone(self), Arc::downgrade(module));
-        // Nobody waits for it: what is not done when the process ends is begun anew by the next one.
-        self.behind.spawn(async move {
-            let _room = room;
-            let Ok(_turn) = this.improving.admit(1).await else { return };
-            let Some(info) = module.upgrade().map(|module| module.info().clone()) else { return };
-            let started = Instant::now();
-            match this.optimized(&key, &info, bytes, Priority::Behind).await {
-                Ok(linked) => {
-                    tracing::debug!(module = %key.digest, took = ?started.elapsed(), "optimised code takes over");
-                    if let Some(module) = module.upgrade() {
-                        module.improve(linked);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(module = %key.digest, %error, "no optimised code; the module stays on baseline code");
-                }
-            }
-        });
     }
 
     async fn baseline(&self, key: &ModuleKey, info: &ModuleInfo, bytes: Bytes) -> Result<Linked, Error> {

@@ -7,7 +7,8 @@ pub(crate) mod cache;
 pub(crate) mod code;
 pub(crate) mod compile;
 pub(crate) mod engine;
-pub(crate) mod inspect;
+pub(crate) mod improvements;
+mod inspect;
 pub(crate) mod instance;
 pub(crate) mod limits;
 mod live;
@@ -52,7 +53,7 @@ use crate::host::network::Network;
 pub use crate::host::network::NetworkConfig;
 use crate::host::quota::Storage;
 use crate::host::scratch;
-use crate::model::{Invocation, Outcome};
+use crate::model::{Caller, Invocation, Outcome};
 use crate::security::audit::Recorder;
 use crate::security::policy::{AgentIdentity, Grant};
 
@@ -177,7 +178,20 @@ impl Runtime {
     /// # Errors
     /// `INVALID_MODULE` when it cannot run here or cannot be compiled within the limits.
     pub async fn load(&self, bytes: Bytes, how: impl Into<Preparation>) -> Result<Loaded, Error> {
-        self.loader.load(bytes, how.into()).await
+        self.load_for(&Caller::local().tenant, bytes, how).await
+    }
+
+    /// The same, on behalf of a tenant: of the modules that wait for optimised code, each tenant's get their turns.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`].
+    pub async fn load_for(
+        &self,
+        tenant: &Arc<str>,
+        bytes: Bytes,
+        how: impl Into<Preparation>,
+    ) -> Result<Loaded, Error> {
+        self.loader.load(bytes, how.into(), tenant).await
     }
 
     /// Makes a module ready whose code is in memory or on disk; `None` where neither has it, and its bytes are needed.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use mentat_manifest::{
     AgentId, AgentVersion, ByteCount, Capability, CapabilityKind, Events, FileAccess, Host, Instances,
-    Limits, LimitsRequest, Listed, Manifest, ModuleDigest, Protocol,
+    Limits, LimitsRequest, Listed, Manifest, ModuleDigest, Protocol, RuntimeKind,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub struct Rules {
     pub ceiling: Limits,
     /// Bytes of an execution's input at most.
     pub max_input: ByteCount,
+    /// The memory of a container agent whose manifest names none.
+    pub container_memory: ByteCount,
 }
 
 /// What a user on the command line gives an agent.
@@ -115,7 +117,12 @@ pub struct Permission {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { defaults: Limits::DEFAULT, ceiling: Limits::CEILING, max_input: ByteCount(256 << 20) }
+        Self {
+            defaults: Limits::DEFAULT,
+            ceiling: Limits::CEILING,
+            max_input: ByteCount(256 << 20),
+            container_memory: ByteCount(256 << 20),
+        }
     }
 }
 
@@ -365,7 +372,11 @@ impl Rules {
     /// `INVALID_REQUEST` when the manifest asks for more than the operator's ceiling.
     pub fn budget(&self, manifest: Option<&Manifest>) -> Result<Limits, Error> {
         let request = manifest.map(Manifest::limits_request).unwrap_or_default();
-        Limits::resolve(&self.defaults, &request, &self.ceiling)
+        let mut defaults = self.defaults.clone();
+        if manifest.is_some_and(|manifest| manifest.runtime_kind() == RuntimeKind::Container) {
+            defaults.memory_bytes = self.container_memory;
+        }
+        Limits::resolve(&defaults, &request, &self.ceiling)
             .map_err(|error| Error::InvalidRequest { message: error.to_string() })
     }
 

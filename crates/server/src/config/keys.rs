@@ -268,6 +268,32 @@ pub const KEYS: &[Key] = &[
         "Milliseconds that the store may keep an execution waiting, for each request that is made of it.",
     ),
     key(
+        "oci.registries",
+        "Registries that `LoadAgent` may take agents from, such as `harbor.lan:5000`, or repositories in them, `ghcr.io/acme`; empty: none.",
+    ),
+    key(
+        "oci.insecure",
+        "Registries of those that are spoken to by plain HTTP; their credentials too are sent as they are.",
+    ),
+    key(
+        "oci.hosts",
+        "Further hosts that registries may send to: token services, which get their credentials, and stores that have no public address.",
+    ),
+    key(
+        "oci.credentials",
+        "File with names and passwords for registries, in the form of docker's `config.json`; empty: none.",
+    ),
+    key(
+        "oci.roots",
+        "PEM file of roots that registries' certificates are checked against, beside the system's; empty: none.",
+    ),
+    key(
+        "oci.concurrent",
+        "Agents that are pulled at one time, each held in memory; one more is refused as overloaded.",
+    ),
+    key("oci.timeout_ms", "Milliseconds that pulling an agent may take."),
+    key("oci.idle_timeout_ms", "Milliseconds that a registry may be silent."),
+    key(
         "engine.allocator",
         "`pooling`: instances from slots reserved once, microseconds each. `on_demand`: memory mapped for each, for machines with little address space.",
     ),
@@ -315,6 +341,44 @@ pub const KEYS: &[Key] = &[
     key("warm.per_agent", "Of those, instances of one agent for one tenant."),
     key("warm.max_uses", "Executions that one instance serves."),
     key("warm.idle_ms", "Milliseconds that one waits for its next execution."),
+    key(
+        "container.socket",
+        "Socket of the engine that runs container agents, Docker's or Podman's, such as `/run/podman/podman.sock`; empty: no containers.",
+    ),
+    key(
+        "container.fallback",
+        "Execute the image of an agent whose module cannot run here, as for an import that is not offered.",
+    ),
+    key(
+        "container.images",
+        "Beginnings of the names of images that agents may have, such as `harbor.lan/agents`; empty: every image that the engine has.",
+    ),
+    key(
+        "container.pull",
+        "What happens where the engine has not the image: `never`, the agent is refused; `missing`, the engine fetches it, from what `container.images` lists.",
+    ),
+    key("container.pull_ms", "Milliseconds that fetching an image may take."),
+    key(
+        "container.engine_ms",
+        "Milliseconds that the engine may take for each step of making, looking at and removing a container.",
+    ),
+    key(
+        "container.max_executions",
+        "Containers that run at the same time; further executions wait as `pool` has it.",
+    ),
+    key(
+        "container.memory",
+        "Memory of a container whose manifest says nothing: a language runtime and some documents.",
+    ),
+    key("container.cpus", "Processors of a container whose manifest says nothing, such as `500m` or `2`."),
+    key("container.max_cpus", "Processors that `resources.cpu` of a manifest can ask for at most."),
+    key("container.pids", "Processes and threads of one container."),
+    key("container.open_files", "Files that each process of a container may have open."),
+    key("container.tmp", "Bytes of a container's `/tmp`, where it may have one; they count as its memory."),
+    key(
+        "container.user",
+        "Whom a container's programs run as, a user and a group in numbers, neither of them root.",
+    ),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
         "streams.buffer",

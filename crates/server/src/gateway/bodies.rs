@@ -13,25 +13,36 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::signature::SignatureBody;
-use crate::dispatch::{ExecuteRequest, ExecutionState, LoadRequest, Narrowing};
+use crate::dispatch::{ExecuteRequest, ExecutionState, LoadRequest, Narrowing, PullRequest};
 use crate::registry::{LoadedAgent, OnConflict};
 use crate::store::StoredAgent;
 
-/// Asks to load an agent.
+/// Asks to load an agent: one that is given, or one that the server takes from a registry.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoadBody {
     /// The id that the caller expects; must be the manifest's where given.
     agent_id: Option<String>,
     /// The manifest's YAML text.
-    manifest: String,
-    /// The module's bytes in base64.
-    module_base64: String,
+    manifest: Option<String>,
+    /// The module's bytes in base64; left out of a container agent's.
+    module_base64: Option<String>,
     /// The attestation where it comes beside the manifest: the block as YAML or JSON text.
     attestation: Option<String>,
+    /// Where the server is to take the agent from, in place of manifest and module: `oci://HOST/REPOSITORY@sha256:…`, of a
+    /// registry that the operator allows.
+    reference: Option<String>,
     /// Whether to replace a loaded version whose content differs.
     #[serde(default)]
     replace: bool,
+}
+
+/// What a body asks to be loaded.
+pub(super) enum Load {
+    /// An agent that it holds.
+    Given(LoadRequest),
+    /// An agent out of a registry.
+    Pulled(PullRequest),
 }
 
 /// Asks to execute an agent. At most one of the three inputs is given; none is an empty input.
@@ -161,11 +172,11 @@ pub(super) struct ActivateBody {
 pub(super) struct LoadedBody {
     agent_id: String,
     version: String,
-    /// `sha256:` and 64 hexadecimal digits.
+    /// Of the module, or of the image of a container agent: `sha256:` and 64 hexadecimal digits.
     module_hash: String,
     /// In canonical form.
     capabilities_required: Vec<String>,
-    /// `memory`, `disk` or `compiled`.
+    /// `memory`, `disk` or `compiled`; `image` for a container agent.
     code_origin: &'static str,
     /// Microseconds spent compiling; 0 unless it was compiled now.
     compile_us: u64,
@@ -179,7 +190,7 @@ pub(super) struct AgentBody {
     version: String,
     /// Whether this version is the active one.
     active: bool,
-    /// `sha256:` and 64 hexadecimal digits.
+    /// Of the module, or of the image of a container agent: `sha256:` and 64 hexadecimal digits.
     module_hash: String,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
@@ -241,14 +252,24 @@ fn decode(key: &str, text: &str) -> Result<Bytes, Error> {
 }
 
 impl LoadBody {
-    pub(super) fn into_request(self) -> Result<LoadRequest, Error> {
-        Ok(LoadRequest {
-            agent_id: self.agent_id.as_deref().map(agent_id).transpose()?,
-            module: decode("module_base64", &self.module_base64)?,
-            manifest: self.manifest,
-            attestation: self.attestation,
-            on_conflict: if self.replace { OnConflict::Replace } else { OnConflict::Refuse },
-        })
+    pub(super) fn into_request(self) -> Result<Load, Error> {
+        let agent_id = self.agent_id.as_deref().map(agent_id).transpose()?;
+        let on_conflict = if self.replace { OnConflict::Replace } else { OnConflict::Refuse };
+        let attestation = self.attestation;
+        match (self.reference, self.manifest, self.module_base64) {
+            (Some(reference), None, None) => {
+                Ok(Load::Pulled(PullRequest { agent_id, reference, attestation, on_conflict }))
+            }
+            (None, Some(manifest), module) => {
+                let module = decode("module_base64", module.as_deref().unwrap_or_default())?;
+                Ok(Load::Given(LoadRequest { agent_id, manifest, module, attestation, on_conflict }))
+            }
+            _ => {
+                let message =
+                    "give `manifest` and `module_base64`, or a `reference` and neither of them".into();
+                Err(Error::InvalidRequest { message })
+            }
+        }
     }
 }
 
@@ -300,10 +321,11 @@ impl StateName {
 
 impl LoadedBody {
     pub(super) fn new(agent: &LoadedAgent) -> Self {
-        let (code_origin, compile_us) = match agent.origin {
-            CodeOrigin::Memory => ("memory", 0),
-            CodeOrigin::Disk => ("disk", 0),
-            CodeOrigin::Compiled(took) => ("compiled", microseconds(took)),
+        let (code_origin, compile_us) = match agent.origin() {
+            Some(CodeOrigin::Memory) => ("memory", 0),
+            Some(CodeOrigin::Disk) => ("disk", 0),
+            Some(CodeOrigin::Compiled(took)) => ("compiled", microseconds(took)),
+            None => ("image", 0),
         };
         Self {
             agent_id: agent.stored.id.to_string(),
@@ -319,12 +341,11 @@ impl LoadedBody {
 
 impl AgentBody {
     pub(super) fn new(agent: &LoadedAgent, active: bool) -> Self {
-        let info = agent.module.info();
         Self {
             manifest: Some(agent.stored.manifest.clone()),
             capabilities_required: Some(capabilities(agent)),
-            module_bytes: Some(info.size.0),
-            shape: info.shape.map(|shape| shape.to_string()),
+            module_bytes: agent.module().map(|module| module.info().size.0),
+            shape: Some(agent.shape()).filter(|shape| !shape.is_empty()),
             ..Self::listed(&agent.stored, active)
         }
     }

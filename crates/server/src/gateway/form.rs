@@ -24,8 +24,8 @@ pub(super) struct LoadForm {
     /// The manifest's YAML text.
     #[schema(required, value_type = String)]
     manifest: Option<String>,
-    /// The module's bytes.
-    #[schema(required, value_type = String, format = Binary)]
+    /// The module's bytes; left out of a container agent's.
+    #[schema(value_type = Option<String>, format = Binary)]
     module: Option<Bytes>,
     /// The attestation where it comes beside the manifest: the block as YAML or JSON.
     attestation: Option<String>,
@@ -77,7 +77,7 @@ impl LoadForm {
         Ok(LoadRequest {
             agent_id: self.agent_id.as_deref().map(agent_id).transpose()?,
             manifest: self.manifest.ok_or_else(|| missing("manifest"))?,
-            module: self.module.ok_or_else(|| missing("module"))?,
+            module: self.module.unwrap_or_default(),
             attestation: self.attestation,
             on_conflict,
         })
@@ -133,7 +133,7 @@ mod tests {
     async fn what_is_missing_twice_or_unknown_is_named() {
         let manifest = || part("manifest", "id: a.b");
         let module = || part("module", "\0asm");
-        assert!(refusal(&[manifest()]).await.contains("no field `module`"));
+        assert_eq!(read(&[manifest()]).await.unwrap().module, "", "a container agent has none");
         assert!(refusal(&[module()]).await.contains("no field `manifest`"));
         assert!(refusal(&[manifest(), manifest()]).await.contains("`manifest` twice"));
         assert!(refusal(&[part("modul", "")]).await.contains("`modul` is unknown"));

@@ -18,7 +18,7 @@ use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
 
 use super::bodies::{
-    ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecuteQuery, IsLoadedBody, LoadBody, LoadedBody,
+    ActivateBody, AgentBody, AgentsBody, ExecuteBody, ExecuteQuery, IsLoadedBody, Load, LoadBody, LoadedBody,
     PageQuery, RawBody, UnloadedBody, VersionQuery, agent_id, version,
 };
 use super::executed::{ExecutedBody, StartedBody};
@@ -64,7 +64,7 @@ fn router(state: DoorState) -> Router {
         .merge(console::pages())
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(healthz))
-        .route("/readyz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(|request: Request| async move {
             Reply::transport(
@@ -93,14 +93,17 @@ pub(super) async fn load_agent(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<LoadedBody>, Reply> {
-    let request = match kind(&headers) {
+    let load = match kind(&headers) {
         Kind::Json => parse_json::<LoadBody>(&read(&state, &headers, body).await?)?.into_request()?,
         Kind::Form(said) => {
-            LoadForm::parse(said, read(&state, &headers, body).await?).await?.into_request()?
+            Load::Given(LoadForm::parse(said, read(&state, &headers, body).await?).await?.into_request()?)
         }
         Kind::Other => return Err(unsupported("`application/json` or `multipart/form-data`")),
     };
-    let agent = state.dispatcher.load(&caller, request).await?;
+    let agent = match load {
+        Load::Given(request) => state.dispatcher.load(&caller, request).await?,
+        Load::Pulled(request) => state.dispatcher.load_from(&caller, request).await?,
+    };
     Ok(Json(LoadedBody::new(&agent)))
 }
 
@@ -312,6 +315,17 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// The same, and how each runtime stands. Without its container engine the service is ready for agents that are modules.
+async fn readyz(State(state): State<DoorState>) -> String {
+    let containers = state.dispatcher.containers();
+    let stand = match (containers.places, containers.engine_up) {
+        (0, _) => "none",
+        (_, true) => "ready",
+        (_, false) => "away",
+    };
+    format!("ok\nwasm ready\ncontainers {stand}\n")
+}
+
 /// Names agents, so it asks for a credential as they do.
 async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Response, Reply> {
     let (active, places) = state.dispatcher.places();
@@ -333,6 +347,7 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
         disk_evictions,
         media: state.dispatcher.media_counts(),
         standings: state.dispatcher.standings(),
+        containers: state.dispatcher.containers(),
     };
     let text =
         state.metrics.render(&levels).map_err(|error| Error::internal("writing the metrics", error))?;

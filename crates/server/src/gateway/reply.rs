@@ -97,7 +97,7 @@ pub(crate) fn status(reason: Reason) -> StatusCode {
         | Reason::StackOverflow
         | Reason::Trap => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        Reason::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::Overloaded | Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Reason::Cancelled => {
             StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)

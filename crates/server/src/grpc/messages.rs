@@ -134,10 +134,11 @@ pub(super) fn log_line(line: LogLine) -> v1::LogLine {
 
 /// An agent that was loaded.
 pub(super) fn load_response(agent: &LoadedAgent) -> v1::LoadAgentResponse {
-    let (origin, compile_us) = match agent.origin {
-        CodeOrigin::Memory => (v1::CodeOrigin::Memory, 0),
-        CodeOrigin::Disk => (v1::CodeOrigin::Disk, 0),
-        CodeOrigin::Compiled(took) => (v1::CodeOrigin::Compiled, microseconds(took)),
+    let (origin, compile_us) = match agent.origin() {
+        Some(CodeOrigin::Memory) => (v1::CodeOrigin::Memory, 0),
+        Some(CodeOrigin::Disk) => (v1::CodeOrigin::Disk, 0),
+        Some(CodeOrigin::Compiled(took)) => (v1::CodeOrigin::Compiled, microseconds(took)),
+        None => (v1::CodeOrigin::Image, 0),
     };
     v1::LoadAgentResponse {
         agent_id: agent.stored.id.to_string(),
@@ -152,12 +153,11 @@ pub(super) fn load_response(agent: &LoadedAgent) -> v1::LoadAgentResponse {
 
 /// An agent with everything there is to say of it.
 pub(super) fn agent(agent: &LoadedAgent, active: bool) -> v1::Agent {
-    let info = agent.module.info();
     v1::Agent {
         manifest: agent.stored.manifest.clone(),
         capabilities_required: agent.manifest.capabilities().iter().map(ToString::to_string).collect(),
-        module_bytes: info.size.0,
-        shape: info.shape.map(|shape| shape.to_string()).unwrap_or_default(),
+        module_bytes: agent.module().map_or(0, |module| module.info().size.0),
+        shape: agent.shape(),
         ..listed_agent(&agent.stored, active)
     }
 }

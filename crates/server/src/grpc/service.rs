@@ -19,7 +19,7 @@ use super::messages;
 use super::refusals;
 use super::status::{execution_status, status};
 use super::told;
-use crate::dispatch::{ExecuteRequest, Executed, ExecutionTrail, LoadRequest};
+use crate::dispatch::{ExecuteRequest, Executed, ExecutionTrail, LoadRequest, PullRequest};
 use crate::door::DoorState;
 use crate::registry::OnConflict;
 use crate::transport::Charge;
@@ -65,6 +65,12 @@ impl WasmRuntime for Service {
     ) -> Result<Response<v1::LoadAgentResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
+        if !request.reference.is_empty() {
+            let request = pull_request(request).map_err(|error| status(&error))?;
+            let loaded = self.state.dispatcher.load_from(&caller, request).await;
+            let loaded = loaded.map_err(|error| status(&error))?;
+            return Ok(Response::new(messages::load_response(&loaded)));
+        }
         let header = v1::LoadAgentHeader {
             agent_id: request.agent_id,
             manifest: request.manifest,
@@ -273,13 +279,35 @@ impl WasmRuntime for Service {
 }
 
 fn load_request(header: v1::LoadAgentHeader, module: Bytes) -> Result<LoadRequest, Error> {
-    let agent_id = match header.agent_id.as_str() {
-        "" => None,
-        text => Some(messages::agent_id(text)?),
-    };
-    let on_conflict = if header.replace { OnConflict::Replace } else { OnConflict::Refuse };
-    let attestation = Some(header.attestation).filter(|text| !text.is_empty());
-    Ok(LoadRequest { agent_id, manifest: header.manifest, module, attestation, on_conflict })
+    Ok(LoadRequest {
+        agent_id: expected_id(&header.agent_id)?,
+        manifest: header.manifest,
+        module,
+        attestation: given(header.attestation),
+        on_conflict: on_conflict(header.replace),
+    })
+}
+
+fn pull_request(request: v1::LoadAgentRequest) -> Result<PullRequest, Error> {
+    let v1::LoadAgentRequest { agent_id, wasm_bytes, manifest, replace, reference, attestation } = request;
+    if !wasm_bytes.is_empty() || !manifest.is_empty() {
+        let message = "give a `reference`, or `wasm_bytes` and a `manifest`, not both".into();
+        return Err(Error::InvalidRequest { message });
+    }
+    let (agent_id, attestation) = (expected_id(&agent_id)?, given(attestation));
+    Ok(PullRequest { agent_id, reference, attestation, on_conflict: on_conflict(replace) })
+}
+
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn expected_id(text: &str) -> Result<Option<AgentId>, Error> {
+    (!text.is_empty()).then(|| messages::agent_id(text)).transpose()
+}
+
+fn on_conflict(replace: bool) -> OnConflict {
+    if replace { OnConflict::Replace } else { OnConflict::Refuse }
 }
 
 /// Reads a streamed module; one that is over the limit is refused by its header, before it is read.

@@ -132,7 +132,7 @@ pub(crate) fn code(reason: Reason) -> Code {
         | Reason::RateLimited => Code::ResourceExhausted,
         Reason::Timeout => Code::DeadlineExceeded,
         Reason::Trap => Code::Aborted,
-        Reason::Overloaded => Code::Unavailable,
+        Reason::Overloaded | Reason::Unavailable => Code::Unavailable,
         Reason::Cancelled => Code::Cancelled,
         Reason::Internal => Code::Internal,
     }

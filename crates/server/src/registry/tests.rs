@@ -4,7 +4,11 @@ use mentat_attestation::Verifier;
 use mentat_runtime::security::attestation::{AttestationRules, Attestations};
 use mentat_runtime::{CompileConfig, Compiler, EngineConfig, RuntimeConfig, Tiers};
 
+use tokio_util::task::TaskTracker;
+
 use super::*;
+use crate::config::ContainerSection;
+use crate::container::ServerId;
 use crate::store::Quota;
 
 const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\n";
@@ -27,7 +31,11 @@ fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry>
     let runtime = Runtime::new(config, Compiler::InProcess).unwrap();
     let attestations = Attestations::new(AttestationRules::default(), Verifier::default());
     let signatures = Signatures::new(Arc::new(attestations), Arc::default(), None);
-    Arc::new(Registry::new(store, Arc::new(runtime), Rules::default(), Arc::new(signatures), room))
+    let server = ServerId::of(directory).unwrap();
+    let containers =
+        Containers::new(ContainerSection::default(), PoolConfig::default(), server, TaskTracker::new());
+    let (runtime, containers) = (Arc::new(runtime), Arc::new(containers));
+    Arc::new(Registry::new(store, runtime, containers, Rules::default(), Arc::new(signatures), room))
 }
 
 /// An agent that exits with a code.
@@ -110,7 +118,7 @@ async fn code_has_so_many_bytes_and_a_module_of_several_agents_counts_once() {
         let manifest = MANIFEST.replace("a.b", id);
         registry.load(&caller, manifest, module(code), None, OnConflict::Refuse).await.unwrap()
     };
-    let size = load(&registry, "a", 1).await.module.mapped();
+    let size = load(&registry, "a", 1).await.module().unwrap().mapped();
     drop(registry);
     let directory = tempfile::tempdir().unwrap();
     let room = MemoryRoom { agents: 10, code: ByteCount(size.0 * 3 / 2) };

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use mentat_manifest::{AgentId, AgentVersion, Attestation, Manifest, ModuleDigest};
 use mentat_runtime::security::attestation::Candidate;
+use serde::{Deserialize, Serialize};
 
 use crate::signatures::LastStanding;
 
@@ -19,14 +20,27 @@ pub struct StoredAgent {
     pub version: AgentVersion,
     /// Its manifest's text.
     pub manifest: String,
-    /// Its module.
+    /// Its module, or the image of a container agent.
     pub module: ModuleDigest,
+    /// Which of the two it is.
+    pub runtime: StoredRuntime,
     /// Who signed it, as the manifest says or as was said beside it.
     pub attestation: Option<Arc<Attestation>>,
     /// When it was loaded.
     pub loaded_at: SystemTime,
     /// What was last found of its signature; copies share it.
     pub standing: LastStanding,
+}
+
+/// What executes a stored agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredRuntime {
+    /// Its module, which is stored with it.
+    #[default]
+    Wasm,
+    /// An image, which the container engine has.
+    Container,
 }
 
 /// What to do when a version is loaded already with other content.
@@ -57,6 +71,12 @@ pub struct Terms {
 }
 
 impl StoredAgent {
+    /// The module that is stored with it, where it has one.
+    #[must_use]
+    pub fn stored_module(&self) -> Option<ModuleDigest> {
+        (self.runtime == StoredRuntime::Wasm).then_some(self.module)
+    }
+
     /// Whether the content is the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -17,6 +17,7 @@ fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
         module: ModuleDigest::of(module),
         attestation: None,
         standing: LastStanding::default(),
+        runtime: StoredRuntime::Wasm,
         loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(1_234),
     }
 }

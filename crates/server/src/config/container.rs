@@ -1,0 +1,142 @@
+//! The engine that runs container agents: where it listens, what of its images may be used, and what a container may have.
+
+use std::path::PathBuf;
+
+use mentat_manifest::{ByteCount, MilliCpus, escape_untrusted};
+use mentat_runtime::security::policy::Rules;
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+
+/// The engine that runs container agents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerSection {
+    /// The engine's socket; empty for no containers.
+    pub socket: PathBuf,
+    /// Whether the image of an agent is executed whose module cannot run here.
+    pub fallback: bool,
+    /// Beginnings of the names of images that agents may have; empty for all that the engine has.
+    pub images: Vec<String>,
+    /// What happens where the engine has not the image.
+    pub pull: PullPolicy,
+    /// Milliseconds that a pull may take.
+    pub pull_ms: u64,
+    /// Milliseconds that the engine may take for a step of making a container, or of removing it.
+    pub engine_ms: u64,
+    /// Containers at one time.
+    pub max_executions: u32,
+    /// Memory of an agent whose manifest says nothing.
+    pub memory: ByteCount,
+    /// Processors of an agent whose manifest says nothing.
+    pub cpus: MilliCpus,
+    /// Processors that a manifest can ask for at most.
+    pub max_cpus: MilliCpus,
+    /// Processes and threads of one container.
+    pub pids: u32,
+    /// Files that one process of it may have open.
+    pub open_files: u32,
+    /// Bytes of `/tmp`.
+    pub tmp: ByteCount,
+    /// Whom programs run as, `USER:GROUP` in numbers.
+    pub user: String,
+}
+
+/// What happens where the engine has not the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// The agent is refused.
+    Never,
+    /// The engine fetches it.
+    Missing,
+}
+
+impl Default for ContainerSection {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::new(),
+            fallback: true,
+            images: Vec::new(),
+            pull: PullPolicy::Never,
+            pull_ms: 600_000,
+            engine_ms: 30_000,
+            max_executions: 32,
+            memory: Rules::default().container_memory,
+            cpus: MilliCpus(1_000),
+            max_cpus: MilliCpus(4_000),
+            pids: 128,
+            open_files: 1_024,
+            tmp: ByteCount(64 << 20),
+            user: "65534:65534".into(),
+        }
+    }
+}
+
+impl ContainerSection {
+    /// Whether there is an engine.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.socket.as_os_str().is_empty()
+    }
+
+    /// # Errors
+    /// For a user that is root or no number, limits of nothing, and images from anywhere.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |text: String| Err(ConfigError(text));
+        let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0);
+        let user = self.user.split_once(':');
+        if !user.is_some_and(|(user, group)| number(user).is_some() && number(group).is_some()) {
+            let user = escape_untrusted(&self.user, 64);
+            return wrong(format!(
+                "`container.user` is `{user}`; it must be a user and a group as numbers, neither of them 0, such as \
+                 `65534:65534`"
+            ));
+        }
+        if self.cpus > self.max_cpus {
+            return wrong(format!(
+                "`container.cpus` of {} is over `container.max_cpus` of {}",
+                self.cpus, self.max_cpus
+            ));
+        }
+        let limits = [
+            ("max_executions", u64::from(self.max_executions)),
+            ("pids", u64::from(self.pids)),
+            ("open_files", u64::from(self.open_files)),
+            ("engine_ms", self.engine_ms),
+        ];
+        if let Some((name, _)) = limits.into_iter().find(|(_, value)| *value == 0) {
+            return wrong(format!("`container.{name}` must be at least 1"));
+        }
+        if self.pull == PullPolicy::Missing && self.images.is_empty() {
+            return wrong(
+                "`container.pull` fetches images, and `container.images` does not say which; list the registries that \
+                 agents may come from, such as `harbor.lan/agents`"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_open_more_than_meant_is_refused() {
+        let refused = |section: ContainerSection| section.check().unwrap_err().to_string();
+        let section = ContainerSection::default;
+        for user in ["0:0", "1000:0", "0:1000", "nobody", "1000", "-1:5", ""] {
+            assert!(
+                refused(ContainerSection { user: user.into(), ..section() }).contains("`container.user`")
+            );
+        }
+        let pulls = ContainerSection { pull: PullPolicy::Missing, ..section() };
+        assert!(refused(pulls.clone()).contains("`container.images`"));
+        ContainerSection { images: vec!["harbor.lan/agents".into()], ..pulls }.check().unwrap();
+        assert!(refused(ContainerSection { cpus: MilliCpus(5_000), ..section() }).contains("is over"));
+        assert!(refused(ContainerSection { pids: 0, ..section() }).contains("`container.pids`"));
+        section().check().unwrap();
+    }
+}

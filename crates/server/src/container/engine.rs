@@ -1,0 +1,273 @@
+//! The container engine, Docker's or Podman's, by way of its socket: what is asked of it, each with a time that it has for
+//! that. The engine belongs to the operator and is believed; that it answers is not.
+//!
+//! Knows nothing of agents, grants and executions.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error as DockerError;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder,
+    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use mentat_manifest::escape_untrusted;
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+
+/// Characters of what the engine says that are passed on.
+const MAX_ENGINE_CHARS: usize = 300;
+/// Entries of a list of containers that are looked at in one go.
+const MAX_LISTED: i32 = 1_000;
+
+/// A container engine.
+#[derive(Debug)]
+pub(super) struct Engine {
+    socket: PathBuf,
+    /// What it may take for one step.
+    patience: Duration,
+    /// The client, and the version that was agreed on; made anew when the engine was away, since it may come back as
+    /// another one.
+    client: Mutex<Option<Docker>>,
+    is_up: AtomicBool,
+}
+
+/// Why the engine did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    /// It answered, and refused.
+    #[error("the engine answers {status}: {message}")]
+    Refused {
+        /// As in HTTP.
+        status: u16,
+        /// Its own words; escaped and cut.
+        message: String,
+    },
+    /// It answered in words that are unknown here. Podman tells of states that Docker does not have, while they last.
+    #[error("the engine's answer cannot be read: {0}")]
+    Unreadable(String),
+    /// It does not answer.
+    #[error("{0}")]
+    Away(String),
+}
+
+/// What a container writes.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// To stdout.
+    Output(Bytes),
+    /// To stderr.
+    Log(Bytes),
+}
+
+/// The standard streams of a container.
+pub(super) struct Attached {
+    /// What it writes, until it has ended or the engine is gone.
+    pub(super) pieces: Pin<Box<dyn Stream<Item = Result<Piece, EngineError>> + Send>>,
+    /// What it reads.
+    pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+/// How a container stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has not ended.
+    Running,
+    /// It has.
+    Ended {
+        /// 128 and the number of a signal where that ended it.
+        exit_code: i64,
+        /// Whether the engine has seen that it was killed for want of memory. Some do not look.
+        out_of_memory: bool,
+    },
+}
+
+impl EngineError {
+    /// Whether the thing that was asked about is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
+
+impl From<DockerError> for EngineError {
+    fn from(error: DockerError) -> Self {
+        match error {
+            DockerError::DockerResponseServerError { status_code, message } => Self::Refused {
+                status: status_code,
+                message: escape_untrusted(message.trim(), MAX_ENGINE_CHARS),
+            },
+            // A pull tells in its stream what it could not fetch.
+            DockerError::DockerStreamError { error } => {
+                Self::Refused { status: 500, message: escape_untrusted(error.trim(), MAX_ENGINE_CHARS) }
+            }
+            DockerError::JsonDataError { message, .. } => {
+                Self::Unreadable(escape_untrusted(&message, MAX_ENGINE_CHARS))
+            }
+            other => Self::Away(escape_untrusted(&other.to_string(), MAX_ENGINE_CHARS)),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn new(socket: PathBuf, patience: Duration) -> Self {
+        Self { socket, patience, client: Mutex::default(), is_up: AtomicBool::new(false) }
+    }
+
+    /// Where it listens.
+    pub(super) fn socket(&self) -> std::path::Display<'_> {
+        self.socket.display()
+    }
+
+    /// Whether it did what it was asked for lately.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// The client, made if there is none.
+    async fn client(&self) -> Result<Docker, EngineError> {
+        if let Some(client) = self.client.lock().clone() {
+            return Ok(client);
+        }
+        let socket = self.socket.to_string_lossy();
+        let seconds = self.patience.as_secs().saturating_add(1);
+        let client = Docker::connect_with_unix(&socket, seconds, API_DEFAULT_VERSION)?;
+        let client = client.negotiate_version().await?;
+        *self.client.lock() = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Asks for something, and waits for as long as the engine may take.
+    async fn ask<T, F>(&self, within: Duration, question: impl FnOnce(Docker) -> F) -> Result<T, EngineError>
+    where
+        F: Future<Output = Result<T, DockerError>>,
+    {
+        let asked = async { Ok(question(self.client().await?).await?) };
+        let late = |_| EngineError::Away(format!("no answer within {} ms", within.as_millis()));
+        let answer = tokio::time::timeout(within, asked).await.map_err(late).flatten();
+        let is_away = matches!(answer, Err(EngineError::Away(_)));
+        self.is_up.store(!is_away, Ordering::Relaxed);
+        if is_away {
+            *self.client.lock() = None;
+        }
+        answer
+    }
+
+    /// What the engine knows of an image; `None` where it has none of that name.
+    pub(super) async fn image(&self, name: &str) -> Result<Option<ImageInspect>, EngineError> {
+        let found = self.ask(self.patience, async |client| client.inspect_image(name).await).await;
+        match found {
+            Err(error) if error.is_missing() => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Fetches an image.
+    pub(super) async fn pull(&self, name: &str, within: Duration) -> Result<(), EngineError> {
+        let options = CreateImageOptionsBuilder::new().from_image(name).build();
+        let pull = async |client: Docker| {
+            client.create_image(Some(options), None, None).try_for_each(async |_| Ok(())).await
+        };
+        self.ask(within, pull).await
+    }
+
+    /// Makes a container; answers its id.
+    pub(super) async fn create(&self, body: ContainerCreateBody) -> Result<String, EngineError> {
+        let create =
+            async |client: Docker| client.create_container(None::<CreateContainerOptions>, body).await;
+        Ok(self.ask(self.patience, create).await?.id)
+    }
+
+    /// Takes the standard streams of a container that has not started yet.
+    pub(super) async fn attach(&self, id: &str) -> Result<Attached, EngineError> {
+        // Without keys that would detach: the input is any bytes.
+        let options = AttachContainerOptionsBuilder::new().detach_keys("").stream(true);
+        let options = options.stdin(true).stdout(true).stderr(true).build();
+        let attach = async |client: Docker| client.attach_container(id, Some(options)).await;
+        let attached = self.ask(self.patience, attach).await?;
+        let pieces = attached.output.map(|piece| match piece {
+            Ok(LogOutput::StdErr { message }) => Ok(Piece::Log(message)),
+            Ok(
+                LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message },
+            ) => Ok(Piece::Output(message)),
+            Err(error) => Err(EngineError::from(error)),
+        });
+        Ok(Attached { pieces: Box::pin(pieces), input: attached.input })
+    }
+
+    pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let start = async |client: Docker| client.start_container(id, None::<StartContainerOptions>).await;
+        self.ask(self.patience, start).await
+    }
+
+    /// How a container stands.
+    pub(super) async fn look(&self, id: &str) -> Result<Standing, EngineError> {
+        let inspect =
+            async |client: Docker| client.inspect_container(id, None::<InspectContainerOptions>).await;
+        match self.ask(self.patience, inspect).await {
+            Ok(inspected) => Ok(standing(&inspected)),
+            // It is on its way from one state to another.
+            Err(EngineError::Unreadable(_)) => Ok(Standing::Running),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a container at once, and removes it with all that it wrote. One that is gone is as good as removed.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        // Podman would first ask it to end, and wait for that.
+        let kill = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+        let killed =
+            self.ask(self.patience, async |client| client.kill_container(id, Some(kill)).await).await;
+        if let Err(EngineError::Away(why)) = killed {
+            return Err(EngineError::Away(why));
+        }
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let remove = async |client: Docker| client.remove_container(id, Some(options)).await;
+        match self.ask(self.patience, remove).await {
+            Err(error) if error.is_missing() => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// The containers with a label, running or not: id and labels.
+    pub(super) async fn labelled(
+        &self,
+        label: &str,
+    ) -> Result<Vec<(String, HashMap<String, String>)>, EngineError> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options =
+            ListContainersOptionsBuilder::new().all(true).limit(MAX_LISTED).filters(&filters).build();
+        let list = async |client: Docker| client.list_containers(Some(options)).await;
+        let listed = self.ask(self.patience, list).await?;
+        let labelled = |container: bollard::models::ContainerSummary| {
+            Some((container.id?, container.labels.unwrap_or_default()))
+        };
+        Ok(listed.into_iter().filter_map(labelled).collect())
+    }
+}
+
+fn standing(inspected: &ContainerInspectResponse) -> Standing {
+    let state = inspected.state.as_ref();
+    let has_ended = state.and_then(|state| state.finished_at.as_deref()).is_some_and(is_a_time)
+        && !state.and_then(|state| state.running).unwrap_or_default();
+    if !has_ended {
+        return Standing::Running;
+    }
+    Standing::Ended {
+        exit_code: state.and_then(|state| state.exit_code).unwrap_or_default(),
+        out_of_memory: state.and_then(|state| state.oom_killed).unwrap_or_default(),
+    }
+}
+
+/// What has not ended has ended in the year 1, as Go has it.
+fn is_a_time(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with("0001-")
+}

@@ -1,0 +1,110 @@
+//! The image of an agent: whether agents may have it, whether the engine has it, and whether it asks for more than a
+//! container is given.
+
+use std::time::Duration;
+
+use bollard::models::ImageInspect;
+use mentat_manifest::{ModuleDigest, escape_untrusted};
+use mentat_runtime::error::Error;
+
+use super::engine::{Engine, EngineError};
+use super::{Image, unavailable};
+use crate::config::{ContainerSection, PullPolicy};
+
+/// Finds an image by its name.
+///
+/// # Errors
+/// `INVALID_REQUEST` where agents may not have it, it is not there and may not be fetched, or asks for volumes;
+/// `UNAVAILABLE` where the engine does not answer.
+pub(super) async fn find(engine: &Engine, section: &ContainerSection, name: &str) -> Result<Image, Error> {
+    let wrong = |message: String| Error::InvalidRequest { message };
+    if !section.images.is_empty() && !section.images.iter().any(|listed| begins_with(name, listed)) {
+        return Err(wrong(format!(
+            "image `{name}` is none that agents may have here; the operator lists them by `container.images`"
+        )));
+    }
+    let look = async || {
+        engine.image(name).await.map_err(|error| unavailable(engine, "looking for an image", &error))
+    };
+    let mut found = look().await?;
+    if found.is_none() && section.pull == PullPolicy::Missing {
+        tracing::info!(image = name, "fetching an image");
+        match engine.pull(name, Duration::from_millis(section.pull_ms)).await {
+            Ok(()) => found = look().await?,
+            Err(EngineError::Refused { message, .. }) => {
+                return Err(wrong(format!("image `{name}` cannot be fetched: {message}")));
+            }
+            Err(error) => return Err(unavailable(engine, "fetching an image", &error)),
+        }
+    }
+    let Some(found) = found else {
+        return Err(wrong(format!(
+            "image `{name}` is not in the container engine; put it there (`podman pull`, `podman build`), or have the \
+             operator set `container.pull`"
+        )));
+    };
+    let id = check(name, &found).map_err(wrong)?;
+    Ok(Image { name: name.into(), id })
+}
+
+/// The id of an image that a container can be made of.
+fn check(name: &str, image: &ImageInspect) -> Result<ModuleDigest, String> {
+    let volumes = image.config.as_ref().and_then(|config| config.volumes.as_ref());
+    if let Some(volume) = volumes.and_then(|volumes| volumes.first()) {
+        // The engine would make a directory for it on the machine's disk, without any bound.
+        let volume = escape_untrusted(volume, 100);
+        return Err(format!(
+            "image `{name}` declares the volume `{volume}`, and a container has no disk of its own; build it without \
+             `VOLUME`, and ask for a directory by `filesystem:`"
+        ));
+    }
+    let id = image.id.as_deref().unwrap_or_default();
+    let with_kind = if id.starts_with("sha256:") { id.to_owned() } else { format!("sha256:{id}") };
+    with_kind.parse().map_err(|_| {
+        let id = escape_untrusted(id, 100);
+        format!("image `{name}` has the id `{id}`, which is no SHA-256")
+    })
+}
+
+/// Whether a name is the listed one, or one below it: `harbor.lan/agents` has `harbor.lan/agents/echo:1`, and not
+/// `harbor.lan/agents-of-others`.
+fn begins_with(name: &str, listed: &str) -> bool {
+    let Some(rest) = name.strip_prefix(listed) else { return false };
+    rest.is_empty() || rest.starts_with(['/', ':', '@']) || listed.ends_with(['/', ':', '@'])
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::ImageConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_listed_name_has_what_lies_below_it_and_nothing_beside() {
+        for (name, listed, has) in [
+            ("harbor.lan/agents/echo:1", "harbor.lan/agents", true),
+            ("harbor.lan/agents/echo:1", "harbor.lan/agents/", true),
+            ("harbor.lan/agents-of-others/echo", "harbor.lan/agents", false),
+            ("harbor.lan.evil.com/agents/echo", "harbor.lan", false),
+            ("localhost/echo:1", "localhost/echo", true),
+            ("localhost/echo@sha256:00", "localhost/echo", true),
+            ("localhost/echo", "localhost/echo", true),
+            ("echo", "localhost", false),
+        ] {
+            assert_eq!(begins_with(name, listed), has, "{name} {listed}");
+        }
+    }
+
+    #[test]
+    fn an_image_with_volumes_or_without_an_id_is_refused() {
+        let id = format!("sha256:{}", "0a".repeat(32));
+        let plain = ImageInspect { id: Some(id.clone()), ..ImageInspect::default() };
+        assert_eq!(check("x", &plain).unwrap().to_string(), id);
+        let bare = ImageInspect { id: Some("0a".repeat(32)), ..ImageInspect::default() };
+        assert_eq!(check("x", &bare).unwrap().to_string(), id);
+        assert!(check("x", &ImageInspect::default()).unwrap_err().contains("no SHA-256"));
+        let config = ImageConfig { volumes: Some(vec!["/data".into()]), ..ImageConfig::default() };
+        let with_volume = ImageInspect { config: Some(config), ..plain };
+        assert!(check("x", &with_volume).unwrap_err().contains("declares the volume `/data`"));
+    }
+}

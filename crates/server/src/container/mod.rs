@@ -1,0 +1,211 @@
+//! Agents in containers: the same contract as that of modules, held by a container engine. This file is the room's one
+//! door: images are found, agents executed, and what is left of them is removed.
+//!
+//! Knows nothing of the registry and of who asks; what an agent may have, its grant says.
+
+mod body;
+mod engine;
+mod execution;
+mod image;
+mod sandbox;
+mod sweep;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mentat_manifest::{Manifest, ModuleDigest};
+use mentat_runtime::error::Error;
+use mentat_runtime::model::{ExecutionId, Invocation, Outcome};
+use mentat_runtime::security::policy::Grant;
+use mentat_runtime::{Pool, PoolConfig};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use self::engine::{Engine, EngineError};
+use crate::config::ContainerSection;
+use crate::telemetry::ContainerLevels;
+
+pub(crate) use self::sweep::{ServerId, keep_swept};
+
+/// When to ask again for an engine that does not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The containers of a server.
+#[derive(Debug)]
+pub struct Containers {
+    section: ContainerSection,
+    /// There is none where the operator configured none.
+    engine: Option<Engine>,
+    pool: Pool,
+    /// What the end of the server waits for.
+    tasks: TaskTracker,
+    /// Whose containers these are, among all of the engine's.
+    server: ServerId,
+    /// The runs whose containers are not to be swept away.
+    live: Mutex<HashSet<RunId>>,
+    /// A container may have been left.
+    left: Notify,
+    /// Containers that were swept away.
+    swept: AtomicU64,
+}
+
+/// The image of an agent, as the engine knew it when the agent was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// As the manifest has it.
+    pub name: Arc<str>,
+    /// Of its configuration, by which it is executed: a name can come to mean another image.
+    pub id: ModuleDigest,
+}
+
+/// An agent that is to be executed in a container.
+#[derive(Clone, Debug)]
+pub struct ContainerAgent<'a> {
+    /// Its image.
+    pub image: &'a Image,
+    /// Its manifest.
+    pub manifest: &'a Manifest,
+}
+
+/// One run of a container, known before the container has an id.
+type RunId = String;
+
+/// Keeps the container of a run from being swept away.
+#[derive(Debug)]
+struct Live {
+    containers: Arc<Containers>,
+    run: RunId,
+    /// The engine's id of it, once there is one.
+    id: OnceLock<String>,
+}
+
+impl Containers {
+    /// Containers of a server, on the engine of the configuration; it is not asked for anything yet.
+    #[must_use]
+    pub fn new(section: ContainerSection, queue: PoolConfig, server: ServerId, tasks: TaskTracker) -> Self {
+        let patience = Duration::from_millis(section.engine_ms);
+        let engine = section.is_given().then(|| Engine::new(section.socket.clone(), patience));
+        let pool = Pool::new("containers", section.max_executions, queue);
+        Self {
+            section,
+            engine,
+            pool,
+            tasks,
+            server,
+            live: Mutex::default(),
+            left: Notify::new(),
+            swept: AtomicU64::new(0),
+        }
+    }
+
+    /// Finds the image of an agent that is being loaded, fetching it where that is allowed.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where there is no engine, the image is not one that agents may have, or is not there;
+    /// `UNAVAILABLE` where the engine does not answer.
+    pub async fn image(&self, manifest: &Manifest) -> Result<Image, Error> {
+        let Some(engine) = &self.engine else {
+            let message = format!(
+                "agent `{}` is a container agent, and this server has no container engine; the operator names one by \
+                 `container.socket`",
+                manifest.id
+            );
+            return Err(Error::InvalidRequest { message });
+        };
+        if let Some(cpus) = manifest.cpus().filter(|cpus| *cpus > self.section.max_cpus) {
+            let message = format!(
+                "`resources.cpu` of {cpus} is over `container.max_cpus` of {}; ask for less, or have the operator raise it",
+                self.section.max_cpus
+            );
+            return Err(Error::InvalidRequest { message });
+        }
+        image::find(engine, &self.section, manifest.image.as_deref().unwrap_or_default()).await
+    }
+
+    /// Whether an agent whose module cannot run here has an image to be executed instead. What it may have is decided on
+    /// alike, so that nothing is gained by a module that cannot run.
+    #[must_use]
+    pub fn falls_back_to(&self, manifest: &Manifest) -> bool {
+        self.engine.is_some() && self.section.fallback && manifest.image.is_some()
+    }
+
+    /// Executes an agent once, waiting for a place where all are taken. To be awaited to its end, which cancelling the
+    /// invocation brings about. Its container is ended and removed afterwards, and has its place until then.
+    pub async fn execute(
+        self: &Arc<Self>,
+        agent: ContainerAgent<'_>,
+        grant: &Grant,
+        invocation: Invocation,
+    ) -> Outcome {
+        let Some(engine) = &self.engine else {
+            let message =
+                "this server has no container engine any more; the operator names one by `container.socket`";
+            return Outcome::failed(Error::Unavailable { message: message.into(), retry_after: RETRY_AFTER });
+        };
+        let admitted = tokio::select! {
+            admitted = self.pool.admit(1) => admitted,
+            () = invocation.cancel.cancelled() => Err(Error::Cancelled),
+        };
+        // Who waited for a place waited while the log can have failed.
+        match admitted.and_then(|permit| grant.ensure_audited().map(|()| permit)) {
+            Ok(permit) => {
+                let live = Live::new(self);
+                let outcome = execution::run(engine, &live, &agent, grant, invocation, permit.queued()).await;
+                self.tasks.spawn(async move {
+                    live.remove().await;
+                    drop(permit);
+                });
+                outcome
+            }
+            Err(error) => Outcome::failed(error),
+        }
+    }
+
+    /// What rises and falls.
+    #[must_use]
+    pub fn levels(&self) -> ContainerLevels {
+        ContainerLevels {
+            active: self.pool.active(),
+            places: if self.engine.is_some() { self.pool.size() } else { 0 },
+            engine_up: self.engine.as_ref().is_some_and(Engine::is_up),
+            swept: self.swept.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Live {
+    fn new(containers: &Arc<Containers>) -> Self {
+        let run = ExecutionId::new().to_string();
+        containers.live.lock().insert(run.clone());
+        Self { containers: Arc::clone(containers), run, id: OnceLock::new() }
+    }
+
+    /// The container is there.
+    fn made(&self, id: &str) {
+        let _ = self.id.set(id.to_owned());
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.containers.live.lock().remove(&self.run);
+    }
+}
+
+/// The engine did not do what it was asked for, for no fault of the agent's. The cause is for the log.
+fn unavailable(engine: &Engine, what: &str, error: &EngineError) -> Error {
+    tracing::warn!(socket = %engine.socket(), %error, what, "the container engine");
+    let message = match error {
+        EngineError::Away(_) => format!(
+            "the container engine does not answer ({what}); the operator sees to it that it runs and listens where \
+             `container.socket` says; agents that are modules are executed as ever"
+        ),
+        EngineError::Refused { .. } | EngineError::Unreadable(_) => {
+            format!("the container engine refused to do its part ({what}); the server's log says why")
+        }
+    };
+    Error::Unavailable { message, retry_after: RETRY_AFTER }
+}

@@ -1,0 +1,143 @@
+//! The program of the test images: does what `MODE` says, and tells what it finds of the container that it is in. Nothing
+//! but the standard library, so that it is alone in its image.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+fn main() {
+    let mode = std::env::var("MODE").unwrap_or_default();
+    match mode.as_str() {
+        "echo" => drop(io::copy(&mut io::stdin(), &mut io::stdout())),
+        "exit" => std::process::exit(text().trim().parse().expect("a number")),
+        "log" => {
+            eprintln!("first\n\u{1b}[31mred");
+            print!("out");
+            eprint!("last");
+        }
+        "events" => events(),
+        "sleep" => loop {
+            std::thread::sleep(Duration::from_secs(60));
+        },
+        "flood" => loop {
+            let _ = io::stdout().write_all(&[b'x'; 1 << 16]);
+        },
+        "count" => {
+            // Until nobody listens any more.
+            for number in 0.. {
+                if writeln!(io::stdout(), "{number}").and_then(|()| io::stdout().flush()).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        "memory" => {
+            let mut kept: Vec<Vec<u8>> = Vec::new();
+            loop {
+                kept.push(vec![1; 1 << 20]);
+                std::hint::black_box(&kept);
+            }
+        }
+        "look" => look(),
+        "threads" => threads(),
+        other => panic!("no mode `{other}`"),
+    }
+}
+
+fn text() -> String {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).expect("text");
+    text
+}
+
+/// Reports on its work as MentatLab's agents do; what is no report is output.
+fn events() {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).expect("a line");
+    let mut rest = Vec::new();
+    io::stdin().read_to_end(&mut rest).expect("the rest");
+    println!(r#"{{"type":"log","level":"info","message":"begun"}}"#);
+    for percent in [50, 100] {
+        println!(r#"{{"type":"progress","data":{{"percent":{percent}}}}}"#);
+        io::stdout().flush().expect("stdout");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("line={} rest={}", line.trim_end(), rest.len());
+}
+
+/// As many threads as it is given.
+fn threads() {
+    let mut threads = 0;
+    while threads < 1_000 {
+        let started = std::thread::Builder::new().stack_size(64 << 10).spawn(|| loop {
+            std::thread::sleep(Duration::from_secs(60));
+        });
+        if started.is_err() {
+            break;
+        }
+        threads += 1;
+    }
+    print!("{threads}");
+    io::stdout().flush().expect("stdout");
+    std::process::exit(0);
+}
+
+/// One fact a line: what it may do, and what comes of trying the rest. Each line of the input is one more thing to try.
+fn look() {
+    for line in fs::read_to_string("/proc/self/status").expect("status").lines() {
+        let told = ["Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:", "Seccomp:"];
+        if told.iter().any(|begin| line.starts_with(begin)) {
+            println!("{}", line.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+    for (name, value) in std::env::vars() {
+        println!("env {name}={value}");
+    }
+    for line in fs::read_to_string("/proc/net/dev").expect("devices").lines().skip(2) {
+        println!("device {}", line.split(':').next().unwrap_or_default().trim());
+    }
+    for line in fs::read_to_string("/proc/self/limits").expect("limits").lines() {
+        println!("limit {}", line.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    for line in text().lines() {
+        let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let came = match what {
+            "write" => fs::write(rest, "written").map(|()| "done".to_owned()),
+            "read" => fs::read_to_string(rest),
+            "list" => fs::read_dir(rest).map(|entries| format!("{} entries", entries.count())),
+            "fill" => fill(rest),
+            "execute" => execute(rest),
+            "connect" => {
+                let address = rest.parse().expect("an address");
+                TcpStream::connect_timeout(&address, Duration::from_secs(2)).map(|_| "done".to_owned())
+            }
+            "rename" => fs::rename(rest, format!("{rest}.renamed")).map(|()| "done".to_owned()),
+            other => panic!("nothing to try is called `{other}`"),
+        };
+        match came {
+            Ok(came) => println!("{line}: {came}"),
+            Err(error) => println!("{line}: {:?}", error.kind()),
+        }
+    }
+}
+
+/// Writes a file until there is no more room; answers how many megabytes that were.
+fn fill(path: &str) -> io::Result<String> {
+    let mut file = fs::File::create(path)?;
+    for megabytes in 0..1_000 {
+        if file.write_all(&[b'x'; 1 << 20]).is_err() {
+            return Ok(format!("{megabytes} MB"));
+        }
+    }
+    Ok("no end".to_owned())
+}
+
+/// Puts a program there and executes it.
+fn execute(path: &str) -> io::Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::copy("/agent", path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o4755))?;
+    std::process::Command::new(path).env("MODE", "echo").stdin(std::process::Stdio::null()).status()?;
+    Ok("done".to_owned())
+}
