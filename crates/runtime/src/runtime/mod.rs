@@ -8,7 +8,7 @@ pub(crate) mod code;
 pub(crate) mod compile;
 pub(crate) mod engine;
 pub(crate) mod improvements;
-mod inspect;
+pub(crate) mod inspect;
 pub(crate) mod instance;
 pub(crate) mod limits;
 mod live;
