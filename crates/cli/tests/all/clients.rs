@@ -187,7 +187,7 @@ fn a_generated_python_client_calls_it() {
         .output()
         .unwrap();
     assert!(generated.status.success(), "{}", text(&generated.stderr));
-    for (name, guest) in [("echo", ECHO), ("numbers", &numbers(3))] {
+    for (name, guest) in [("echo", ECHO), ("numbers", numbers(3).as_str())] {
         let path = |end: &str| folder.path().join(format!("{name}.{end}"));
         std::fs::write(path("wasm"), crate::guests::assemble(guest)).unwrap();
         std::fs::write(path("yaml"), crate::guests::manifest(&format!("py.{name}"), "1.0.0")).unwrap();
