@@ -102,7 +102,7 @@ pub(crate) fn decisions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         manifest: &manifest,
         module: &module,
         trust: Trust::Signed,
-        signer: Some("CN=Team"),
+        signer: Some(&"CN=Team".into()),
         caller: &caller,
         execution: ExecutionId::new(),
         narrowing: &[],

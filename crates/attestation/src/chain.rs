@@ -44,6 +44,8 @@ pub(crate) struct Trusted<'a> {
     /// Policies of the signer's certificate that its authorities may issue under.
     pub(crate) policies: Vec<String>,
     pub(crate) root: &'a Certificate,
+    /// The last second in which all of it holds, if nothing is revoked: no certificate has expired, and no list is overdue.
+    pub(crate) holds_until: i64,
 }
 
 /// The certificates of a block, in its order and within bounds; no root at the end.
@@ -84,10 +86,20 @@ impl<'a> Judge<'a> {
             self.check_validity(index + 1, certificate)?;
         }
         let root = self.verify(&chain)?;
+        let holds_until = self.holds_until(&chain, root);
         let policies = policies(&chain);
         let signer = chain.into_iter().next().ok_or(Rejection::ChainEmpty)?;
         let key = signer.key.clone().map_err(|fault| Rejection::Key(place(1, &signer), fault))?;
-        Ok(Trusted { signer, key, policies, root })
+        Ok(Trusted { signer, key, policies, root, holds_until })
+    }
+
+    fn holds_until(&self, chain: &[Certificate], root: &Certificate) -> i64 {
+        let certificates = chain.iter().chain([root]).map(|certificate| certificate.validity.not_after);
+        let overdue = match self.options.stale_crl {
+            StaleCrl::Refuse => self.revocations.overdue(chain),
+            StaleCrl::Accept => None,
+        };
+        certificates.chain(overdue).min().unwrap_or(self.now)
     }
 
     /// Each certificate is followed by its issuer's, and the last one's issuer is a root.

@@ -122,6 +122,8 @@ struct RevocationList {
     issuer_der: Vec<u8>,
     authority_key: Option<Vec<u8>>,
     made: Made,
+    /// By when there is to be another; the last time there is where it does not say.
+    next_update: i64,
     list: CertRevocationList<'static>,
 }
 
@@ -161,8 +163,23 @@ impl Revocations {
     }
 
     /// The lists that could be about one of the certificates, the newest first: the first one that is decides.
-    pub(crate) fn about(&self, certificates: &[Certificate]) -> Vec<&CertRevocationList<'static>> {
-        let about = |list: &&RevocationList| {
+    pub(crate) fn about<'a>(
+        &'a self,
+        certificates: &'a [Certificate],
+    ) -> Vec<&'a CertRevocationList<'static>> {
+        self.lists_about(certificates).map(|list| &list.list).collect()
+    }
+
+    /// When the first of those lists is overdue, in seconds since 1970.
+    pub(crate) fn overdue(&self, certificates: &[Certificate]) -> Option<i64> {
+        self.lists_about(certificates).map(|list| list.next_update).min()
+    }
+
+    fn lists_about<'a>(
+        &'a self,
+        certificates: &'a [Certificate],
+    ) -> impl Iterator<Item = &'a RevocationList> {
+        let about = move |list: &&RevocationList| {
             certificates.iter().any(|certificate| {
                 // Two authorities of one name, such as the old key's and the new one's, are told apart by their keys.
                 let another_key =
@@ -170,7 +187,7 @@ impl Revocations {
                 certificate.issuer_der == list.issuer_der && !another_key
             })
         };
-        self.lists.iter().filter(about).map(|list| &list.list).collect()
+        self.lists.iter().filter(about)
     }
 }
 
@@ -203,6 +220,7 @@ impl RevocationList {
             issuer_der: list.issuer().as_raw().to_vec(),
             authority_key,
             made: Made { this_update: list.last_update().timestamp(), number_bytes: number.len(), number },
+            next_update: list.next_update().map_or(i64::MAX, |time| time.timestamp()),
             list: owned.into(),
         })
     }

@@ -110,6 +110,9 @@ pub struct Signer {
     pub not_before: SystemTime,
     /// The last second in which it is.
     pub not_after: SystemTime,
+    /// The last second in which the whole chain holds, where nothing of it is revoked before: no certificate has expired,
+    /// and no revocation list is overdue. After it, verify again.
+    pub holds_until: SystemTime,
 }
 
 impl Verifier {
@@ -159,7 +162,7 @@ impl Verifier {
         }
         let signature = signature(&attestation.signature)?;
         let chain = chain::read(&attestation.certificate_chain, &self.anchors)?;
-        let Trusted { signer, key, policies, root } = judge.judge(chain)?;
+        let Trusted { signer, key, policies, root, holds_until } = judge.judge(chain)?;
         if key.algorithm() != declared {
             return Err(Rejection::AlgorithmMismatch { declared, key: key.algorithm() });
         }
@@ -182,6 +185,7 @@ impl Verifier {
             signed_at: instant(signed_at),
             not_before,
             not_after,
+            holds_until: instant(holds_until),
         })
     }
 }

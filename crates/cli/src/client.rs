@@ -2,6 +2,7 @@
 //! errors into the command line's own. Nothing else here knows gRPC.
 
 mod connection;
+pub(crate) mod signature;
 mod told;
 
 use std::error::Error as _;
@@ -27,6 +28,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use self::connection::{Connection, Credential};
+use self::signature::SignatureReport;
 use self::told::Told;
 use crate::args::ServerArguments;
 use crate::output::Failure;
@@ -62,6 +64,7 @@ pub(crate) struct LoadedReport {
     pub(crate) code_origin: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compile_us: Option<u64>,
+    pub(crate) signature: SignatureReport,
 }
 
 /// A version of an agent, as a list tells it.
@@ -73,6 +76,7 @@ pub(crate) struct AgentReport {
     pub(crate) module: String,
     /// Since 1970, in milliseconds.
     pub(crate) loaded_at_ms: u64,
+    pub(crate) signature: SignatureReport,
 }
 
 /// An execution that ended by itself.
@@ -117,6 +121,7 @@ impl Client {
         &mut self,
         manifest: &ManifestFile,
         module: Bytes,
+        attestation: String,
         replace: bool,
     ) -> Result<LoadedReport, Failure> {
         let agent_id = manifest.manifest.id.to_string();
@@ -127,12 +132,13 @@ impl Client {
                 wasm_bytes: module,
                 manifest,
                 replace,
+                attestation,
                 ..LoadAgentRequest::default()
             };
             self.calls.load_agent(request).await
         } else {
             let total_bytes = module.len() as u64;
-            let header = LoadAgentHeader { agent_id, manifest, replace, total_bytes };
+            let header = LoadAgentHeader { agent_id, manifest, replace, total_bytes, attestation };
             self.calls.load_agent_stream(upload(header, module)).await
         };
         match answer {
@@ -148,9 +154,10 @@ impl Client {
     pub(crate) async fn load_from(
         &mut self,
         reference: String,
+        attestation: String,
         replace: bool,
     ) -> Result<LoadedReport, Failure> {
-        let request = LoadAgentRequest { reference, replace, ..LoadAgentRequest::default() };
+        let request = LoadAgentRequest { reference, attestation, replace, ..LoadAgentRequest::default() };
         let answer = self.calls.load_agent(request).await;
         answer.map(|answer| answer.into_inner().into()).map_err(|status| self.failure(&status))
     }
@@ -387,6 +394,7 @@ impl From<LoadAgentResponse> for LoadedReport {
             capabilities: response.capabilities_required,
             code_origin,
             compile_us: Some(response.compile_us).filter(|took| *took > 0),
+            signature: response.signature.unwrap_or_default().into(),
         }
     }
 }
@@ -400,6 +408,7 @@ impl From<Agent> for AgentReport {
             active: agent.active,
             module: agent.module_hash,
             loaded_at_ms: milliseconds_since_epoch(loaded_at.seconds, loaded_at.nanos),
+            signature: agent.signature.unwrap_or_default().into(),
         }
     }
 }

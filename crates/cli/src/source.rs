@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use mentat_manifest::{ByteCount, Manifest, RuntimeKind};
+use mentat_manifest::{Attestation, ByteCount, Manifest, RuntimeKind};
 use mentat_oci::{Reference, ReferenceError};
 use mentat_runtime::CompileConfig;
 use mentat_runtime::error::Error;
@@ -18,6 +18,9 @@ use crate::registry;
 pub(crate) const MANIFEST_NAME: &str = "manifest.yaml";
 /// Bytes of a manifest that are read at most; parsing has a lower bound of its own.
 const MAX_MANIFEST: ByteCount = ByteCount(4 << 20);
+
+/// Bytes of an attestation that are read at most.
+const MAX_ATTESTATION: ByteCount = ByteCount(1 << 20);
 
 /// What a path turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +183,19 @@ pub(crate) fn referred(path: &Path) -> Result<Option<Reference>, Failure> {
 /// When it cannot be read or is larger than any that compiles.
 pub(crate) fn read_module(path: &Path) -> Result<Bytes, Failure> {
     files::read_regular(path, "module", CompileConfig::default().max_module)
+}
+
+/// Reads an attestation that lies beside its manifest, and sees that it is one.
+///
+/// # Errors
+/// When it cannot be read, or is no attestation.
+pub(crate) fn read_attestation(path: &Path) -> Result<String, Failure> {
+    let wrong =
+        |what: &dyn std::fmt::Display| Failure::invalid(format!("attestation `{}`: {what}", path.display()));
+    let bytes = files::read(path, "attestation", MAX_ATTESTATION)?;
+    let text = String::from_utf8(bytes.into()).map_err(|_| wrong(&"it is not UTF-8"))?;
+    Attestation::parse(&text).map_err(|problem| wrong(&problem))?;
+    Ok(text)
 }
 
 #[cfg(test)]

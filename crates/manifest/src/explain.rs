@@ -53,8 +53,9 @@ impl Manifest {
         if self.capabilities().is_empty() {
             line("asks for", "no powers beyond its input and output");
         }
-        if self.attestation.is_some() {
-            line("signed", "it carries an attestation, which this version does not check");
+        if let Some(attestation) = &self.attestation {
+            let subject = crate::escape_untrusted(&attestation.signer.subject, 200);
+            line("signed", &format!("by `{subject}`, as it says; whoever loads it verifies that"));
         }
         text
     }

@@ -287,7 +287,7 @@ pub enum Environment {
 
 /// The signature block of a manifest, kept as it is: whether it holds is decided by `mentat-attestation`, on the manifest's
 /// text without it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {
     /// Of this block's form: `1.0`.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::capability::Capability;
 use crate::container;
 use crate::escape::escape_untrusted;
-use crate::manifest::{Environment, Listed, Manifest, RuntimeKind};
+use crate::manifest::{Attestation, Environment, Listed, Manifest, RuntimeKind};
 use crate::pins::{MediaPins, Pin};
 use crate::tree::{self, Extensions, Node, Place};
 
@@ -112,6 +112,22 @@ impl Manifest {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         problems.truncate(MAX_PROBLEMS);
         Err(ManifestError { problems })
+    }
+}
+
+impl Attestation {
+    /// Reads a block that comes beside its manifest, as YAML or JSON.
+    ///
+    /// # Errors
+    /// What is wrong with the YAML, its keys or their types; lines and keys are the block's own.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let document = tree::read(text)?;
+        let json = document.to_json(Extensions::Keep);
+        if !json.is_object() {
+            let message = "an attestation is a mapping of keys, such as `algorithm: ECDSA-P256`".into();
+            return Err(Problem::at(document.place, String::new(), message));
+        }
+        serde_path_to_error::deserialize(&json).map_err(|error| structural(&document, &error))
     }
 }
 

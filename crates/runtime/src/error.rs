@@ -174,6 +174,16 @@ pub enum Error {
         /// What was missing; never the credential itself.
         message: String,
     },
+    /// The agent is not signed as it must be.
+    #[error("agent `{agent}` is refused: {message}")]
+    AttestationRejected {
+        /// The id and the version.
+        agent: String,
+        /// The cause in one word, which never changes.
+        code: &'static str,
+        /// The cause, and what to do; escaped.
+        message: String,
+    },
     /// The caller may not do this.
     #[error("{message}")]
     PolicyDenied {
@@ -345,7 +355,9 @@ impl Reason {
             Self::AgentNotFound => "no such agent or version is loaded; load it first",
             Self::StreamNotFound => "no such stream",
             Self::ExecutionNotFound => "the execution is neither running nor remembered",
-            Self::AttestationRejected => "the agent's signature does not hold",
+            Self::AttestationRejected => {
+                "the agent is not signed, or its signature does not hold; `code` says why in one word"
+            }
             Self::Unauthenticated => "the call needs an API key of this server",
             Self::SecurityViolation => "the agent used a power it was not granted, and was ended for it",
             Self::PolicyDenied => "policy refuses the call",
@@ -409,6 +421,7 @@ impl Error {
             Self::ExecutionNotFound { .. } => Reason::ExecutionNotFound,
             Self::StreamNotFound { .. } => Reason::StreamNotFound,
             Self::Unauthenticated { .. } => Reason::Unauthenticated,
+            Self::AttestationRejected { .. } => Reason::AttestationRejected,
             Self::PolicyDenied { .. } => Reason::PolicyDenied,
             Self::SecurityViolation { .. } => Reason::SecurityViolation,
             Self::FuelExhausted { .. } => Reason::FuelExhausted,
@@ -442,6 +455,9 @@ impl Error {
             Self::InvalidManifest(error) => vec![("problems", json(&error.problems()))],
             Self::InvalidModule { problems } => vec![("problems", json(problems))],
             Self::AgentNotFound { agent } => vec![("agent", agent.clone())],
+            Self::AttestationRejected { agent, code, .. } => {
+                vec![("agent", agent.clone()), ("code", (*code).to_owned())]
+            }
             Self::ExecutionNotFound { execution_id } => vec![("execution_id", execution_id.clone())],
             Self::StreamNotFound { stream_id } => vec![("stream_id", stream_id.clone())],
             Self::FuelExhausted { limit } => vec![("limit_fuel", limit.0.to_string())],

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventRoom;
+use mentat_runtime::security::attestation::Attestations;
 use mentat_runtime::security::audit::{AuditConfig, Recorder, TrailSource};
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::anchors::TrustFiles;
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
 use crate::container::{Containers, ServerId, keep_swept};
@@ -24,10 +26,11 @@ use crate::guests::{GuestRuntime, GuestThreads};
 use crate::oci::OciRegistries;
 use crate::published::PublishedStreams;
 use crate::registry::{MemoryRoom, Registry};
+use crate::signatures::Signatures;
 use crate::store::AgentStore;
 use crate::telemetry::Metrics;
 use crate::transport::{Listener, Protocol, Traffic, TransportLimits, acceptor};
-use crate::{gateway, grpc, policies};
+use crate::{anchors, gateway, grpc, policies};
 
 /// How often the media store is looked through for objects that have been kept for long enough.
 const MEDIA_SWEEP: Duration = Duration::from_secs(10 * 60);
@@ -63,6 +66,12 @@ impl App {
     pub async fn start(config: &ServerConfig, compiler: Compiler) -> Result<Self, Error> {
         let policies = policies::read(&config.policy.dir)?;
         let (parsed, offers) = (policies::parse(&policies)?, config.offers()?);
+        let attested = TrustFiles::new(&config.attestation);
+        let rules = config.attestation.rules();
+        let rules = rules.map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
+        // Before they are read, so that what changes meanwhile is read again.
+        let attested_by = attested.find()?;
+        let attestations = Arc::new(Attestations::new(rules, attested.read()?));
         // First of all that is locked: who starts a server twice is told of the data directory, which has the rest in it.
         let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         // Whatever an agent writes into what it asks for: no secret gets into the log.
@@ -87,13 +96,21 @@ impl App {
             agents: usize::try_from(config.registry.in_memory).unwrap_or(usize::MAX),
             code: config.registry.code_in_memory,
         };
+        let signatures =
+            Arc::new(Signatures::new(Arc::clone(&attestations), Arc::clone(&metrics), Some(audit.clone())));
         let tasks = TaskTracker::new();
         let server = ServerId::of(&config.server.data_dir)?;
         let containers =
             Containers::new(config.container.clone(), config.pool.clone(), server, tasks.clone());
         let containers = Arc::new(containers);
-        let registry =
-            Registry::new(store, Arc::clone(&runtime), Arc::clone(&containers), config.rules(), room);
+        let registry = Registry::new(
+            store,
+            Arc::clone(&runtime),
+            Arc::clone(&containers),
+            config.rules(),
+            signatures,
+            room,
+        );
         let remembered = usize::try_from(config.executions.remembered).unwrap_or(usize::MAX);
         let room = Arc::new(EventRoom::new(config.streams.room()));
         let executions = Executions::new(remembered, config.streams.limits(), Arc::clone(&room));
@@ -139,6 +156,10 @@ impl App {
             let every = Duration::from_millis(config.policy.reload_ms);
             let folder = Arc::from(folder.as_path());
             tasks.spawn(policies::watch(folder, policies, authority, every, closing.clone()));
+        }
+        if !attested.is_empty() && config.attestation.reload_ms > 0 {
+            let every = Duration::from_millis(config.attestation.reload_ms);
+            tasks.spawn(anchors::watch(attested, attested_by, attestations, every, closing.clone()));
         }
         let (grpc_address, http_address) = (config.server.grpc_listen, config.server.http_listen);
         let grpc_door = Listener::bind("server.grpc_listen", grpc_address, Protocol::Http2).await?;

@@ -2,6 +2,7 @@
 //! `mentat.toml`, then `MENTAT_…` variables, then flags. The only file of this crate that reads the
 //! process's environment.
 
+mod attestation;
 mod container;
 mod keys;
 mod media;
@@ -24,6 +25,7 @@ use toml::{Table, Value};
 use crate::door::HostNames;
 use crate::store::Quota;
 
+pub use attestation::{AttestationSection, Doubt, MinimumVersionConfig, TenantMode, TrustConfig};
 pub use container::{ContainerSection, PullPolicy};
 pub use keys::{KEYS, Key, variable_name};
 pub use media::MediaSection;
@@ -69,6 +71,8 @@ pub struct ServerConfig {
     pub policy: PolicyConfig,
     /// What becomes of agents that ask for what they may not have.
     pub security: SecurityConfig,
+    /// Whose signatures count.
+    pub attestation: AttestationSection,
     /// The audit log.
     pub audit: AuditLogConfig,
     /// What there is to be granted.
@@ -181,6 +185,7 @@ impl ServerConfig {
         }
         self.network.read()?;
         self.media.check()?;
+        self.attestation.rules()?;
         self.oci.rules()?;
         self.container.check()?;
         self.check_tls()?;

@@ -26,7 +26,6 @@ use mentat_runtime::security::audit::Ending;
 pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::policy::Grant;
-use mentat_runtime::security::principal::Trust;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 
 pub use self::agents::AgentPage;
@@ -89,6 +88,8 @@ pub struct LoadRequest {
     pub manifest: String,
     /// The module.
     pub module: Bytes,
+    /// The attestation where it comes beside the manifest, as YAML or JSON.
+    pub attestation: Option<String>,
     /// What to do when the version is loaded with other content.
     pub on_conflict: OnConflict,
 }
@@ -156,7 +157,7 @@ impl Dispatcher {
     /// Loads an agent and makes it the active version of its id.
     ///
     /// # Errors
-    /// `INVALID_MANIFEST`, `INVALID_MODULE`, `INVALID_REQUEST`.
+    /// `INVALID_MANIFEST`, `INVALID_MODULE`, `INVALID_REQUEST`, `ATTESTATION_REJECTED`.
     pub async fn load(&self, caller: &Caller, request: LoadRequest) -> Result<Arc<LoadedAgent>, Error> {
         if let Some(expected) = &request.agent_id {
             let found = Manifest::parse(&request.manifest)?.id;
@@ -166,7 +167,9 @@ impl Dispatcher {
                 });
             }
         }
-        let loaded = self.registry.load(caller, request.manifest, request.module, request.on_conflict).await;
+        let LoadRequest { manifest, module, attestation, on_conflict, .. } = request;
+        let attestation = attestation.as_deref().map(terms::attestation).transpose()?;
+        let loaded = self.registry.load(caller, manifest, module, attestation, on_conflict).await;
         if let Err(Error::Overloaded { .. }) = &loaded {
             self.metrics.compile_rejected();
         }
@@ -176,7 +179,7 @@ impl Dispatcher {
             }
             tracing::info!(
                 agent_id = %agent.stored.id, version = %agent.stored.version, module = %agent.stored.module,
-                tenant = %caller.tenant, "agent loaded"
+                tenant = %caller.tenant, trust = %agent.stored.standing.last().trust(), "agent loaded"
             );
         }
         loaded
@@ -335,12 +338,15 @@ impl Dispatcher {
             });
         }
         let narrowing = narrowing(agent, request.manifest.as_deref(), request.narrowing)?;
+        let standing = self.registry.signatures().standing(&agent.stored);
+        if let Some(refusal) = standing.refusal() {
+            return Err(refusal.of(&agent.stored.id, &agent.stored.version));
+        }
         let applicant = Applicant {
             manifest: &agent.manifest,
             module: &agent.stored.module,
-            // Nothing looks at signatures yet.
-            trust: Trust::Untrusted,
-            signer: None,
+            trust: standing.trust(),
+            signer: standing.name(),
             caller,
             execution: execution_id,
             narrowing: &narrowing,

@@ -11,6 +11,8 @@ use mentat_runtime::security::authority::Authority;
 use mentat_runtime::security::cedar::{DEFAULT_POLICIES, Policies, PolicySource};
 use tokio_util::sync::CancellationToken;
 
+use crate::looks::Looks;
+
 /// How the name of a file of policies ends.
 const EXTENSION: &str = "cedar";
 /// Bytes of all policies at most; the largest sets that people write by hand have some hundred kilobytes.
@@ -86,7 +88,7 @@ pub(crate) async fn watch(
     every: Duration,
     closing: CancellationToken,
 ) {
-    let mut looks = Looks { tried: known, seen: None };
+    let mut looks = Looks::new(known);
     let mut last_error = String::new();
     loop {
         tokio::select! {
@@ -95,14 +97,15 @@ pub(crate) async fn watch(
         }
         let place = Arc::clone(&folder);
         let look = tokio::task::spawn_blocking(move || {
-            let found = read(&place).and_then(|sources| looks.changed(sources).map(parse).transpose());
+            let found = read(&place)
+                .and_then(|sources| looks.changed(sources).map(|sources| parse(sources)).transpose());
             (looks, found)
         });
         let Ok((after, found)) = look.await else { return };
         looks = after;
         match found {
             // As they were before: what was wrong in between is told again when it comes back.
-            Ok(None) if looks.seen.is_none() => last_error.clear(),
+            Ok(None) if looks.is_settled() => last_error.clear(),
             Ok(None) => {}
             Ok(Some(policies)) => {
                 tracing::info!(policies = policies.len(), folder = %folder.display(), "policies reloaded");
@@ -118,31 +121,6 @@ pub(crate) async fn watch(
                 }
             }
         }
-    }
-}
-
-/// What was found in the folder before.
-struct Looks {
-    /// The last that were read as policies, whatever came of it.
-    tried: Vec<PolicySource>,
-    /// What the last look found, where it was something else.
-    seen: Option<Vec<PolicySource>>,
-}
-
-impl Looks {
-    /// What is to be read, if anything is: what is new, and was found the same twice, so that it is no longer being written.
-    fn changed(&mut self, found: Vec<PolicySource>) -> Option<&[PolicySource]> {
-        if found == self.tried {
-            self.seen = None;
-            return None;
-        }
-        if self.seen.as_ref() != Some(&found) {
-            self.seen = Some(found);
-            return None;
-        }
-        self.seen = None;
-        self.tried = found;
-        Some(&self.tried)
     }
 }
 
@@ -163,18 +141,6 @@ mod tests {
         std::fs::write(folder.path().join("a.cedar"), "\npermit (principal, action, resource)").unwrap();
         let error = load(folder.path()).unwrap_err().to_string();
         assert!(error.contains("a.cedar:2:37"), "{error}");
-    }
-    #[test]
-    fn what_is_new_is_read_once_and_only_when_it_is_no_longer_being_written() {
-        let of = |text: &str| vec![PolicySource { name: "a.cedar".into(), text: text.into() }];
-        let mut looks = Looks { tried: of("1"), seen: None };
-        assert_eq!(looks.changed(of("1")), None);
-        assert_eq!(looks.changed(of("12")), None, "just written");
-        assert_eq!(looks.changed(of("123")), None, "still being written");
-        assert_eq!(looks.changed(of("123")), Some(&*of("123")));
-        assert_eq!(looks.changed(of("123")), None, "read before");
-        assert_eq!(looks.changed(of("1")), None);
-        assert_eq!(looks.changed(of("1")), Some(&*of("1")), "the old ones are as good as others");
     }
 
     #[test]

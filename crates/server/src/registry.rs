@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest, ModuleDigest, RuntimeKind};
+use mentat_manifest::{AgentId, AgentVersion, Attestation, ByteCount, Manifest, ModuleDigest, RuntimeKind};
 use mentat_runtime::error::{Error, ModuleProblemKind};
 use mentat_runtime::model::Caller;
 use mentat_runtime::security::policy::Rules;
@@ -16,7 +16,8 @@ use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, 
 use parking_lot::{Mutex, RwLock};
 
 use crate::container::{Containers, Image};
-use crate::store::{AgentStore, StoredAgent, StoredRuntime};
+use crate::signatures::{LastStanding, Signatures, StandingCounts};
+use crate::store::{AgentStore, StoredAgent, StoredRuntime, Terms};
 
 pub use crate::store::OnConflict;
 
@@ -27,6 +28,7 @@ pub struct Registry {
     runtime: Arc<Runtime>,
     containers: Arc<Containers>,
     rules: Rules,
+    signatures: Arc<Signatures>,
     /// What is kept in memory.
     room: MemoryRoom,
     /// Agents that left memory for others.
@@ -86,6 +88,7 @@ impl Registry {
         runtime: Arc<Runtime>,
         containers: Arc<Containers>,
         rules: Rules,
+        signatures: Arc<Signatures>,
         room: MemoryRoom,
     ) -> Self {
         runtime.forget_all_but(&store.modules());
@@ -94,6 +97,7 @@ impl Registry {
             runtime,
             containers,
             rules,
+            signatures,
             room,
             evictions: AtomicU64::new(0),
             clock: AtomicU64::new(0),
@@ -102,21 +106,29 @@ impl Registry {
         }
     }
 
-    /// Compiles, checks and stores an agent, and makes it the active version. When this answers, the
+    /// Who decides by signatures.
+    #[must_use]
+    pub fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
+    /// Verifies, compiles, checks and stores an agent, and makes it the active version. When this answers, the
     /// agent is durable. A caller that goes away takes the compile with it; what was begun on the disk is finished.
     ///
     /// # Errors
     /// `INVALID_MANIFEST`, `INVALID_MODULE`; `INVALID_REQUEST` for a version that is loaded with other
-    /// content, a budget over the operator's ceiling, or a tenant that has its quota; `OVERLOADED` when too many
-    /// compile.
+    /// content, a budget over the operator's ceiling, or a tenant that has its quota; `ATTESTATION_REJECTED`; `OVERLOADED`
+    /// when too many compile.
     pub async fn load(
         self: &Arc<Self>,
         caller: &Caller,
         manifest_text: String,
         module_bytes: Bytes,
+        beside: Option<Attestation>,
         on_conflict: OnConflict,
     ) -> Result<Arc<LoadedAgent>, Error> {
         let manifest = Manifest::parse(&manifest_text)?;
+        let attestation = attestation(&manifest, beside)?;
         if manifest.runtime_kind() == RuntimeKind::Container {
             if !module_bytes.is_empty() {
                 let message = format!(
@@ -125,7 +137,7 @@ impl Registry {
                 );
                 return Err(Error::InvalidRequest { message });
             }
-            return self.load_image(caller, manifest_text, manifest, on_conflict).await;
+            return self.load_image(caller, manifest_text, manifest, attestation, on_conflict).await;
         }
         let bytes = module_bytes.clone();
         // A large module takes its time, which is not a request thread's.
@@ -138,9 +150,14 @@ impl Registry {
             version: manifest.version.clone(),
             manifest: manifest_text,
             module,
+            attestation,
             runtime: StoredRuntime::Wasm,
             loaded_at: SystemTime::now(),
+            standing: LastStanding::default(),
         };
+        // Before the work of compiling, which nobody is to cause whom nobody knows.
+        self.signatures.admit(caller, &stored)?;
+        let terms = Terms { on_conflict, over_signed: self.signatures.over_signed(&stored.tenant) };
         let known = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
         let may_fall_back = known.is_some_and(|known| {
             known.runtime == StoredRuntime::Container && known.manifest == stored.manifest
@@ -148,7 +165,8 @@ impl Registry {
         // Told before the work of compiling; what counts is the same check when it is stored. Of one whose image was taken
         // in its place, the module is not known.
         if !may_fall_back {
-            self.store.check(&stored, module_bytes.len() as u64, on_conflict)?;
+            let told = self.store.check(&stored, module_bytes.len() as u64, terms);
+            self.signatures.record_refused(caller, &stored, told)?;
         }
         let how = self.preparation(&manifest)?;
         let loaded = self.runtime.load_for(&caller.tenant, module_bytes.clone(), how).await;
@@ -157,12 +175,13 @@ impl Registry {
             && self.containers.falls_back_to(&manifest)
         {
             tracing::info!(agent_id = %manifest.id, version = %manifest.version, %error, "its image is executed instead");
-            return self.load_image(caller, stored.manifest, manifest, on_conflict).await;
+            let StoredAgent { manifest: text, attestation, .. } = stored;
+            return self.load_image(caller, text, manifest, attestation, on_conflict).await;
         }
         let ready = loaded.and_then(|loaded| self.make_ready(stored.clone(), manifest, loaded));
         let this = Arc::clone(self);
         let store = move || {
-            let kept = ready.and_then(|agent| this.store_agent(agent, &module_bytes, on_conflict));
+            let kept = ready.and_then(|agent| this.store_agent(agent, &module_bytes, terms));
             this.forget_unused([module].into_iter());
             kept
         };
@@ -177,6 +196,7 @@ impl Registry {
         caller: &Caller,
         manifest_text: String,
         manifest: Manifest,
+        attestation: Option<Arc<Attestation>>,
         on_conflict: OnConflict,
     ) -> Result<Arc<LoadedAgent>, Error> {
         self.rules.budget(Some(&manifest))?;
@@ -187,11 +207,16 @@ impl Registry {
             version: manifest.version.clone(),
             manifest: manifest_text,
             module: image.id,
+            attestation,
             runtime: StoredRuntime::Container,
             loaded_at: SystemTime::now(),
+            standing: LastStanding::default(),
         };
+        // Over the image's id; a signature over a module says nothing of the image in its place.
+        self.signatures.admit(caller, &stored)?;
+        let terms = Terms { on_conflict, over_signed: self.signatures.over_signed(&stored.tenant) };
         let (this, agent) = (Arc::clone(self), LoadedAgent::new(stored, manifest, Program::Image(image)));
-        tokio::task::spawn_blocking(move || this.store_agent(agent, &[], on_conflict))
+        tokio::task::spawn_blocking(move || this.store_agent(agent, &[], terms))
             .await
             .map_err(|error| Error::internal("storing the agent", error))?
     }
@@ -201,11 +226,11 @@ impl Registry {
         &self,
         agent: LoadedAgent,
         module: &[u8],
-        on_conflict: OnConflict,
+        terms: Terms,
     ) -> Result<Arc<LoadedAgent>, Error> {
         let (stored, agent) = (agent.stored.clone(), Arc::new(agent));
         let replaced = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
-        self.store.put(&stored, module, on_conflict)?;
+        self.store.put(&stored, module, terms)?;
         self.keep(&agent)?;
         self.forget_unused(replaced.iter().filter_map(StoredAgent::stored_module));
         Ok(agent)
@@ -296,6 +321,7 @@ impl Registry {
         Ok(agents
             .into_iter()
             .map(|agent| {
+                self.signatures.standing(&agent);
                 let active = self.is_active(&agent);
                 (agent, active)
             })
@@ -352,13 +378,15 @@ impl Registry {
     /// Makes a loaded version the active one.
     ///
     /// # Errors
-    /// `AGENT_NOT_FOUND`.
+    /// `AGENT_NOT_FOUND`; `ATTESTATION_REJECTED` for one that could not be executed.
     pub async fn activate(
         &self,
         caller: &Caller,
         id: &AgentId,
         version: &AgentVersion,
     ) -> Result<StoredAgent, Error> {
+        let agent = self.describe(caller, id, Some(version))?;
+        self.signatures.admit(caller, &agent)?;
         let store = Arc::clone(&self.store);
         let (tenant, agent_id, wanted) = (Arc::clone(&caller.tenant), id.clone(), version.clone());
         let activated = tokio::task::spawn_blocking(move || store.activate(&tenant, &agent_id, &wanted))
@@ -373,8 +401,7 @@ impl Registry {
         let mut loaded = self.loaded.write();
         let ours = &agent.stored;
         let current = self.store.get(&ours.tenant, &ours.id, Some(&ours.version))?;
-        let same =
-            current.is_some_and(|known| known.module == ours.module && known.manifest == ours.manifest);
+        let same = current.is_some_and(|known| known.is_same(ours));
         if same {
             loaded.insert(key(ours), Arc::clone(agent));
             self.touch(agent);
@@ -388,6 +415,15 @@ impl Registry {
             self.evictions.fetch_add(1, Ordering::Relaxed);
         }
         Ok(same)
+    }
+
+    /// How many of the agents in memory stand how, as was last found.
+    #[must_use]
+    pub fn standings(&self) -> StandingCounts {
+        self.loaded
+            .read()
+            .values()
+            .fold(StandingCounts::default(), |counts, agent| counts.with(&agent.stored.standing.last()))
     }
 
     /// Agents that left memory to make room for others.
@@ -494,6 +530,19 @@ fn cannot_run_here(error: &Error) -> bool {
         | ModuleProblemKind::Initialization => true,
         ModuleProblemKind::Malformed | ModuleProblemKind::Precompiled => false,
     })
+}
+
+/// The one attestation that an agent has, in its manifest or beside it.
+fn attestation(manifest: &Manifest, beside: Option<Attestation>) -> Result<Option<Arc<Attestation>>, Error> {
+    match (&manifest.attestation, beside) {
+        (Some(own), Some(other)) if *own != other => Err(Error::InvalidRequest {
+            message: format!(
+                "the attestation beside the manifest of `{}` is another than the one in it; give one of them",
+                manifest.id
+            ),
+        }),
+        (own, beside) => Ok(own.clone().or(beside).map(Arc::new)),
+    }
 }
 
 /// Bytes of code that are mapped for agents.

@@ -4,6 +4,8 @@
 //! Invariant: what `put`, `remove` and `activate` acknowledged survives a kill at any moment; a module's
 //! file is there, whole and durable, before the record that names it.
 
+mod agent;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,11 +14,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, Attestation, ByteCount, ModuleDigest};
 use mentat_runtime::error::Error;
+use mentat_runtime::security::attestation::Refusal;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
+
+use self::agent::own_attestation;
+pub use self::agent::{OnConflict, OverSigned, StoredAgent, StoredRuntime, Terms};
+use crate::signatures::LastStanding;
 
 /// By tenant, id and version: the agent's record as JSON.
 const AGENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("agents");
@@ -26,45 +33,6 @@ const ACTIVE: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("ac
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The form of the tables above.
 const FORMAT: u64 = 1;
-
-/// A version of an agent as it was loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredAgent {
-    /// Whose it is.
-    pub tenant: Arc<str>,
-    /// Its id.
-    pub id: AgentId,
-    /// Its version.
-    pub version: AgentVersion,
-    /// Its manifest's text.
-    pub manifest: String,
-    /// Its module, or the image of a container agent.
-    pub module: ModuleDigest,
-    /// Which of the two it is.
-    pub runtime: StoredRuntime,
-    /// When it was loaded.
-    pub loaded_at: SystemTime,
-}
-
-/// What executes a stored agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoredRuntime {
-    /// Its module, which is stored with it.
-    #[default]
-    Wasm,
-    /// An image, which the container engine has.
-    Container,
-}
-
-/// What to do when a version is loaded already with other content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnConflict {
-    /// Refuse: a version means one content.
-    Refuse,
-    /// Put the new content in its place.
-    Replace,
-}
 
 /// What one tenant may store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,14 +72,8 @@ struct Record {
     runtime: StoredRuntime,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
-}
-
-impl StoredAgent {
-    /// The module that is stored with it, where it has one.
-    #[must_use]
-    pub fn stored_module(&self) -> Option<ModuleDigest> {
-        (self.runtime == StoredRuntime::Wasm).then_some(self.module)
-    }
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attestation: Option<Arc<Attestation>>,
 }
 
 impl AgentStore {
@@ -151,9 +113,9 @@ impl AgentStore {
     ///
     /// # Errors
     /// `INVALID_REQUEST` as [`AgentStore::check`]; `INTERNAL` when the disk refuses.
-    pub fn put(&self, agent: &StoredAgent, module: &[u8], on_conflict: OnConflict) -> Result<(), Error> {
+    pub fn put(&self, agent: &StoredAgent, module: &[u8], terms: Terms) -> Result<(), Error> {
         let _writing = self.writing.lock();
-        self.check(agent, module.len() as u64, on_conflict)?;
+        self.check(agent, module.len() as u64, terms)?;
         if agent.runtime == StoredRuntime::Wasm {
             self.write_module(&agent.module, module).map_err(storing)?;
         }
@@ -164,6 +126,7 @@ impl AgentStore {
                 module: agent.module,
                 runtime: agent.runtime,
                 loaded_at_ms: milliseconds(agent.loaded_at),
+                attestation: agent.attestation.clone(),
             };
             let record = serde_json::to_vec(&record)?;
             let version = agent.version.to_string();
@@ -185,11 +148,18 @@ impl AgentStore {
     /// said to be replaced, and a tenant has a quota.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the version is stored with other content, or the tenant's quota is used up.
-    pub fn check(&self, agent: &StoredAgent, bytes: u64, on_conflict: OnConflict) -> Result<(), Error> {
+    /// `INVALID_REQUEST` when the version is stored with other content, or the tenant's quota is used up;
+    /// `ATTESTATION_REJECTED` when it is not signed and another version of it is.
+    pub fn check(&self, agent: &StoredAgent, bytes: u64, terms: Terms) -> Result<(), Error> {
         let index = self.index.read();
         let known = index.agents.get(&key(agent));
         let ours = || index.agents.values().filter(|other| other.tenant == agent.tenant);
+        if terms.over_signed == OverSigned::Refuse && agent.attestation.is_none() {
+            let is_signed = |other: &&StoredAgent| other.id == agent.id && other.attestation.is_some();
+            if let Some(signed) = ours().filter(is_signed).max_by(|a, b| a.version.cmp(&b.version)) {
+                return Err(Refusal::unsigned_over_signed(&signed.version).of(&agent.id, &agent.version));
+            }
+        }
         let used_up = |what: String| Error::InvalidRequest {
             message: format!(
                 "with this one, the tenant would have more than {what}; unload agents, or have the operator raise `registry.*`"
@@ -206,10 +176,7 @@ impl AgentStore {
             }
         }
         match known {
-            Some(known)
-                if on_conflict == OnConflict::Refuse
-                    && (known.module != agent.module || known.manifest != agent.manifest) =>
-            {
+            Some(known) if terms.on_conflict == OnConflict::Refuse && !known.is_same(agent) => {
                 Err(Error::InvalidRequest {
                     message: format!(
                         "version {} of `{}` is loaded with other content; raise `version`, unload it first, or ask \
@@ -463,8 +430,11 @@ fn read_index(database: &Database) -> Result<Index, ReadError> {
             tenant: tenant.into(),
             id: id.parse()?,
             version: version.parse()?,
+            // Of what was stored before attestations were kept apart.
+            attestation: record.attestation.or_else(|| own_attestation(&record.manifest)),
             manifest: record.manifest,
             module: record.module,
+            standing: LastStanding::default(),
             runtime: record.runtime,
             loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(record.loaded_at_ms),
         };

@@ -3,6 +3,7 @@
 //!
 //! Invariant: a metric's labels take a bounded number of values, whatever clients send.
 
+mod attestation;
 mod containers;
 mod media;
 mod pulls;
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering;
 use mentat_manifest::{AgentId, ByteCount, CapabilityKind};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::Outcome;
+use mentat_runtime::security::attestation::Verification;
 use mentat_runtime::security::audit::Decisions;
 use mentat_runtime::{CodeOrigin, MediaCounts};
 use parking_lot::RwLock;
@@ -28,6 +30,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use self::attestation::AttestationMetrics;
 pub use self::containers::ContainerLevels;
 use self::containers::ContainerMetrics;
 use self::media::MediaMetrics;
@@ -36,6 +39,7 @@ use self::samples::{Sample, Samples};
 pub use self::streams::StreamLevels;
 use self::streams::StreamMetrics;
 use crate::config::{LogConfig, LogFormat};
+use crate::signatures::StandingCounts;
 
 /// Agents that have a label of their own; the rest are counted as `other`.
 const MAX_AGENT_LABELS: usize = 1000;
@@ -70,6 +74,17 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "place",
     ),
     ("capability_requests", "Decisions on capabilities that executions asked for", "kind, result"),
+    (
+        "attestation_verification_duration_seconds",
+        "Verifying the signature of an agent; `valid`, or the code of what is wrong",
+        "result",
+    ),
+    ("attestation_agents", "Agents in memory, by how far their signers are trusted, or `refused`", "trust"),
+    (
+        "attestation_unenforced",
+        "Loads of unsigned agents that are refused from `attestation.enforce_from` on",
+        "",
+    ),
     ("admission_rejected", "Executions and compiles refused for want of a place", "reason"),
     (
         "media_objects",
@@ -113,6 +128,7 @@ pub struct Metrics {
     evictions: Family<PlaceLabels, Counter>,
     capabilities: Family<CapabilityLabels, Counter>,
     rejected: Family<RejectionLabels, Counter>,
+    attestation: AttestationMetrics,
     media: MediaMetrics,
     pulls: PullMetrics,
     containers: ContainerMetrics,
@@ -146,6 +162,8 @@ pub struct Levels {
     pub disk_evictions: u64,
     /// What happened to objects of the media store, so far.
     pub media: MediaCounts,
+    /// How the agents in memory stand by their signatures.
+    pub standings: StandingCounts,
     /// What there is of containers.
     pub containers: ContainerLevels,
 }
@@ -206,6 +224,7 @@ impl Metrics {
             evictions: Family::default(),
             capabilities: Family::default(),
             rejected: Family::default(),
+            attestation: AttestationMetrics::default(),
             media: MediaMetrics::default(),
             pulls: PullMetrics::default(),
             containers: ContainerMetrics::default(),
@@ -243,6 +262,11 @@ impl Metrics {
             "stream_sockets" => registry.register(name, help, self.streams.sockets.clone()),
             "stream_published" => registry.register(name, help, self.streams.published.clone()),
             "capability_requests" => registry.register(name, help, self.capabilities.clone()),
+            "attestation_verification_duration_seconds" => {
+                registry.register(name, help, self.attestation.verification.clone());
+            }
+            "attestation_agents" => registry.register(name, help, self.attestation.agents.clone()),
+            "attestation_unenforced" => registry.register(name, help, self.attestation.unenforced.clone()),
             "media_objects" => registry.register(name, help, self.media.objects.clone()),
             "media_bytes" => registry.register(name, help, self.media.bytes.clone()),
             "media_failures" => registry.register(name, help, self.media.failures.clone()),
@@ -278,6 +302,16 @@ impl Metrics {
     /// Counts a load that was refused for want of a place to compile.
     pub fn compile_rejected(&self) {
         self.rejected.get_or_create(&RejectionLabels { reason: "compile_queue" }).inc();
+    }
+
+    /// Counts a signature that was verified.
+    pub fn attestation_verified(&self, verification: &Verification) {
+        self.attestation.verified(verification.result, verification.took);
+    }
+
+    /// Counts a load that is refused from a date on.
+    pub fn attestation_unenforced(&self) {
+        self.attestation.unenforced.inc();
     }
 
     /// Whether an execution was refused for want of a place, which is counted then.
@@ -368,6 +402,7 @@ impl Metrics {
         self.in_flight.set(i64::try_from(levels.in_flight_bytes).unwrap_or(i64::MAX));
         self.streams.set(&levels.streams);
         self.media.set(&levels.media);
+        self.attestation.set(&levels.standings);
         self.containers.set(&levels.containers);
         let mut rendered = String::new();
         text::encode(&mut rendered, &self.registry)?;
@@ -464,6 +499,7 @@ mod tests {
     fn every_metric_of_the_table_is_rendered() {
         let metrics = Metrics::new();
         metrics.module_loaded(CodeOrigin::Disk);
+        metrics.attestation_verified(&Verification { result: "valid", took: Duration::from_millis(1) });
         metrics.pulled(&Ok(()));
         metrics.executed(&"a.b".parse().unwrap(), &ran(0));
         let decisions = Decisions { granted: 2, denied: 1 };
@@ -482,6 +518,7 @@ mod tests {
             memory_evictions: 2,
             disk_evictions: 0,
             media: MediaCounts { stored_bytes: 7, ..MediaCounts::default() },
+            standings: StandingCounts { trusted: [4, 0, 0, 1], refused: 2 },
             containers: ContainerLevels { active: 1, places: 3, engine_up: true, swept: 2 },
         };
         let text = metrics.render(&levels).unwrap();
@@ -490,6 +527,8 @@ mod tests {
         }
         assert!(text.contains("wasm_instances_total{status=\"active\"} 3"));
         assert!(text.contains("wasm_module_cache_hits_total 1"));
+        assert!(text.contains("attestation_agents{trust=\"verified\"} 1"));
+        assert!(text.contains("attestation_verification_duration_seconds_count{result=\"valid\"} 1"));
         assert!(text.contains("server_in_flight_bytes 5"));
         assert!(text.contains("stream_events_total 9") && text.contains("stream_sockets 3"));
         assert!(text.contains("container_executions_total{status=\"idle\"} 2"));
@@ -517,6 +556,7 @@ mod tests {
             memory_evictions: 0,
             disk_evictions: 0,
             media: MediaCounts::default(),
+            standings: StandingCounts::default(),
             containers: ContainerLevels::default(),
         };
         let text = metrics.render(&levels).unwrap();

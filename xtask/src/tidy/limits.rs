@@ -27,6 +27,8 @@ const KEYS: &[&str] = &[
     "registry.",
     "container.",
     "policy.reload_",
+    "attestation.clock_",
+    "attestation.reload_",
     "audit.checkpoint_",
     "audit.retain_",
     "sandbox.",

@@ -9,7 +9,7 @@ use super::{Problem, Tree};
 const ARROWS: &[(&str, &[&str])] = &[
     ("mentat-manifest", &[]),
     ("mentat-attestation", &["mentat-manifest"]),
-    ("mentat-runtime", &["mentat-manifest"]),
+    ("mentat-runtime", &["mentat-attestation", "mentat-manifest"]),
     ("mentat-proto", &[]),
     (
         "mentat-server",
@@ -343,7 +343,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         files: &["crates/runtime/src/security/"],
-        sees: &["crate::model", "crate::error", "crate::security", "mentat_manifest"],
+        sees: &["crate::model", "crate::error", "crate::security", "mentat_attestation", "mentat_manifest"],
         crates: Some(&[
             "std",
             "aho_corasick",

@@ -14,7 +14,7 @@ use crate::values::{AgentReference, parse_agent_reference, parse_left};
 /// Load an agent into a server and make it the active version
 ///
 /// The agent is durable when this returns. A version that is loaded with other content is refused
-/// unless `--replace` is given.
+/// unless `--replace` is given. Whether its signature holds, where it has one, the server says by its own roots.
 ///
 /// An agent in an OCI registry, `oci://…`, is pulled here and sent to the server; with `--by-server`, the server pulls it, from a
 /// registry that its operator allows, by a reference with a digest.
@@ -30,6 +30,9 @@ pub(crate) struct LoadArguments {
     /// Module to load in place of the one that the manifest names
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) module: Option<PathBuf>,
+    /// Attestation that the manifest does not have in it: the block as YAML or JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) attestation: Option<PathBuf>,
     /// Put this content in the place of a loaded version's
     #[arg(long)]
     pub(crate) replace: bool,
@@ -101,7 +104,8 @@ pub(crate) struct StreamArguments {
 
 /// List the agents of a server
 ///
-/// One line for each version, in order of id; `*` marks the version that executes when none is named.
+/// One line for each version, in order of id; `*` marks the version that executes when none is named. Behind its module
+/// stand how far its signer is trusted and who that is, or why it may not run.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat list\n\

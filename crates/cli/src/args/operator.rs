@@ -240,6 +240,8 @@ pub(crate) enum AuditEvent {
     Retention,
     /// Compiled code was refused that somebody changed
     Artifact,
+    /// An agent was kept out for its signature, or for want of one
+    Attestation,
     /// Records were lost
     Loss,
 }

@@ -195,14 +195,21 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
         Event::Execution(_) => AuditEvent::Execution,
         Event::Retention { .. } => AuditEvent::Retention,
         Event::Artifact { .. } => AuditEvent::Artifact,
+        Event::AttestationRejected { .. } => AuditEvent::Attestation,
         Event::Loss { .. } => AuditEvent::Loss,
+    };
+    let rejection = match &record.event {
+        Event::AttestationRejected { rejection } => Some(rejection),
+        _ => None,
     };
     let activity = record.activity();
     let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
     let time = record.timestamp.parse::<DateTime<Utc>>().ok();
-    is(&filter.agent, activity.map(|activity| activity.agent.id.as_str()))
+    let agent = activity.map(|activity| activity.agent.id.as_str());
+    let tenant = activity.map(|activity| activity.tenant.as_str());
+    is(&filter.agent, agent.or(rejection.map(|rejection| rejection.agent.as_str())))
         && is(&filter.execution, activity.map(|activity| activity.execution.instance_id.as_str()))
-        && is(&filter.tenant, activity.map(|activity| activity.tenant.as_str()))
+        && is(&filter.tenant, tenant.or(rejection.map(|rejection| rejection.tenant.as_str())))
         && filter.event.is_none_or(|wanted| wanted == event)
         && (!filter.denied || activity.is_some_and(|activity| activity.security.capability_denials > 0))
         && filter.since.is_none_or(|since| time.is_some_and(|time| time >= since))

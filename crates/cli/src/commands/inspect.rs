@@ -54,6 +54,9 @@ struct Agent {
     id: String,
     version: String,
     capabilities: Vec<String>,
+    /// Who signed it, as its manifest says; nothing here verifies that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_by: Option<String>,
 }
 
 pub(crate) fn run(arguments: &InspectArguments) -> Result<ExitCode, Failure> {
@@ -90,6 +93,7 @@ impl<'a> Report<'a> {
                 id: manifest.id.to_string(),
                 version: manifest.version.to_string(),
                 capabilities: manifest.capabilities().iter().map(ToString::to_string).collect(),
+                signed_by: manifest.attestation.as_ref().map(|block| shown(&block.signer.subject)),
             }),
             warnings: info.warnings(),
             problem: problem.map(Failure::body),
@@ -101,6 +105,9 @@ impl<'a> Report<'a> {
         text.row("module", &escape_untrusted(&self.module, 4096));
         if let Some(agent) = &self.agent {
             text.row("agent", &format!("{} {}", agent.id, agent.version));
+            if let Some(signer) = &agent.signed_by {
+                text.row("signed", &format!("by `{signer}`, as it says; whoever loads it verifies that"));
+            }
         }
         let shape = info.shape.map_or_else(|| "none".to_owned(), |shape| shape.to_string());
         text.row("shape", &format!("{shape} ({})", self.shape_reason));

@@ -9,6 +9,9 @@ use crate::args::ListArguments;
 use crate::client::{AgentReport, Client};
 use crate::output::{self, Failure};
 
+/// Characters of what a line says of the signature.
+const MAX_SIGNATURE_CHARS: usize = 200;
+
 #[derive(Serialize)]
 struct Reply {
     agents: Vec<AgentReport>,
@@ -34,11 +37,12 @@ fn table(agents: &[AgentReport]) -> String {
     let mut text = String::new();
     for agent in agents {
         text.push_str(&format!(
-            "{} {:<id_width$} {:<version_width$} {}\n",
+            "{} {:<id_width$} {:<version_width$} {} {}\n",
             if agent.active { "*" } else { " " },
             shown(&agent.agent),
             shown(&agent.version),
             shown(&agent.module),
+            escape_untrusted(&agent.signature.line(), MAX_SIGNATURE_CHARS),
         ));
     }
     text
@@ -47,6 +51,7 @@ fn table(agents: &[AgentReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::signature::{SignatureReport, SignerReport};
 
     #[test]
     fn columns_stand_under_each_other_and_the_active_version_is_marked() {
@@ -56,8 +61,14 @@ mod tests {
             active,
             module: "sha256:00".into(),
             loaded_at_ms: 0,
+            signature: SignatureReport { trust: "signed".into(), ..SignatureReport::default() },
         };
-        let text = table(&[agent("a.long", "1.0.0", true), agent("b", "1.0.0-rc.1", false)]);
-        assert_eq!(text, "* a.long 1.0.0      sha256:00\n  b      1.0.0-rc.1 sha256:00\n");
+        let mut agents = [agent("a.long", "1.0.0", true), agent("b", "1.0.0-rc.1", false)];
+        agents[0].signature.signer = Some(SignerReport { name: "dev@b".into(), ..SignerReport::default() });
+        agents[1].signature.refused = Some("certificate_revoked".into());
+        assert_eq!(
+            table(&agents),
+            "* a.long 1.0.0      sha256:00 signed dev@b\n  b      1.0.0-rc.1 sha256:00 refused: certificate_revoked\n"
+        );
     }
 }

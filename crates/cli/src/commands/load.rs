@@ -14,10 +14,15 @@ use crate::source::{self, AgentSource, Found, ManifestFile};
 
 pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
     let reference = source::referred(&arguments.agent)?;
+    let attestation = match &arguments.attestation {
+        None => String::new(),
+        Some(path) => source::read_attestation(path)?,
+    };
+    let replace = arguments.replace;
     let loaded = match reference {
         Some(reference) if arguments.by_server => {
             let reference = reference.to_string();
-            sent(arguments, async |client| client.load_from(reference, arguments.replace).await)?
+            sent(arguments, async |client| client.load_from(reference, attestation, replace).await)?
         }
         None if arguments.by_server => {
             return Err(Failure::invalid(format!(
@@ -36,11 +41,11 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
                     arguments.agent.display()
                 )));
             };
-            sent(arguments, async |client| client.load(&manifest, agent.module, arguments.replace).await)?
+            sent(arguments, async |client| client.load(&manifest, agent.module, attestation, replace).await)?
         }
         None => {
             let (manifest, module) = read(arguments)?;
-            sent(arguments, async |client| client.load(&manifest, module, arguments.replace).await)?
+            sent(arguments, async |client| client.load(&manifest, module, attestation, replace).await)?
         }
     };
     if arguments.json.json {
@@ -51,7 +56,8 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
             (None, "image") => "an image of the container engine".into(),
             (None, origin) => format!("code from {origin}"),
         };
-        let line = format!("{} {} {} ({compiled})", loaded.agent, loaded.version, loaded.module);
+        let LoadedReport { agent, version, module, signature, .. } = &loaded;
+        let line = format!("{agent} {version} {module} ({compiled}) {}", signature.line());
         output::write_stdout(format!("{}\n", escape_untrusted(&line, 1024)).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@
 )]
 
 mod agents;
+mod attestation;
 mod audit;
 mod bombs;
 mod browser;

@@ -111,6 +111,12 @@ impl Server {
         Self::start_in(Arc::clone(&self.directory), self.settings.clone())
     }
 
+    /// The same, with other settings.
+    pub fn restart_with(mut self, settings: &[String]) -> Self {
+        self.kill();
+        Self::start_in(Arc::clone(&self.directory), settings.to_vec())
+    }
+
     /// Asks it to end, and waits; answers its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal(rustix::process::Signal::TERM);

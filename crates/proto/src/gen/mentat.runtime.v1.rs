@@ -14,6 +14,10 @@ pub struct LoadAgentRequest {
     /// Whether to replace a loaded version whose content differs; refused otherwise.
     #[prost(bool, tag = "4")]
     pub replace: bool,
+    /// The attestation where it comes beside the manifest: the block as YAML or JSON; empty for none. It must be the same where the
+    /// manifest has one.
+    #[prost(string, tag = "5")]
+    pub attestation: ::prost::alloc::string::String,
     /// Where the server is to take the agent from, in place of wasm_bytes and manifest: "oci://HOST/REPOSITORY@sha256:…". Only
     /// from registries that the operator allows, and only by digest: what a tag means can change.
     #[prost(string, tag = "6")]
@@ -54,6 +58,9 @@ pub struct LoadAgentHeader {
     /// Bytes of the module that will follow; a module over the limit is refused before it is read.
     #[prost(uint64, tag = "4")]
     pub total_bytes: u64,
+    /// As in LoadAgentRequest.
+    #[prost(string, tag = "5")]
+    pub attestation: ::prost::alloc::string::String,
 }
 /// An agent that was loaded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -76,6 +83,9 @@ pub struct LoadAgentResponse {
     /// Microseconds spent compiling; 0 unless it was compiled now.
     #[prost(uint64, tag = "6")]
     pub compile_us: u64,
+    /// Who signed it, and how far that is trusted.
+    #[prost(message, optional, tag = "7")]
+    pub signature: ::core::option::Option<AgentSignature>,
 }
 /// Asks to execute an agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -397,6 +407,46 @@ pub struct Agent {
     /// What kind of agent the module is; empty in lists.
     #[prost(string, tag = "9")]
     pub shape: ::prost::alloc::string::String,
+    /// Who signed it, how far that is trusted, and whether it may run by that.
+    #[prost(message, optional, tag = "10")]
+    pub signature: ::core::option::Option<AgentSignature>,
+}
+/// Who signed an agent. All but the trust and the refusal is empty where no signature holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AgentSignature {
+    /// "untrusted", "signed", "community" or "verified".
+    #[prost(string, tag = "1")]
+    pub trust: ::prost::alloc::string::String,
+    /// What policies and records call the signer: the certificate's email address, its common name, or its subject.
+    #[prost(string, tag = "2")]
+    pub signer: ::prost::alloc::string::String,
+    /// The certificate's subject (RFC 4514).
+    #[prost(string, tag = "3")]
+    pub subject: ::prost::alloc::string::String,
+    /// Who issued it (RFC 4514).
+    #[prost(string, tag = "4")]
+    pub issuer: ::prost::alloc::string::String,
+    /// The certificate's fingerprint, "sha256:" and 64 hexadecimal digits.
+    #[prost(string, tag = "5")]
+    pub fingerprint: ::prost::alloc::string::String,
+    /// How it is signed, such as "ECDSA-P256".
+    #[prost(string, tag = "6")]
+    pub algorithm: ::prost::alloc::string::String,
+    /// When it was signed, as the signer says.
+    #[prost(message, optional, tag = "7")]
+    pub signed_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the certificate begins to be valid.
+    #[prost(message, optional, tag = "8")]
+    pub not_before: ::core::option::Option<::prost_types::Timestamp>,
+    /// The last second in which it is.
+    #[prost(message, optional, tag = "9")]
+    pub not_after: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why the agent may not run, in one word; empty where it may.
+    #[prost(string, tag = "10")]
+    pub refused: ::prost::alloc::string::String,
+    /// The same in a sentence; or, where it may run, what the operator should know of it.
+    #[prost(string, tag = "11")]
+    pub message: ::prost::alloc::string::String,
 }
 /// Asks for the caller's agents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::{Capability, ModuleDigest};
+use mentat_manifest::{Capability, ModuleDigest, escape_untrusted};
 use serde::{Deserialize, Serialize};
 
 use super::denial::DenialReason;
@@ -49,6 +49,8 @@ pub use writer::{AuditConfig, OnAuditFailure, Recorder, SyncMode};
 
 /// The form of records that are written now. Version 1, which says no `format`, knew no host calls and no retention.
 const FORMAT: u32 = 2;
+/// Characters of each text in a record of an agent that was kept out.
+const MAX_REJECTION_CHARS: usize = 500;
 /// Reasons of decisions that policies were asked for.
 const ASKED: [&str; 4] = ["permitted", "forbidden", "not_permitted", "faulty_policy"];
 
@@ -84,6 +86,11 @@ pub enum Event {
     Artifact {
         /// Which, and what is wrong with it.
         artifact: ArtifactPart,
+    },
+    /// An agent was kept out for its attestation, or for what one would have to say.
+    AttestationRejected {
+        /// Which, and why.
+        rejection: RejectionPart,
     },
     /// Records were lost while the log could not be written, which the operator prefers to refusing executions.
     Loss {
@@ -128,6 +135,26 @@ pub struct ArtifactPart {
     /// The name of its file.
     pub file: String,
     /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An agent that was kept out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectionPart {
+    /// The manifest's id.
+    pub agent: String,
+    /// The manifest's version.
+    pub version: String,
+    /// `sha256:` and the digest of the module.
+    pub module: String,
+    /// Whose agent it is.
+    pub tenant: String,
+    /// The name of the credential that it came with; none where the service found it among what is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+    /// The cause in one word.
+    pub code: String,
+    /// The cause in a sentence.
     pub reason: String,
 }
 
@@ -345,6 +372,20 @@ impl Record {
         Self::new(Event::Artifact { artifact })
     }
 
+    /// The record of an agent that was kept out.
+    #[must_use]
+    pub fn of_rejection(rejection: RejectionPart) -> Self {
+        let cut = |text: &str| escape_untrusted(text, MAX_REJECTION_CHARS);
+        Self::new(Event::AttestationRejected {
+            rejection: RejectionPart {
+                tenant: cut(&rejection.tenant),
+                caller: rejection.caller.as_deref().map(cut),
+                reason: cut(&rejection.reason),
+                ..rejection
+            },
+        })
+    }
+
     /// The record of records that were lost.
     #[must_use]
     pub(super) fn of_loss(records: u64) -> Self {
@@ -356,7 +397,10 @@ impl Record {
     pub fn activity(&self) -> Option<&Activity> {
         match &self.event {
             Event::CapabilityDecision(activity) | Event::Execution(activity) => Some(activity),
-            Event::Retention { .. } | Event::Artifact { .. } | Event::Loss { .. } => None,
+            Event::Retention { .. }
+            | Event::Artifact { .. }
+            | Event::AttestationRejected { .. }
+            | Event::Loss { .. } => None,
         }
     }
 
@@ -378,7 +422,7 @@ impl Record {
                 module: agent.module.parse().ok()?,
                 tenant: tenant.as_str().into(),
                 trust: Trust::from_name(&agent.attestation.trust)?,
-                signer: agent.attestation.signer.clone(),
+                signer: agent.attestation.signer.as_deref().map(Into::into),
             },
             capability: decision.capability.parse().ok()?,
             circumstances: Circumstances {
@@ -405,8 +449,10 @@ fn activity(
     execution: ExecutionPart,
     security: SecurityPart,
 ) -> Box<Activity> {
-    let attestation =
-        AttestationPart { trust: principal.trust.to_string(), signer: principal.signer.clone() };
+    let attestation = AttestationPart {
+        trust: principal.trust.to_string(),
+        signer: principal.signer.as_deref().map(str::to_owned),
+    };
     Box::new(Activity {
         agent: AgentPart {
             id: principal.agent.to_string(),

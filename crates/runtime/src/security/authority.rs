@@ -40,7 +40,7 @@ pub struct Applicant<'a> {
     /// How far the agent's signature is trusted.
     pub trust: Trust,
     /// Who signed it.
-    pub signer: Option<&'a str>,
+    pub signer: Option<&'a Arc<str>>,
     /// On whose behalf.
     pub caller: &'a Caller,
     /// Which execution.
@@ -124,7 +124,7 @@ impl Authority {
             module: *applicant.module,
             tenant: Arc::clone(&caller.tenant),
             trust: applicant.trust,
-            signer: applicant.signer.map(str::to_owned),
+            signer: applicant.signer.cloned(),
         };
         let circumstances = Circumstances {
             time: SystemTime::now(),

@@ -1,5 +1,6 @@
 //! Who may do what: the one place that decides on powers and budgets.
 
+pub mod attestation;
 pub mod audit;
 pub mod authority;
 pub mod cedar;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mentat_manifest::{AgentId, AgentVersion, ModuleDigest};
+use serde::{Deserialize, Serialize};
 
 use crate::model::ExecutionId;
 
@@ -23,11 +24,12 @@ pub struct Principal {
     /// How far its signature is trusted.
     pub trust: Trust,
     /// Who signed it, where somebody did.
-    pub signer: Option<String>,
+    pub signer: Option<Arc<str>>,
 }
 
 /// How far an agent's signature is trusted, from nothing to everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Trust {
     /// Nobody signed it, or nobody known.
     #[default]

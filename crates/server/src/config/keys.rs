@@ -119,6 +119,47 @@ pub const KEYS: &[Key] = &[
         "security.on_violation",
         "What becomes of an agent that asks for what it may not have: `deny` lets it see the error, `terminate` ends the execution with SECURITY_VIOLATION.",
     ),
+    key(
+        "attestation.mode",
+        "Whether agents must be signed: `required`, `optional` (those without a signature are untrusted, those with a bad one refused), or `off` (nobody looks at signatures).",
+    ),
+    key("attestation.tenants", "The same for single tenants, each with `tenant` and `mode`."),
+    key(
+        "attestation.enforce_from",
+        "Day or time before which `required` refuses no unsigned agent, and tells of it instead, such as `2026-07-01`; empty: from the start.",
+    ),
+    key(
+        "attestation.roots",
+        "Files and folders of the root certificates that signers' certificates must lead to, in PEM or DER.",
+    ),
+    key(
+        "attestation.crls",
+        "Files and folders of certificate revocation lists, in PEM or DER; of an issuer's, the newest counts.",
+    ),
+    key(
+        "attestation.stale_crl",
+        "What becomes of certificates whose issuer's revocation list is overdue: `refuse`, since it may hide what was revoked, or `accept`.",
+    ),
+    key(
+        "attestation.missing_crl",
+        "What becomes of certificates whose issuer has no revocation list here: `accept`, or `refuse`.",
+    ),
+    key(
+        "attestation.clock_skew_ms",
+        "Milliseconds, in whole seconds, that a signer's clock may be ahead of this machine's.",
+    ),
+    key(
+        "attestation.reload_ms",
+        "Milliseconds between two looks at roots and revocation lists; 0 for never, they then change by a restart.",
+    ),
+    key(
+        "attestation.trust",
+        "Who is trusted further than `signed`, each with `level` (`community`, `verified`) and all that must be so of the certificate: `email` (`*@example.com` for a domain), `subject`, `organisation`, `policy` (an object identifier), `root` (a fingerprint). The highest level that fits counts.",
+    ),
+    key(
+        "attestation.minimum_versions",
+        "Versions that agents must have at least, in every mode, each with `agent`, `version`, and if need be `tenants`: an old version with a hole stays signed.",
+    ),
     key("audit.dir", "Folder of the audit log; `audit` in the data directory where empty."),
     key("audit.origin", "What the log calls itself in its checkpoints; one name for each server."),
     key(

@@ -8,6 +8,7 @@ use mentat_runtime::model::Caller;
 
 use super::Dispatcher;
 use crate::registry::LoadedAgent;
+use crate::signatures::StandingCounts;
 use crate::store::StoredAgent;
 
 /// Agents of one page where the client does not say, and at most.
@@ -49,6 +50,7 @@ impl Dispatcher {
         version: Option<&AgentVersion>,
     ) -> Result<(Arc<LoadedAgent>, bool), Error> {
         let agent = self.registry.get(caller, id, version).await?;
+        self.registry.signatures().standing(&agent.stored);
         let active = self.registry.is_active(&agent.stored);
         Ok((agent, active))
     }
@@ -57,13 +59,17 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `INVALID_REQUEST` for a token that no page has answered.
-    pub fn list_agents(&self, caller: &Caller, size: usize, token: &str) -> Result<AgentPage, Error> {
+    pub async fn list_agents(&self, caller: &Caller, size: usize, token: &str) -> Result<AgentPage, Error> {
         let size = if size == 0 { DEFAULT_PAGE } else { size.min(MAX_PAGE) };
         let after = match token {
             "" => None,
             token => Some(page_start(token)?),
         };
-        let agents = self.registry.list(caller, after.as_ref(), size)?;
+        let (registry, caller) = (Arc::clone(&self.registry), caller.clone());
+        // Where what the operator trusts has changed, the signatures of a whole page are verified anew.
+        let agents = tokio::task::spawn_blocking(move || registry.list(&caller, after.as_ref(), size))
+            .await
+            .map_err(|error| Error::internal("listing the agents", error))??;
         let last = agents.last().filter(|_| agents.len() == size);
         let next = last.map(|(agent, _)| format!("{}@{}", agent.id, agent.version)).unwrap_or_default();
         Ok(AgentPage { agents, next })
@@ -84,10 +90,16 @@ impl Dispatcher {
         Ok(removed)
     }
 
+    /// How many of the agents in memory stand how.
+    #[must_use]
+    pub fn standings(&self) -> StandingCounts {
+        self.registry.standings()
+    }
+
     /// Makes a loaded version the active one: roll back, or forward.
     ///
     /// # Errors
-    /// `AGENT_NOT_FOUND`.
+    /// `AGENT_NOT_FOUND`; `ATTESTATION_REJECTED`.
     pub async fn activate(
         &self,
         caller: &Caller,

@@ -17,6 +17,8 @@ pub struct PullRequest {
     pub agent_id: Option<AgentId>,
     /// Which agent: `oci://HOST/REPOSITORY@sha256:…`.
     pub reference: String,
+    /// The attestation where it comes beside the manifest, as YAML or JSON.
+    pub attestation: Option<String>,
     /// What to do when the version is loaded with other content.
     pub on_conflict: OnConflict,
 }
@@ -28,10 +30,10 @@ impl Dispatcher {
     /// Those of `load`; `INVALID_REQUEST` for a reference without a digest and for what is no agent, `POLICY_DENIED` for
     /// another registry, `OVERLOADED` for one that does not answer.
     pub async fn load_from(&self, caller: &Caller, request: PullRequest) -> Result<Arc<LoadedAgent>, Error> {
-        let PullRequest { agent_id, reference, on_conflict } = request;
+        let PullRequest { agent_id, reference, attestation, on_conflict } = request;
         let pulled = self.oci.pull(&reference).await;
         self.metrics.pulled(&pulled);
         let PulledAgent { manifest, module } = pulled?;
-        self.load(caller, LoadRequest { agent_id, manifest, module, on_conflict }).await
+        self.load(caller, LoadRequest { agent_id, manifest, module, attestation, on_conflict }).await
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{CapabilityKind, Manifest};
+use mentat_manifest::{Attestation, CapabilityKind, Manifest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Outcome;
 use mentat_runtime::security::audit::{Decisions, Ending};
@@ -54,6 +54,12 @@ pub(super) fn ending(outcome: &Outcome, decisions: &BTreeMap<CapabilityKind, Dec
         receipt: None,
         host_calls: outcome.host_calls,
     }
+}
+
+/// Reads an attestation that comes beside its manifest.
+pub(super) fn attestation(text: &str) -> Result<Attestation, Error> {
+    Attestation::parse(text)
+        .map_err(|problem| Error::InvalidRequest { message: format!("the attestation: {problem}") })
 }
 
 /// What the caller takes away, in words of its own and by a manifest of its own.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::signature::SignatureBody;
 use crate::dispatch::{ExecuteRequest, ExecutionState, LoadRequest, Narrowing, PullRequest};
 use crate::registry::{LoadedAgent, OnConflict};
 use crate::store::StoredAgent;
@@ -26,6 +27,8 @@ pub(super) struct LoadBody {
     manifest: Option<String>,
     /// The module's bytes in base64; left out of a container agent's.
     module_base64: Option<String>,
+    /// The attestation where it comes beside the manifest: the block as YAML or JSON text.
+    attestation: Option<String>,
     /// Where the server is to take the agent from, in place of manifest and module: `oci://HOST/REPOSITORY@sha256:…`, of a
     /// registry that the operator allows.
     reference: Option<String>,
@@ -177,6 +180,7 @@ pub(super) struct LoadedBody {
     code_origin: &'static str,
     /// Microseconds spent compiling; 0 unless it was compiled now.
     compile_us: u64,
+    signature: SignatureBody,
 }
 
 /// A version of an agent.
@@ -190,6 +194,7 @@ pub(super) struct AgentBody {
     module_hash: String,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
+    signature: SignatureBody,
     /// The manifest's YAML text; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<String>,
@@ -250,13 +255,14 @@ impl LoadBody {
     pub(super) fn into_request(self) -> Result<Load, Error> {
         let agent_id = self.agent_id.as_deref().map(agent_id).transpose()?;
         let on_conflict = if self.replace { OnConflict::Replace } else { OnConflict::Refuse };
+        let attestation = self.attestation;
         match (self.reference, self.manifest, self.module_base64) {
             (Some(reference), None, None) => {
-                Ok(Load::Pulled(PullRequest { agent_id, reference, on_conflict }))
+                Ok(Load::Pulled(PullRequest { agent_id, reference, attestation, on_conflict }))
             }
             (None, Some(manifest), module) => {
                 let module = decode("module_base64", module.as_deref().unwrap_or_default())?;
-                Ok(Load::Given(LoadRequest { agent_id, manifest, module, on_conflict }))
+                Ok(Load::Given(LoadRequest { agent_id, manifest, module, attestation, on_conflict }))
             }
             _ => {
                 let message =
@@ -328,6 +334,7 @@ impl LoadedBody {
             capabilities_required: capabilities(agent),
             code_origin,
             compile_us,
+            signature: SignatureBody::new(&agent.stored),
         }
     }
 }
@@ -350,6 +357,7 @@ impl AgentBody {
             active,
             module_hash: agent.module.to_string(),
             loaded_at_ms: milliseconds(agent.loaded_at),
+            signature: SignatureBody::new(agent),
             manifest: None,
             capabilities_required: None,
             module_bytes: None,

@@ -27,6 +27,8 @@ pub(super) struct LoadForm {
     /// The module's bytes; left out of a container agent's.
     #[schema(value_type = Option<String>, format = Binary)]
     module: Option<Bytes>,
+    /// The attestation where it comes beside the manifest: the block as YAML or JSON.
+    attestation: Option<String>,
     /// Whether to replace a loaded version whose content differs: `true` or `false`.
     #[schema(value_type = Option<bool>)]
     replace: Option<String>,
@@ -48,11 +50,12 @@ impl LoadForm {
                 "agent_id" => once(&name, &mut form.agent_id, text(&name, &bytes)?)?,
                 "manifest" => once(&name, &mut form.manifest, text(&name, &bytes)?)?,
                 "module" => once(&name, &mut form.module, bytes)?,
+                "attestation" => once(&name, &mut form.attestation, text(&name, &bytes)?)?,
                 "replace" => once(&name, &mut form.replace, text(&name, &bytes)?)?,
                 _ => {
                     let name = escape_untrusted(&name, 100);
                     return Err(wrong(format!(
-                        "the form's field `{name}` is unknown; known are manifest, module, agent_id, replace"
+                        "the form's field `{name}` is unknown; known are manifest, module, attestation, agent_id, replace"
                     )));
                 }
             }
@@ -75,6 +78,7 @@ impl LoadForm {
             agent_id: self.agent_id.as_deref().map(agent_id).transpose()?,
             manifest: self.manifest.ok_or_else(|| missing("manifest"))?,
             module: self.module.unwrap_or_default(),
+            attestation: self.attestation,
             on_conflict,
         })
     }

@@ -236,7 +236,7 @@ pub(super) async fn list_agents(
 ) -> Result<Json<AgentsBody>, Reply> {
     let asked = query(asked)?;
     let token = asked.page_token.unwrap_or_default();
-    let page = state.dispatcher.list_agents(&caller, asked.page_size.unwrap_or_default(), &token)?;
+    let page = state.dispatcher.list_agents(&caller, asked.page_size.unwrap_or_default(), &token).await?;
     let agents = page.agents.iter().map(|(agent, active)| AgentBody::listed(agent, *active)).collect();
     let next_page_token = Some(page.next).filter(|token| !token.is_empty());
     Ok(Json(AgentsBody { agents, next_page_token }))
@@ -346,6 +346,7 @@ async fn metrics(State(state): State<DoorState>, _: Authenticated) -> Result<Res
         memory_evictions,
         disk_evictions,
         media: state.dispatcher.media_counts(),
+        standings: state.dispatcher.standings(),
         containers: state.dispatcher.containers(),
     };
     let text =

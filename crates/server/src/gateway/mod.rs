@@ -12,6 +12,7 @@ mod openapi;
 mod publishing;
 mod reply;
 mod requests;
+mod signature;
 mod site;
 mod sse;
 mod straight;

@@ -147,6 +147,7 @@ pub(super) fn load_response(agent: &LoadedAgent) -> v1::LoadAgentResponse {
         capabilities_required: agent.manifest.capabilities().iter().map(ToString::to_string).collect(),
         code_origin: origin.into(),
         compile_us,
+        signature: Some(signature(&agent.stored)),
     }
 }
 
@@ -169,7 +170,32 @@ pub(super) fn listed_agent(agent: &StoredAgent, active: bool) -> v1::Agent {
         active,
         module_hash: agent.module.to_string(),
         loaded_at: Some(timestamp(agent.loaded_at)),
+        signature: Some(signature(agent)),
         ..v1::Agent::default()
+    }
+}
+
+/// Who signed an agent, as was last found.
+fn signature(agent: &StoredAgent) -> v1::AgentSignature {
+    let standing = agent.standing.last();
+    let (refused, message) = standing.told();
+    let told = v1::AgentSignature {
+        trust: standing.trust().to_string(),
+        refused: refused.to_owned(),
+        message,
+        ..v1::AgentSignature::default()
+    };
+    let Some(signer) = standing.signer() else { return told };
+    v1::AgentSignature {
+        signer: signer.name().to_owned(),
+        subject: signer.subject.clone(),
+        issuer: signer.issuer.clone(),
+        fingerprint: signer.fingerprint.clone(),
+        algorithm: signer.algorithm.name().to_owned(),
+        signed_at: Some(timestamp(signer.signed_at)),
+        not_before: Some(timestamp(signer.not_before)),
+        not_after: Some(timestamp(signer.not_after)),
+        ..told
     }
 }
 

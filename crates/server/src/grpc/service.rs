@@ -71,8 +71,14 @@ impl WasmRuntime for Service {
             let loaded = loaded.map_err(|error| status(&error))?;
             return Ok(Response::new(messages::load_response(&loaded)));
         }
-        let request = load_request(&request.agent_id, request.manifest, request.wasm_bytes, request.replace)
-            .map_err(|error| status(&error))?;
+        let header = v1::LoadAgentHeader {
+            agent_id: request.agent_id,
+            manifest: request.manifest,
+            replace: request.replace,
+            total_bytes: 0,
+            attestation: request.attestation,
+        };
+        let request = load_request(header, request.wasm_bytes).map_err(|error| status(&error))?;
         self.load(&caller, request).await.map(Response::new)
     }
 
@@ -83,8 +89,7 @@ impl WasmRuntime for Service {
         let caller = caller(&request)?;
         let mut parts = request.into_inner();
         let (header, module) = receive_module(&mut parts, self.state.max_module.0).await?;
-        let request = load_request(&header.agent_id, header.manifest, module, header.replace)
-            .map_err(|error| status(&error))?;
+        let request = load_request(header, module).map_err(|error| status(&error))?;
         self.load(&caller, request).await.map(Response::new)
     }
 
@@ -189,7 +194,7 @@ impl WasmRuntime for Service {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let size = usize::try_from(request.page_size).unwrap_or(usize::MAX);
-        let page = self.state.dispatcher.list_agents(&caller, size, &request.page_token);
+        let page = self.state.dispatcher.list_agents(&caller, size, &request.page_token).await;
         let page = page.map_err(|error| status(&error))?;
         let agents =
             page.agents.iter().map(|(agent, active)| messages::listed_agent(agent, *active)).collect();
@@ -273,22 +278,28 @@ impl WasmRuntime for Service {
     }
 }
 
-fn load_request(
-    agent_id: &str,
-    manifest: String,
-    module: Bytes,
-    replace: bool,
-) -> Result<LoadRequest, Error> {
-    Ok(LoadRequest { agent_id: expected_id(agent_id)?, manifest, module, on_conflict: on_conflict(replace) })
+fn load_request(header: v1::LoadAgentHeader, module: Bytes) -> Result<LoadRequest, Error> {
+    Ok(LoadRequest {
+        agent_id: expected_id(&header.agent_id)?,
+        manifest: header.manifest,
+        module,
+        attestation: given(header.attestation),
+        on_conflict: on_conflict(header.replace),
+    })
 }
 
 fn pull_request(request: v1::LoadAgentRequest) -> Result<PullRequest, Error> {
-    let v1::LoadAgentRequest { agent_id, wasm_bytes, manifest, replace, reference } = request;
+    let v1::LoadAgentRequest { agent_id, wasm_bytes, manifest, replace, reference, attestation } = request;
     if !wasm_bytes.is_empty() || !manifest.is_empty() {
         let message = "give a `reference`, or `wasm_bytes` and a `manifest`, not both".into();
         return Err(Error::InvalidRequest { message });
     }
-    Ok(PullRequest { agent_id: expected_id(&agent_id)?, reference, on_conflict: on_conflict(replace) })
+    let (agent_id, attestation) = (expected_id(&agent_id)?, given(attestation));
+    Ok(PullRequest { agent_id, reference, attestation, on_conflict: on_conflict(replace) })
+}
+
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn expected_id(text: &str) -> Result<Option<AgentId>, Error> {

@@ -1,5 +1,7 @@
 //! What becomes of agents in memory and of their code on disk, as others are loaded, replaced and unloaded.
 
+use mentat_attestation::Verifier;
+use mentat_runtime::security::attestation::{AttestationRules, Attestations};
 use mentat_runtime::{CompileConfig, Compiler, EngineConfig, RuntimeConfig, Tiers};
 
 use tokio_util::task::TaskTracker;
@@ -27,10 +29,13 @@ fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry>
         ..RuntimeConfig::default()
     };
     let runtime = Runtime::new(config, Compiler::InProcess).unwrap();
+    let attestations = Attestations::new(AttestationRules::default(), Verifier::default());
+    let signatures = Signatures::new(Arc::new(attestations), Arc::default(), None);
     let server = ServerId::of(directory).unwrap();
     let containers =
         Containers::new(ContainerSection::default(), PoolConfig::default(), server, TaskTracker::new());
-    Arc::new(Registry::new(store, Arc::new(runtime), Arc::new(containers), Rules::default(), room))
+    let (runtime, containers) = (Arc::new(runtime), Arc::new(containers));
+    Arc::new(Registry::new(store, runtime, containers, Rules::default(), Arc::new(signatures), room))
 }
 
 /// An agent that exits with a code.
@@ -42,7 +47,7 @@ fn module(code: u8) -> Bytes {
 }
 
 async fn load(registry: &Arc<Registry>, module: Bytes) -> Arc<LoadedAgent> {
-    registry.load(&Caller::local(), MANIFEST.into(), module, OnConflict::Replace).await.unwrap()
+    registry.load(&Caller::local(), MANIFEST.into(), module, None, OnConflict::Replace).await.unwrap()
 }
 
 fn artifacts(directory: &std::path::Path) -> usize {
@@ -87,7 +92,7 @@ async fn the_least_recently_used_agent_leaves_memory_unless_it_executes() {
     let caller = Caller::local();
     let load = async |id: &str| {
         let manifest = MANIFEST.replace("a.b", id);
-        registry.load(&caller, manifest, module(1), OnConflict::Refuse).await.unwrap()
+        registry.load(&caller, manifest, module(1), None, OnConflict::Refuse).await.unwrap()
     };
     let executing = load("a").await;
     drop(load("b").await);
@@ -111,7 +116,7 @@ async fn code_has_so_many_bytes_and_a_module_of_several_agents_counts_once() {
     let caller = Caller::local();
     let load = async |registry: &Arc<Registry>, id: &str, code: u8| {
         let manifest = MANIFEST.replace("a.b", id);
-        registry.load(&caller, manifest, module(code), OnConflict::Refuse).await.unwrap()
+        registry.load(&caller, manifest, module(code), None, OnConflict::Refuse).await.unwrap()
     };
     let size = load(&registry, "a", 1).await.module().unwrap().mapped();
     drop(registry);

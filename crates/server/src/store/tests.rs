@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const REFUSE: Terms = Terms { on_conflict: OnConflict::Refuse, over_signed: OverSigned::Refuse };
+const REPLACE: Terms = Terms { on_conflict: OnConflict::Replace, ..REFUSE };
 const QUOTA: Quota = Quota { agents: 1_000, bytes: 1 << 30 };
 
 fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
@@ -13,6 +15,8 @@ fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
         version: version.parse().unwrap(),
         manifest: format!("id: {id}\n"),
         module: ModuleDigest::of(module),
+        attestation: None,
+        standing: LastStanding::default(),
         runtime: StoredRuntime::Wasm,
         loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(1_234),
     }
@@ -34,9 +38,9 @@ fn version(text: &str) -> AgentVersion {
 fn what_was_put_is_there_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path(), QUOTA).unwrap();
-    store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Replace).unwrap();
-    store.put(&agent("a", "1.10.0", b"two"), b"two", OnConflict::Replace).unwrap();
-    store.put(&agent("a", "1.9.0", b"two"), b"two", OnConflict::Replace).unwrap();
+    store.put(&agent("a", "1.0.0", b"one"), b"one", REPLACE).unwrap();
+    store.put(&agent("a", "1.10.0", b"two"), b"two", REPLACE).unwrap();
+    store.put(&agent("a", "1.9.0", b"two"), b"two", REPLACE).unwrap();
     drop(store);
     let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.9.0")));
@@ -52,7 +56,7 @@ fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path(), QUOTA).unwrap();
     for text in ["1.0.0", "1.10.0", "1.9.0"] {
-        store.put(&agent("a", text, b"m"), b"m", OnConflict::Replace).unwrap();
+        store.put(&agent("a", text, b"m"), b"m", REPLACE).unwrap();
     }
     store.remove(&tenant(), &id("a"), Some(&version("1.9.0"))).unwrap();
     assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.10.0")));
@@ -68,12 +72,12 @@ fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
 fn a_version_is_stored_with_one_content_unless_it_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path(), QUOTA).unwrap();
-    store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Refuse).unwrap();
-    store.put(&agent("a", "1.0.0", b"one"), b"one", OnConflict::Refuse).unwrap();
-    let refused = store.put(&agent("a", "1.0.0", b"two"), b"two", OnConflict::Refuse);
+    store.put(&agent("a", "1.0.0", b"one"), b"one", REFUSE).unwrap();
+    store.put(&agent("a", "1.0.0", b"one"), b"one", REFUSE).unwrap();
+    let refused = store.put(&agent("a", "1.0.0", b"two"), b"two", REFUSE);
     assert!(matches!(refused, Err(Error::InvalidRequest { .. })));
     assert!(store.module(&ModuleDigest::of(b"two")).is_err(), "nothing of it is kept");
-    store.put(&agent("a", "1.0.0", b"two"), b"two", OnConflict::Replace).unwrap();
+    store.put(&agent("a", "1.0.0", b"two"), b"two", REPLACE).unwrap();
     assert!(store.module(&ModuleDigest::of(b"one")).is_err(), "the replaced module is gone");
 }
 
@@ -81,7 +85,7 @@ fn a_version_is_stored_with_one_content_unless_it_is_replaced() {
 fn tenants_do_not_see_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path(), QUOTA).unwrap();
-    store.put(&agent("a", "1.0.0", b"m"), b"m", OnConflict::Replace).unwrap();
+    store.put(&agent("a", "1.0.0", b"m"), b"m", REPLACE).unwrap();
     let other: Arc<str> = "other".into();
     assert!(store.get(&other, &id("a"), None).unwrap().is_none());
     assert!(store.list(&other, None, 10).unwrap().is_empty());
@@ -92,7 +96,7 @@ fn tenants_do_not_see_each_other() {
 fn what_a_killed_process_left_is_swept_and_a_changed_module_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path(), QUOTA).unwrap();
-    store.put(&agent("a", "1.0.0", b"m"), b"m", OnConflict::Replace).unwrap();
+    store.put(&agent("a", "1.0.0", b"m"), b"m", REPLACE).unwrap();
     drop(store);
     let modules = directory.path().join("modules");
     fs::write(modules.join(".tmpAbC"), b"half").unwrap();
@@ -142,7 +146,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Put(id, version, module) => {
-                    store.put(&agent(&format!("a{id}"), &format!("{version}.0.0"), &[module]), &[module], OnConflict::Replace).unwrap();
+                    store.put(&agent(&format!("a{id}"), &format!("{version}.0.0"), &[module]), &[module], REPLACE).unwrap();
                     model.insert((id, version), module);
                     active.insert(id, version);
                 }
@@ -186,7 +190,7 @@ proptest! {
 fn a_tenant_stores_no_more_than_its_quota() {
     let directory = tempfile::tempdir().unwrap();
     let store = AgentStore::open(directory.path(), Quota { agents: 2, bytes: 10 }).unwrap();
-    let put = |id: &str, module: &[u8]| store.put(&agent(id, "1.0.0", module), module, OnConflict::Replace);
+    let put = |id: &str, module: &[u8]| store.put(&agent(id, "1.0.0", module), module, REPLACE);
     put("a", b"123456").unwrap();
     let refused = put("b", b"654321").unwrap_err();
     assert!(refused.to_string().contains("more than 10 bytes of modules"), "{refused}");
@@ -197,5 +201,38 @@ fn a_tenant_stores_no_more_than_its_quota() {
     // What replaces an agent is no further one, and others have a quota of their own.
     put("b", b"1").unwrap();
     let other = StoredAgent { tenant: "other".into(), ..agent("c", "1.0.0", b"1234567890") };
-    store.put(&other, b"1234567890", OnConflict::Refuse).unwrap();
+    store.put(&other, b"1234567890", REFUSE).unwrap();
+}
+
+#[test]
+fn what_is_not_signed_does_not_take_the_place_of_what_is_and_signatures_are_kept() {
+    let block = "{version: '1.0', timestamp: x, signer: {subject: a, issuer: b}, algorithm: c, signature: d}";
+    let attestation = Some(Arc::new(Attestation::parse(block).unwrap()));
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
+    let signed =
+        |version: &str| StoredAgent { attestation: attestation.clone(), ..agent("a", version, b"m") };
+    store.put(&agent("a", "0.9.0", b"m"), b"m", REFUSE).unwrap();
+    store.put(&signed("1.0.0"), b"m", REFUSE).unwrap();
+    drop(store);
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
+    assert_eq!(store.get(&tenant(), &id("a"), None).unwrap(), Some(signed("1.0.0")));
+    for version in ["0.9.0", "1.0.0", "1.1.0"] {
+        let refused = store.put(&agent("a", version, b"m"), b"m", REPLACE).unwrap_err();
+        assert_eq!(refused.details()[1].1, "unsigned_over_signed", "{refused}");
+        assert!(refused.to_string().contains("version 1.0.0 of it is"), "{refused}");
+    }
+    store.put(&agent("b", "1.0.0", b"m"), b"m", REFUSE).unwrap();
+    store.put(&StoredAgent { tenant: "u".into(), ..agent("a", "1.0.0", b"m") }, b"m", REFUSE).unwrap();
+    let allowed = Terms { over_signed: OverSigned::Allow, ..REPLACE };
+    store.put(&agent("a", "1.0.0", b"m"), b"m", allowed).unwrap();
+    assert_eq!(store.get(&tenant(), &id("a"), None).unwrap().unwrap().attestation, None);
+}
+
+#[test]
+fn what_was_stored_before_signatures_were_kept_apart_has_those_of_its_manifest() {
+    let own = "id: a\nversion: 1.0.0\nruntime: wasm\nattestation: {version: '1.0', timestamp: x, signer: {subject: a, \
+               issuer: b}, algorithm: c, signature: d}\n";
+    assert_eq!(own_attestation(own).unwrap().algorithm, "c");
+    assert_eq!(own_attestation("id: a\nversion: 1.0.0\nruntime: wasm\ndescription: attestation\n"), None);
 }

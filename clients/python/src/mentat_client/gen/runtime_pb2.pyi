@@ -131,6 +131,7 @@ class LoadAgentRequest(_message.Message):
     WASM_BYTES_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """The id that the caller expects; must be the manifest's where given."""
@@ -140,6 +141,10 @@ class LoadAgentRequest(_message.Message):
     """The manifest's YAML text."""
     replace: _builtins.bool
     """Whether to replace a loaded version whose content differs; refused otherwise."""
+    attestation: _builtins.str
+    """The attestation where it comes beside the manifest: the block as YAML or JSON; empty for none. It must be the same where the
+    manifest has one.
+    """
     reference: _builtins.str
     """Where the server is to take the agent from, in place of wasm_bytes and manifest: "oci://HOST/REPOSITORY@sha256:…". Only
     from registries that the operator allows, and only by digest: what a tag means can change.
@@ -151,11 +156,12 @@ class LoadAgentRequest(_message.Message):
         wasm_bytes: _builtins.bytes = ...,
         manifest: _builtins.str = ...,
         replace: _builtins.bool = ...,
+        attestation: _builtins.str = ...,
         reference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "manifest", b"manifest", "reference", b"reference", "replace", b"replace", "wasm_bytes", b"wasm_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attestation", b"attestation", "manifest", b"manifest", "reference", b"reference", "replace", b"replace", "wasm_bytes", b"wasm_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,6 +207,7 @@ class LoadAgentHeader(_message.Message):
     MANIFEST_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """As in LoadAgentRequest."""
     manifest: _builtins.str
@@ -209,6 +216,8 @@ class LoadAgentHeader(_message.Message):
     """As in LoadAgentRequest."""
     total_bytes: _builtins.int
     """Bytes of the module that will follow; a module over the limit is refused before it is read."""
+    attestation: _builtins.str
+    """As in LoadAgentRequest."""
     def __init__(
         self,
         *,
@@ -216,10 +225,11 @@ class LoadAgentHeader(_message.Message):
         manifest: _builtins.str = ...,
         replace: _builtins.bool = ...,
         total_bytes: _builtins.int = ...,
+        attestation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "manifest", b"manifest", "replace", b"replace", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attestation", b"attestation", "manifest", b"manifest", "replace", b"replace", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,6 +247,7 @@ class LoadAgentResponse(_message.Message):
     CAPABILITIES_REQUIRED_FIELD_NUMBER: _builtins.int
     CODE_ORIGIN_FIELD_NUMBER: _builtins.int
     COMPILE_US_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """The agent's id."""
     version: _builtins.str
@@ -251,6 +262,10 @@ class LoadAgentResponse(_message.Message):
     def capabilities_required(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The powers that the manifest asks for, in canonical form."""
 
+    @_builtins.property
+    def signature(self) -> Global___AgentSignature:
+        """Who signed it, and how far that is trusted."""
+
     def __init__(
         self,
         *,
@@ -260,10 +275,11 @@ class LoadAgentResponse(_message.Message):
         capabilities_required: _abc.Iterable[_builtins.str] | None = ...,
         code_origin: Global___CodeOrigin.ValueType = ...,
         compile_us: _builtins.int = ...,
+        signature: Global___AgentSignature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "code_origin", b"code_origin", "compile_us", b"compile_us", "module_hash", b"module_hash", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "code_origin", b"code_origin", "compile_us", b"compile_us", "module_hash", b"module_hash", "signature", b"signature", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -924,6 +940,7 @@ class Agent(_message.Message):
     CAPABILITIES_REQUIRED_FIELD_NUMBER: _builtins.int
     MODULE_BYTES_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """Its id."""
     version: _builtins.str
@@ -946,6 +963,10 @@ class Agent(_message.Message):
     def capabilities_required(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The powers that the manifest asks for, in canonical form; empty in lists."""
 
+    @_builtins.property
+    def signature(self) -> Global___AgentSignature:
+        """Who signed it, how far that is trusted, and whether it may run by that."""
+
     def __init__(
         self,
         *,
@@ -958,14 +979,83 @@ class Agent(_message.Message):
         capabilities_required: _abc.Iterable[_builtins.str] | None = ...,
         module_bytes: _builtins.int = ...,
         shape: _builtins.str = ...,
+        signature: Global___AgentSignature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["loaded_at", b"loaded_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["loaded_at", b"loaded_at", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "loaded_at", b"loaded_at", "manifest", b"manifest", "module_bytes", b"module_bytes", "module_hash", b"module_hash", "shape", b"shape", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "loaded_at", b"loaded_at", "manifest", b"manifest", "module_bytes", b"module_bytes", "module_hash", b"module_hash", "shape", b"shape", "signature", b"signature", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class AgentSignature(_message.Message):
+    """Who signed an agent. All but the trust and the refusal is empty where no signature holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_FIELD_NUMBER: _builtins.int
+    SIGNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    SIGNED_AT_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    trust: _builtins.str
+    """"untrusted", "signed", "community" or "verified"."""
+    signer: _builtins.str
+    """What policies and records call the signer: the certificate's email address, its common name, or its subject."""
+    subject: _builtins.str
+    """The certificate's subject (RFC 4514)."""
+    issuer: _builtins.str
+    """Who issued it (RFC 4514)."""
+    fingerprint: _builtins.str
+    """The certificate's fingerprint, "sha256:" and 64 hexadecimal digits."""
+    algorithm: _builtins.str
+    """How it is signed, such as "ECDSA-P256"."""
+    refused: _builtins.str
+    """Why the agent may not run, in one word; empty where it may."""
+    message: _builtins.str
+    """The same in a sentence; or, where it may run, what the operator should know of it."""
+    @_builtins.property
+    def signed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was signed, as the signer says."""
+
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """When the certificate begins to be valid."""
+
+    @_builtins.property
+    def not_after(self) -> _timestamp_pb2.Timestamp:
+        """The last second in which it is."""
+
+    def __init__(
+        self,
+        *,
+        trust: _builtins.str = ...,
+        signer: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        algorithm: _builtins.str = ...,
+        signed_at: _timestamp_pb2.Timestamp | None = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        not_after: _timestamp_pb2.Timestamp | None = ...,
+        refused: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after", "not_before", b"not_before", "signed_at", b"signed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "fingerprint", b"fingerprint", "issuer", b"issuer", "message", b"message", "not_after", b"not_after", "not_before", b"not_before", "refused", b"refused", "signed_at", b"signed_at", "signer", b"signer", "subject", b"subject", "trust", b"trust"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentSignature: _TypeAlias = AgentSignature  # noqa: Y015
 
 @_typing.final
 class ListAgentsRequest(_message.Message):

@@ -1,10 +1,10 @@
 //! Audit records as events of OCSF, the Open Cybersecurity Schema Framework (<https://schema.ocsf.io/1.3.0>), for tools
 //! that collect them from many sources. A decision is an "API Activity", the end of an execution an "Application
-//! Lifecycle", retention and loss an "Event Log Activity", compiled code that was changed a "Detection Finding". The record itself is in `unmapped`.
+//! Lifecycle", retention and loss an "Event Log Activity", compiled code that was changed or an agent that was kept out a "Detection Finding". The record itself is in `unmapped`.
 
 use chrono::{DateTime, Utc};
 use mentat_runtime::security::audit::{
-    Activity, ArtifactPart, DecisionPart, Event, LossPart, Record, RetentionPart,
+    Activity, ArtifactPart, DecisionPart, Event, LossPart, Record, RejectionPart, RetentionPart,
 };
 use serde_json::{Value, json};
 
@@ -46,6 +46,7 @@ pub(super) fn event(record: &Record) -> Value {
         Event::Execution(activity) => ended(record, activity),
         Event::Retention { retention } => retained(retention),
         Event::Artifact { artifact } => refused(artifact),
+        Event::AttestationRejected { rejection } => kept_out(rejection),
         Event::Loss { loss } => lost(*loss),
     };
     let mut event = json!({
@@ -159,6 +160,25 @@ fn refused(artifact: &ArtifactPart) -> (Class, Value) {
             "desc": artifact.reason,
         },
         "resources": [{ "type": "file", "name": artifact.file, "uid": artifact.module }],
+    });
+    outcome(&mut own, false, Severity::High);
+    (class, own)
+}
+
+/// An agent was kept out.
+fn kept_out(rejection: &RejectionPart) -> (Class, Value) {
+    let class = Class { uid: 2004, name: "Detection Finding", category: FINDINGS, activity: (1, "Create") };
+    let name = format!("{}@{}", rejection.agent, rejection.version);
+    let mut own = json!({
+        "message": format!("agent `{name}` was refused: {}", rejection.reason),
+        "finding_info": {
+            "title": "an agent was kept out by its attestation",
+            "uid": rejection.code,
+            "desc": rejection.reason,
+        },
+        "actor": { "user": { "name": rejection.caller } },
+        "resources": [{ "type": "agent", "name": name, "uid": rejection.module }],
+        "status_code": rejection.code,
     });
     outcome(&mut own, false, Severity::High);
     (class, own)
@@ -280,6 +300,15 @@ mod tests {
             (retention(true), 1008, 4),
             (retention(false), 1008, 2),
             (of(10, r#""event_type": "loss", "loss": { "records": 3 }"#), 1008, 99),
+            (
+                of(
+                    11,
+                    r#""event_type": "attestation_rejected", "rejection": { "agent": "a.b", "version": "1.0.0",
+                    "module": "sha256:00", "tenant": "t", "code": "unsigned", "reason": "it is not signed" }"#,
+                ),
+                2004,
+                1,
+            ),
         ];
         for (event, class, activity) in events {
             assert_eq!(
@@ -300,6 +329,7 @@ mod tests {
             let required: &[&str] = match class {
                 6003 => &["actor", "api", "src_endpoint"],
                 6002 => &["app"],
+                2004 => &["finding_info"],
                 _ => &["log_name"],
             };
             for attribute in required {

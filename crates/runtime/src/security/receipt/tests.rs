@@ -85,7 +85,7 @@ fn grant(authority: &Authority) -> Grant {
         manifest: &Manifest::parse(MANIFEST).unwrap(),
         module: &ModuleDigest::of(b"module"),
         trust: Trust::Signed,
-        signer: Some("CN=Somebody"),
+        signer: Some(&"CN=Somebody".into()),
         caller: &Caller::local(),
         execution: ExecutionId::new(),
         narrowing: &[],

@@ -168,6 +168,7 @@ async function agent(signal, id) {
     ["Module", element("code", { class: "whole" }, found.module_hash)],
     ["Size", bytes(found.module_bytes)],
     ["Loaded", time(found.loaded_at_ms)],
+    ...signatureFacts(found.signature),
   ]);
   const capabilities = found.capabilities_required ?? [];
   byId("capabilities").replaceChildren(
@@ -175,6 +176,21 @@ async function agent(signal, id) {
   );
   byId("capabilities-none").hidden = capabilities.length > 0;
   byId("manifest").textContent = lines(found.manifest ?? "");
+}
+
+/** Who signed an agent, and whether it may run by that. */
+function signatureFacts({ trust, signer, refused, message }) {
+  const facts = [["Trust", refused === undefined ? trust : `refused (${refused})`]];
+  if (message !== undefined) facts.push(["Because", plain(message)]);
+  if (signer === undefined) return facts;
+  return [
+    ...facts,
+    ["Signed by", plain(signer.name)],
+    ["Certified by", plain(signer.issuer)],
+    ["Certificate", element("code", { class: "whole" }, signer.fingerprint)],
+    ["Valid until", time(signer.not_after_ms)],
+    ["Signed", time(signer.signed_at_ms)],
+  ];
 }
 
 async function execute(signal, id) {
