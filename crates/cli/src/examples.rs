@@ -123,7 +123,7 @@ impl Example {
             module: module.unwrap_or_else(|| ModuleDigest::of(b"")),
             tenant: tenant.as_deref().unwrap_or("default").into(),
             trust,
-            signer: signer.clone(),
+            signer: signer.as_deref().map(Into::into),
         }
     }
 

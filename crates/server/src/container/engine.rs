@@ -176,6 +176,8 @@ impl Engine {
     pub(super) async fn pull(&self, name: &str, within: Duration) -> Result<(), EngineError> {
         let options = CreateImageOptionsBuilder::new().from_image(name).build();
         let pull = async |client: Docker| {
+            // Its own patience is that of quick answers.
+            let client = client.with_timeout(within);
             client.create_image(Some(options), None, None).try_for_each(async |_| Ok(())).await
         };
         self.ask(within, pull).await

@@ -14,7 +14,6 @@ const ENGINE: &[&str] = &["crates/runtime/src/runtime/", "crates/runtime/src/hos
 const GRPC: &[&str] =
     &["crates/proto/", "crates/server/src/grpc/", "crates/server/src/app.rs", "crates/cli/src/client"];
 const HTTP: &[&str] = &["crates/server/src/gateway/", "crates/server/src/app.rs"];
-const TRANSPORT: &[&str] = &["crates/server/src/transport/"];
 /// Where certificates are read: of clients, and of those who sign agents.
 const CERTIFICATES: &[&str] = &["crates/server/src/transport/", "crates/attestation/"];
 /// Where connections are served, and where a guest's and those to registries are made.
