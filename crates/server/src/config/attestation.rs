@@ -195,15 +195,14 @@ impl TrustConfig {
             ));
         }
         let fits = |what: &str, value: &Option<String>, is: fn(&str) -> bool, such: &str| match value {
-            Some(value) if !is(value) => Err(wrong(
-                "trust",
-                &format!("`{}` is no {what}, such as `{such}`", escape_untrusted(value, 100)),
-            )),
+            Some(value) if !is(value) => {
+                Err(wrong("trust", &format!("`{}` is no {what}; write {such}", escape_untrusted(value, 100))))
+            }
             _ => Ok(()),
         };
-        fits("email address", email, is_email, "dev@example.com` or `*@example.com")?;
-        fits("object identifier", policy, is_object_identifier, "1.3.6.1.4.1.55555.1")?;
-        fits("fingerprint", root, is_fingerprint, "sha256:` and 64 hexadecimal digits in lower case `")?;
+        fits("email address", email, is_email, "`dev@example.com`, or `*@example.com` for a domain")?;
+        fits("object identifier", policy, is_object_identifier, "numbers, such as `1.3.6.1.4.1.55555.1`")?;
+        fits("fingerprint", root, is_fingerprint, "`sha256:` and 64 digits, as `mentat verify` prints")?;
         Ok(TrustRule {
             level: *level,
             email: email.clone(),
