@@ -229,7 +229,7 @@ fn a_command_that_hangs_floods_fails_or_says_nothing_gives_no_signature() {
         error
     };
     for hanging in
-        ["sleep 60", "sh -c 'exec >&-; sleep 60'", "sh -c 'sleep 60 & exit 0'", "sh -c 'cat; sleep 60'"]
+        ["sleep 60", "sh -c 'exec >&-; exec sleep 60'", "sh -c 'sleep 60 2>&- & exit 0'", "sh -c 'cat; exec sleep 60'"]
     {
         let error = run(hanging);
         let is_told = matches!(error, SignerError::Timeout { .. } | SignerError::TooLong { .. });
