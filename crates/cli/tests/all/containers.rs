@@ -116,7 +116,8 @@ async fn the_command_line_loads_and_executes_a_container_agent() {
     let (code, said, wrong) = call(&["load", agent]);
     assert_eq!(code, Some(0), "{wrong}");
     assert!(
-        said.starts_with("a.log 1.0.0 sha256:") && said.ends_with("(an image of the container engine)\n"),
+        said.starts_with("a.log 1.0.0 sha256:")
+            && said.ends_with("(an image of the container engine) untrusted\n"),
         "{said}"
     );
     let (code, said, log) = call(&["execute", "a.log", "--input", "x"]);

@@ -92,7 +92,7 @@ impl Authority {
             "-out",
             &request,
         ]);
-        let until = until.map_or_else(|| "20400101000000Z".into(), |time| utc(time));
+        let until = until.map_or_else(|| "20400101000000Z".into(), utc);
         let how = [
             "ca",
             "-batch",
