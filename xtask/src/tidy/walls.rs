@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mentat-attestation", &["mentat-manifest"]),
     ("mentat-runtime", &["mentat-attestation", "mentat-manifest"]),
     ("mentat-proto", &[]),
+    ("mentat-oci", &["mentat-manifest"]),
     (
         "mentat-server",
         &["mentat-runtime", "mentat-proto", "mentat-attestation", "mentat-oci", "mentat-manifest"],

@@ -228,9 +228,12 @@ fn a_command_that_hangs_floods_fails_or_says_nothing_gives_no_signature() {
         assert!(started.elapsed() < Duration::from_secs(5), "{line}: {:?}", started.elapsed());
         error
     };
-    for hanging in
-        ["sleep 60", "sh -c 'exec >&-; sleep 60'", "sh -c 'sleep 60 & exit 0'", "sh -c 'cat; sleep 60'"]
-    {
+    for hanging in [
+        "sleep 60",
+        "sh -c 'exec >&-; exec sleep 60'",
+        "sh -c 'sleep 60 2>&- & exit 0'",
+        "sh -c 'cat; exec sleep 60'",
+    ] {
         let error = run(hanging);
         let is_told = matches!(error, SignerError::Timeout { .. } | SignerError::TooLong { .. });
         assert!(is_told, "{hanging}: {error}");
