@@ -159,12 +159,15 @@ mod tests {
 
     use super::*;
 
-    /// Modules that somebody has: their names.
-    struct Kept(Vec<Arc<&'static str>>);
+    /// Modules that somebody has.
+    struct Kept(Vec<Arc<Named>>);
+
+    #[derive(Debug)]
+    struct Named(&'static str);
 
     impl Kept {
-        fn waiting(&mut self, tenant: &str, name: &'static str, bytes: usize) -> Improvement<&'static str> {
-            let module = Arc::new(name);
+        fn waiting(&mut self, tenant: &str, name: &'static str, bytes: usize) -> Improvement<Named> {
+            let module = Arc::new(Named(name));
             self.0.push(Arc::clone(&module));
             let key = ModuleKey { digest: digest(name), metering: Metering::Fuel, init: None };
             let (tenant, bytes) = (tenant.into(), vec![0; bytes].into());
@@ -176,9 +179,9 @@ mod tests {
         ModuleDigest::of(name.as_bytes())
     }
 
-    fn names(worker: &mut Worker<&'static str>) -> Vec<&'static str> {
+    fn names(worker: &mut Worker<Named>) -> Vec<&'static str> {
         std::iter::from_fn(|| worker.next())
-            .filter_map(|next| next.module.upgrade().map(|name| *name))
+            .filter_map(|next| next.module.upgrade().map(|module| module.0))
             .collect()
     }
 
