@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -141,6 +142,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    # A shell that starts it in the background would have it ignore the interrupt that ends it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         asyncio.run(main())
     except KeyboardInterrupt:

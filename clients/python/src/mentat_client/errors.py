@@ -169,6 +169,12 @@ class OverloadedError(UnavailableError):
     row = "OVERLOADED"
 
 
+class RuntimeUnavailableError(UnavailableError):
+    """The server cannot reach what executes the agent, as a container engine."""
+
+    row = "UNAVAILABLE"
+
+
 class RateLimitedError(MentatError):
     """The caller calls too often; `retry_after` says how long to wait."""
 
