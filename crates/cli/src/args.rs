@@ -144,14 +144,24 @@ pub(crate) struct RunArguments {
 /// memories, source language, and everything that would keep it from being loaded. Given an agent's
 /// folder or manifest, shows what the manifest asks for as well. The exit code is 0 whenever the module
 /// could be read; `mentat validate` is the one that fails.
+///
+/// With a server's configuration, shows as well what that server would find of the agent's signature: how far it would be
+/// trusted, or why it would be refused.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat inspect agents/metrics\n\
-\x20 mentat inspect tool.wasm --json")]
+\x20 mentat inspect tool.wasm --json\n\
+\x20 mentat inspect agents/metrics --config mentat.toml")]
 pub(crate) struct InspectArguments {
     /// Module, agent's folder, manifest, or `oci://HOST/REPOSITORY[:TAG|@sha256:…]`
     #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) agent: PathBuf,
+    /// Server's configuration, whose `[attestation]` section judges the signature
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Tenant that the agent would be loaded by
+    #[arg(long, value_name = "NAME", default_value = "default", requires = "config")]
+    pub(crate) tenant: String,
     #[command(flatten)]
     pub(crate) registry: RegistryArguments,
     #[command(flatten)]

@@ -9,6 +9,7 @@ use mentat_manifest::{ByteCount, escape_untrusted};
 use mentat_runtime::{Export, Import, ImportKind, MemoryInfo, ModuleInfo, Shape};
 use serde::Serialize;
 
+use super::standing::StandingReport;
 use crate::args::InspectArguments;
 use crate::local;
 use crate::output::{self, ErrorBody, Failure};
@@ -57,13 +58,17 @@ struct Agent {
     /// Who signed it, as its manifest says; nothing here verifies that.
     #[serde(skip_serializing_if = "Option::is_none")]
     signed_by: Option<String>,
+    /// What a server with the given configuration would find of the signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standing: Option<StandingReport>,
 }
 
 pub(crate) fn run(arguments: &InspectArguments) -> Result<ExitCode, Failure> {
     let agent = AgentSource::open_or_pull(&arguments.agent, &arguments.registry)?;
     let info = ModuleInfo::read(&agent.module)?;
     let problem = local::check(&agent).err();
-    let report = Report::new(&agent, &info, problem.as_ref());
+    let standing = standing(arguments, &agent, &info)?;
+    let report = Report::new(&agent, &info, problem.as_ref(), standing);
     if arguments.json.json {
         output::write_json(&report)?;
     } else {
@@ -72,8 +77,28 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// By the operator's configuration, where one is given.
+fn standing(
+    arguments: &InspectArguments,
+    agent: &AgentSource,
+    info: &ModuleInfo,
+) -> Result<Option<StandingReport>, Failure> {
+    let Some(config) = &arguments.config else { return Ok(None) };
+    let Some(manifest) = &agent.manifest else {
+        let message =
+            "--config: a module alone has no signature; name an agent's folder or manifest".to_owned();
+        return Err(Failure::invalid(message));
+    };
+    StandingReport::by(config, &arguments.tenant, manifest, &info.digest).map(Some)
+}
+
 impl<'a> Report<'a> {
-    fn new(agent: &AgentSource, info: &'a ModuleInfo, problem: Option<&'a Failure>) -> Self {
+    fn new(
+        agent: &AgentSource,
+        info: &'a ModuleInfo,
+        problem: Option<&'a Failure>,
+        standing: Option<StandingReport>,
+    ) -> Self {
         Self {
             module: agent.module_path.display().to_string(),
             digest: info.digest.to_string(),
@@ -94,6 +119,7 @@ impl<'a> Report<'a> {
                 version: manifest.version.to_string(),
                 capabilities: manifest.capabilities().iter().map(ToString::to_string).collect(),
                 signed_by: manifest.attestation.as_ref().map(|block| shown(&block.signer.subject)),
+                standing,
             }),
             warnings: info.warnings(),
             problem: problem.map(Failure::body),
@@ -107,6 +133,9 @@ impl<'a> Report<'a> {
             text.row("agent", &format!("{} {}", agent.id, agent.version));
             if let Some(signer) = &agent.signed_by {
                 text.row("signed", &format!("by `{signer}`, as it says; whoever loads it verifies that"));
+            }
+            if let Some(standing) = &agent.standing {
+                text.row("trust", &standing.line());
             }
         }
         let shape = info.shape.map_or_else(|| "none".to_owned(), |shape| shape.to_string());

@@ -17,6 +17,7 @@ pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod sign;
+mod standing;
 pub(crate) mod stream;
 pub(crate) mod telling;
 pub(crate) mod unload;

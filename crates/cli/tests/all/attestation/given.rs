@@ -134,3 +134,51 @@ async fn without_roots_a_signature_is_worth_nothing_and_that_is_told() {
         Err("unsigned_over_signed".into())
     );
 }
+
+#[test]
+fn an_agent_is_inspected_by_the_configuration_of_the_server_that_is_to_load_it() {
+    let authority = Authority::new();
+    authority.signer("dev");
+    let module = assemble(ECHO);
+    let plain = manifest("a.echo", "1.0.0");
+    let signed = authority.sign("dev", &plain, &module);
+    let folder = tempfile::tempdir().unwrap();
+    let config = |name: &str, text: &str| {
+        let roots = authority.path("roots");
+        file(folder.path(), name, &format!("[attestation]\nroots = [\"{}\"]\n{text}", roots.display()))
+    };
+    let trusting = config(
+        "trusting.toml",
+        "mode = \"required\"\n[[attestation.trust]]\nlevel = \"verified\"\nemail = \"dev@example.com\"\n",
+    );
+    let demanding = config(
+        "demanding.toml",
+        "[[attestation.minimum_versions]]\nagent = \"a.echo\"\nversion = \"2.0.0\"\ntenants = [\"strict\"]\n",
+    );
+    let inspect = |manifest: &str, config: &str, more: &[&str]| {
+        let agent = agent_folder(manifest, &module);
+        let inspected = mentat()
+            .arg("inspect")
+            .arg(agent.path())
+            .args(["--config", config, "--json"])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(inspected.status.success(), "{}", text(&inspected.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+        report["agent"]["standing"].clone()
+    };
+    let found = inspect(&signed, &trusting, &[]);
+    assert_eq!((&found["trust"], &found["signer"]), (&json!("verified"), &json!("dev@example.com")));
+    assert_eq!(inspect(&plain, &trusting, &[])["refused"], "unsigned");
+    let altered = signed.replace("1.0.0", "1.0.1");
+    assert_eq!(inspect(&altered, &trusting, &[])["refused"], "signature_mismatch");
+    assert_eq!(inspect(&signed, &demanding, &[])["trust"], "signed");
+    assert_eq!(inspect(&signed, &demanding, &["--tenant", "strict"])["refused"], "version_below_minimum");
+    let agent = agent_folder(&signed, &module);
+    let shown = mentat().arg("inspect").arg(agent.path()).args(["--config", &trusting]).output().unwrap();
+    assert!(text(&shown.stdout).contains("verified, signed by `dev@example.com`"), "{}", text(&shown.stdout));
+    let missing =
+        mentat().arg("inspect").arg(agent.path()).args(["--config", "/not/there"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
+}
