@@ -1,9 +1,9 @@
 //! What becomes of agents in memory and of their code on disk, as others are loaded, replaced and unloaded.
 
+use bytes::Bytes;
 use mentat_attestation::Verifier;
 use mentat_runtime::security::attestation::{AttestationRules, Attestations};
 use mentat_runtime::{CompileConfig, Compiler, EngineConfig, RuntimeConfig, Tiers};
-
 use tokio_util::task::TaskTracker;
 
 use super::*;
