@@ -152,14 +152,16 @@ impl<'a> Judge<'a> {
             return Err(Rejection::ChainEmpty);
         };
         let mut rejection = Rejection::UntrustedIssuer(place(chain.len(), last), last.issuer());
-        // Roots of one name: an authority that has changed its key.
+        // Roots of one name: an authority that has changed its key, or renewed its certificate.
         for (root, anchor) in self.anchors.named(&last.issuer_der) {
             let verified = self.verify_under(first, chain, root, anchor);
             match verified.and_then(|()| self.check_root(chain, root)) {
                 Ok(()) => return Ok(root),
-                // By another root it may hold.
-                Err(Rejection::CertificateForged) => rejection = Rejection::CertificateForged,
-                Err(other) => return Err(other),
+                Err(revoked @ Rejection::Revoked(..)) => return Err(revoked),
+                // By another root it may hold. That none of them has signed it says less than what is wrong with one that has.
+                Err(Rejection::CertificateForged) if !matches!(rejection, Rejection::UntrustedIssuer(..)) => {
+                }
+                Err(other) => rejection = other,
             }
         }
         Err(rejection)

@@ -179,15 +179,21 @@ impl Revocations {
         &'a self,
         certificates: &'a [Certificate],
     ) -> impl Iterator<Item = &'a RevocationList> {
-        let about = move |list: &&RevocationList| {
-            certificates.iter().any(|certificate| {
-                // Two authorities of one name, such as the old key's and the new one's, are told apart by their keys.
-                let another_key =
-                    matches!((&certificate.authority_key, &list.authority_key), (Some(a), Some(b)) if a != b);
-                certificate.issuer_der == list.issuer_der && !another_key
-            })
+        self.lists
+            .iter()
+            .filter(|list| certificates.iter().any(|certificate| self.is_about(list, certificate)))
+    }
+
+    /// Two authorities of one name, such as the old key's and the new one's, are told apart by the names of their keys. Those
+    /// are made in several ways, though: a list that names another key is set aside only where there is one that names the
+    /// right one. Else it decides, or is found to be signed by somebody else, and the certificate is refused.
+    fn is_about(&self, list: &RevocationList, certificate: &Certificate) -> bool {
+        let of_issuer = |list: &RevocationList| certificate.issuer_der == list.issuer_der;
+        let fits = |list: &RevocationList| match (&certificate.authority_key, &list.authority_key) {
+            (Some(wanted), Some(named)) => wanted == named,
+            _ => true,
         };
-        self.lists.iter().filter(about)
+        of_issuer(list) && (fits(list) || !self.lists.iter().any(|other| of_issuer(other) && fits(other)))
     }
 }
 

@@ -191,10 +191,12 @@ impl Verifier {
 }
 
 impl Signer {
-    /// What to call them: the email address, else the common name, else the whole subject.
+    /// What to call them: the email address, else the common name, else the whole subject. A common name that looks like an
+    /// address is none that an authority has vouched for, and is not passed off as one.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.email.as_deref().or(self.common_name.as_deref()).unwrap_or(&self.subject)
+        let common_name = self.common_name.as_deref().filter(|name| !name.contains('@'));
+        self.email.as_deref().or(common_name).unwrap_or(&self.subject)
     }
 }
 

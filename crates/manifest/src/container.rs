@@ -132,7 +132,13 @@ pub(crate) fn memory(value: &Value) -> Result<ByteCount, String> {
 /// Why a name cannot be one of an image; what it refers to, the engine knows.
 pub(crate) fn image(name: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:/@+".contains(&byte);
-    if name.len() <= MAX_IMAGE_CHARS && name.bytes().all(fits) && !name.starts_with(['-', '/', ':', '@']) {
+    // Engines have the name in the path of a URL, in which `..` leads elsewhere.
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if name.len() <= MAX_IMAGE_CHARS
+        && name.bytes().all(fits)
+        && !name.starts_with(['-', ':', '@'])
+        && name.split('/').all(is_part)
+    {
         return Ok(());
     }
     let name = escape_untrusted(name, 80);

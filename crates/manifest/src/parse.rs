@@ -163,7 +163,12 @@ fn in_plain_words(message: &str) -> String {
         ("expected struct", "expected a mapping of keys, a"),
         ("expected a map", "expected a mapping of keys"),
     ] {
-        message = message.replace(rust, plain);
+        // As whole words: what stands in the place of one may begin as another does.
+        if let Some((before, after)) = message.split_once(rust)
+            && !after.starts_with(char::is_alphanumeric)
+        {
+            message = format!("{before}{plain}{after}");
+        }
     }
     let is_number =
         message.starts_with("invalid type: number") || message.starts_with("invalid type: integer");
@@ -357,8 +362,10 @@ impl Check<'_> {
         let plain = !module.is_empty()
             && module.len() <= 255
             && !module.starts_with('/')
-            && !module.contains(['\\', '\0'])
-            && module.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+            && !module.contains(|character: char| character == '\\' || character.is_control())
+            // None that a shell would not show, and none in the place of the manifest.
+            && module.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+            && module.split('/').next() != Some("manifest.yaml");
         if !plain {
             self.problem(
                 "module",

@@ -25,6 +25,8 @@ pub struct Credentials {
     logins: BTreeMap<String, Login>,
     /// Whether the file leaves some of them to a program.
     has_helpers: bool,
+    /// Whether it has some that are for a part of a registry.
+    has_parts: bool,
 }
 
 /// A name and a password.
@@ -72,17 +74,23 @@ impl Credentials {
         // What the parser would say can repeat what stands in the file.
         let file: File = serde_json::from_slice(bytes)
             .map_err(|error| format!("line {} is not as in docker's `config.json`", error.line()))?;
-        let mut logins = BTreeMap::new();
+        let (mut logins, mut has_parts) = (BTreeMap::new(), false);
         for (name, entry) in file.auths {
             // Docker writes URLs for some.
             let bare = name.trim_start_matches("https://").trim_start_matches("http://");
-            let bare = bare.split('/').next().unwrap_or_default();
-            let Ok(registry) = bare.parse::<Registry>() else { continue };
+            let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+            // What is for a part of a registry (podman writes such) is not for the rest of it.
+            if !["", "v1", "v2"].contains(&path.trim_end_matches('/')) {
+                has_parts = true;
+                continue;
+            }
+            let Ok(registry) = host.parse::<Registry>() else { continue };
             if let Some(login) = entry.login().map_err(|why| format!("`auths`: `{registry}`: {why}"))? {
                 logins.insert(registry.to_string(), login);
             }
         }
-        Ok(Self { logins, has_helpers: file.creds_store.is_some() || !file.cred_helpers.is_empty() })
+        let has_helpers = file.creds_store.is_some() || !file.cred_helpers.is_empty();
+        Ok(Self { logins, has_helpers, has_parts })
     }
 
     pub(crate) fn login(&self, registry: &Registry) -> Option<&Login> {
@@ -97,6 +105,9 @@ impl Credentials {
             }
             None if self.has_helpers => {
                 "the credentials file has none for it; programs that it names (`credsStore`, `credHelpers`) are not called"
+            }
+            None if self.has_parts => {
+                "the credentials file has none for all of it; those for a part of a registry are not taken"
             }
             None => "give some, in a file in the form of docker's `config.json`",
         }
@@ -158,6 +169,9 @@ mod tests {
         assert_eq!(header(text, "other.lan:5000"), None);
         assert_eq!(header(text, "harbor.lan:8443"), None);
         assert_eq!(header("{}", "harbor.lan"), None);
+        let parts =
+            r#"{"auths":{"h/a":{"username":"a","password":"a"},"h/b":{"username":"b","password":"b"}}}"#;
+        assert_eq!(header(parts, "h"), None, "neither is for all of it");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl FromStr for Reference {
     /// # Errors
     /// Echoes the text, bounded and escaped, and says what is wrong with it.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        read(text).map_err(|why| ReferenceError { text: escape_untrusted(text, 300), why })
+        read(text).map_err(|why| ReferenceError { text: shown(text), why })
     }
 }
 
@@ -112,7 +112,17 @@ impl FromStr for Registry {
     /// # Errors
     /// As for a reference.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        registry(text).map_err(|why| ReferenceError { text: escape_untrusted(text, 300), why })
+        registry(text).map_err(|why| ReferenceError { text: shown(text), why })
+    }
+}
+
+/// The text as an error repeats it: without the password that somebody may have put before the host.
+fn shown(text: &str) -> String {
+    let (scheme, rest) = text.strip_prefix(SCHEME).map_or(("", text), |rest| (SCHEME, rest));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => escape_untrusted(&format!("{scheme}…@{host}{path}"), 300),
+        None => escape_untrusted(text, 300),
     }
 }
 
@@ -151,6 +161,9 @@ fn read(text: &str) -> Result<Reference, &'static str> {
 fn registry(text: &str) -> Result<Registry, &'static str> {
     const WRONG: &str =
         "a registry is a host's name or address, and a port if need be, such as `harbor.lan:5000`";
+    if text.contains('@') {
+        return Err("a name and a password are not part of it; they come from a credentials file");
+    }
     let end = if text.starts_with('[') {
         text.find(']').ok_or(WRONG)? + 1
     } else {
@@ -182,10 +195,9 @@ fn is_host(host: &str) -> bool {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     // What ends in a number is an address, whatever form some resolvers take for one (WHATWG URL, "ends in a number").
-    let ends_in_number = host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x"));
+    let ends_in_number = host.rsplit('.').next().is_some_and(|last| {
+        last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X")
+    });
     host.len() <= MAX_HOST_BYTES
         && host.split('.').all(is_label)
         && (!ends_in_number || host.parse::<Ipv4Addr>().is_ok())
@@ -287,12 +299,13 @@ mod tests {
             ("harbor.lan/echo", "begins with `oci://`"),
             ("oci://harbor.lan", "and a repository"),
             ("oci:///echo", "a registry is"),
-            ("oci://user@harbor.lan/echo", "a registry is"),
-            ("oci://user:secret@harbor.lan/echo", "a port is"),
+            ("oci://user@harbor.lan/echo", "come from a credentials file"),
+            ("oci://user:secret@harbor.lan/echo", "`oci://…@harbor.lan/echo` is no reference"),
             ("oci://harbor.lan:0/echo", "a port is"),
             ("oci://harbor.lan:+80/echo", "a port is"),
             ("oci://2130706433/echo", "a registry is"),
             ("oci://127.1/echo", "a registry is"),
+            ("oci://0X7F000001/echo", "a registry is"),
             ("oci://0x7f.0.0.0x1/echo", "a registry is"),
             ("oci://-a/echo", "a registry is"),
             ("oci://a..b/echo", "a registry is"),

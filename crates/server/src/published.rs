@@ -61,6 +61,19 @@ pub struct PublishedStream {
     pub messages: u64,
 }
 
+/// Somebody who publishes; also one whose connection is cut while it waits is noted to be done.
+struct Publishing<'a> {
+    streams: &'a PublishedStreams,
+    caller: &'a Caller,
+    id: ExecutionId,
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        self.streams.using(self.caller, self.id, -1);
+    }
+}
+
 impl PublishedStreams {
     /// None; what is published is kept in that room once its stream has ended.
     #[must_use]
@@ -99,8 +112,9 @@ impl PublishedStreams {
     /// `STREAM_NOT_FOUND`; `OVERLOADED` when readers are too far behind; `INVALID_REQUEST` for more than can be kept.
     pub async fn publish(&self, caller: &Caller, id: ExecutionId, data: Box<RawValue>) -> Result<u64, Error> {
         let events = self.using(caller, id, 1).ok_or_else(|| unknown(id))?;
+        let publishing = Publishing { streams: self, caller, id };
         let published = events.write_waiting(Event::Published(data)).await;
-        self.using(caller, id, -1);
+        drop(publishing);
         published.map_err(|error| match error {
             EventError::Full => Error::Overloaded { message: error.to_string(), retry_after: RETRY_AFTER },
             EventError::TooLarge(_) => Error::InvalidRequest { message: error.to_string() },
@@ -209,7 +223,7 @@ fn unknown(id: ExecutionId) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use mentat_runtime::events::{Delivery, EventLimits};
+    use mentat_runtime::events::{BackPressure, Delivery, EventLimits};
     use serde_json::json;
 
     use super::*;
@@ -259,6 +273,25 @@ mod tests {
         streams.sweep();
         let Some(Delivery::Event(event)) = reader.next().await else { panic!("nothing") };
         assert!(matches!(event.event, Event::Closed { whole: false }));
+        assert!(streams.list(&caller).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_publisher_that_is_cut_off_while_it_waits_is_given_up_as_well() {
+        let (streams, room) = streams(Duration::ZERO);
+        let (caller, agent) = (Caller::local(), "a.b".parse().unwrap());
+        let limits = EventLimits {
+            count: 1,
+            back_pressure: BackPressure::Block(Duration::MAX),
+            ..EventLimits::default()
+        };
+        let events = Arc::new(EventBuffer::new(limits, "default".into(), agent, Arc::clone(&room)));
+        let id = streams.open(&caller, "output", events).unwrap();
+        let _stalled = streams.follow(&caller, id, 0).unwrap();
+        streams.publish(&caller, id, json_of(&json!({}))).await.unwrap();
+        let waiting = streams.publish(&caller, id, json_of(&json!({})));
+        assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err(), "nobody reads");
+        streams.sweep();
         assert!(streams.list(&caller).is_empty());
     }
 

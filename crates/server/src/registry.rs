@@ -265,10 +265,15 @@ impl Registry {
         self.signatures.admit(caller, &agent)?;
         let store = Arc::clone(&self.store);
         let (tenant, agent_id, wanted) = (Arc::clone(&caller.tenant), id.clone(), version.clone());
-        let activated = tokio::task::spawn_blocking(move || store.activate(&tenant, &agent_id, &wanted))
-            .await
-            .map_err(|error| Error::internal("activating the version", error))??;
-        activated.ok_or_else(|| not_found(id, Some(version)))
+        let over_signed = self.signatures.over_signed(&caller.tenant);
+        let activated =
+            tokio::task::spawn_blocking(move || store.activate(&tenant, &agent_id, &wanted, over_signed))
+                .await
+                .map_err(|error| Error::internal("activating the version", error))?;
+        if let Err(error) = &activated {
+            self.signatures.record_refused(caller, &agent, Err(error.clone()))?;
+        }
+        activated?.ok_or_else(|| not_found(id, Some(version)))
     }
 
     /// Puts an agent into memory if it is what the store has by now; answers whether it is. Between the store and

@@ -58,6 +58,12 @@ impl Signatures {
         {
             self.tell_refused(None, agent, refusal);
         }
+        if let Verdict::Tolerated(concern) = found.verdict()
+            && last.verdict() != found.verdict()
+        {
+            let (id, version, tenant) = (&agent.id, &agent.version, &agent.tenant);
+            tracing::warn!(agent_id = %id, %version, %tenant, "agent runs all the same: {concern}");
+        }
         agent.standing.0.store(found);
         agent.standing.0.load()
     }

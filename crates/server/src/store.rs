@@ -154,12 +154,7 @@ impl AgentStore {
         let index = self.index.read();
         let known = index.agents.get(&key(agent));
         let ours = || index.agents.values().filter(|other| other.tenant == agent.tenant);
-        if terms.over_signed == OverSigned::Refuse && agent.attestation.is_none() {
-            let is_signed = |other: &&StoredAgent| other.id == agent.id && other.attestation.is_some();
-            if let Some(signed) = ours().filter(is_signed).max_by(|a, b| a.version.cmp(&b.version)) {
-                return Err(Refusal::unsigned_over_signed(&signed.version).of(&agent.id, &agent.version));
-            }
-        }
+        check_signed(agent, terms.over_signed, ours())?;
         let used_up = |what: String| Error::InvalidRequest {
             message: format!(
                 "with this one, the tenant would have more than {what}; unload agents, or have the operator raise `registry.*`"
@@ -283,15 +278,21 @@ impl AgentStore {
     /// Makes a version the active one; `None` when it is not stored.
     ///
     /// # Errors
-    /// `INTERNAL` when the disk refuses.
+    /// `ATTESTATION_REJECTED` when it is not signed and another version of it is; `INTERNAL` when the disk refuses.
     pub fn activate(
         &self,
         tenant: &Arc<str>,
         id: &AgentId,
         version: &AgentVersion,
+        over_signed: OverSigned,
     ) -> Result<Option<StoredAgent>, Error> {
         let _writing = self.writing.lock();
         let Some(agent) = self.get(tenant, id, Some(version))? else { return Ok(None) };
+        check_signed(
+            &agent,
+            over_signed,
+            self.index.read().agents.values().filter(|other| other.tenant == *tenant),
+        )?;
         self.commit(|_, active| {
             active.insert((&**tenant, id.as_str()), version.to_string().as_str())?;
             Ok(())
@@ -467,6 +468,22 @@ fn storing(error: impl Into<Failure>) -> Error {
 
 fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+}
+
+/// An unsigned agent does not take the place of one that is signed in another version, among a tenant's agents.
+fn check_signed<'a>(
+    agent: &StoredAgent,
+    over_signed: OverSigned,
+    ours: impl Iterator<Item = &'a StoredAgent>,
+) -> Result<(), Error> {
+    if over_signed == OverSigned::Allow || agent.attestation.is_some() {
+        return Ok(());
+    }
+    let is_signed = |other: &&StoredAgent| other.id == agent.id && other.attestation.is_some();
+    match ours.filter(is_signed).max_by(|a, b| a.version.cmp(&b.version)) {
+        Some(signed) => Err(Refusal::unsigned_over_signed(&signed.version).of(&agent.id, &agent.version)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

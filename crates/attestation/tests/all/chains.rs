@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use mentat_attestation::{KeyFault, Options, Rejection, TrustError, Verifier};
+use mentat_attestation::{KeyFault, Options, Rejection, Revocations, TrustError, Verifier};
 use mentat_manifest::ModuleDigest;
 
 use crate::authority::{
@@ -475,4 +475,25 @@ fn roots_are_authorities_with_keys_worth_trusting() {
     anchors.add(bundle.as_bytes()).unwrap();
     anchors.add(&usual.workshop.openssl(["x509", "-in", "root.pem", "-outform", "DER"])).unwrap();
     assert_eq!(anchors.roots().len(), 2);
+}
+
+#[test]
+fn a_root_that_was_renewed_is_trusted_in_whichever_order_both_are_given() {
+    let usual = Usual::new();
+    std::fs::copy(usual.workshop.path("root.key"), usual.workshop.path("old.key")).unwrap();
+    let order = Order {
+        subject: "/O=Example/CN=Root",
+        extensions: ROOT,
+        from: "20100101000000Z",
+        to: "20200102000000Z",
+        ..Order::default()
+    };
+    let old = usual.workshop.issue("old", None, &order);
+    let verify = |roots: &[&Holder]| {
+        let verifier = Verifier::new(anchors(roots), Revocations::default(), Options::default());
+        verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), now()).map(|_| ())
+    };
+    assert_eq!(verify(&[&old, &usual.root]), Ok(()));
+    assert_eq!(verify(&[&usual.root, &old]), Ok(()));
+    assert_eq!(verify(&[&old]).unwrap_err().code(), "certificate_expired");
 }

@@ -99,10 +99,33 @@ fn a_list_that_its_issuer_did_not_sign_is_refused() {
     let mut forged = usual.workshop.openssl(["crl", "-in", "list.pem", "-outform", "DER"]);
     *forged.last_mut().unwrap() ^= 1;
     assert_eq!(verify(&usual, &[&forged], Options::default()), Err(Rejection::RevocationForged));
-    // One by another key under the same name says nothing of this one's certificates.
+    // One by another key under the same name: where it is all there is, nobody can tell what the issuer has revoked.
     let of_another = imitated.workshop.list(&imitated.intermediate, LASTING);
-    verify(&usual, &[&of_another], Options::default()).unwrap();
-    assert_eq!(verify(&usual, &[&of_another], strict()).unwrap_err().code(), "revocation_unknown");
+    assert_eq!(verify(&usual, &[&of_another], Options::default()), Err(Rejection::RevocationForged));
+}
+
+#[test]
+fn a_list_counts_that_calls_its_issuers_key_by_another_name() {
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    let order = |extensions| Order { subject: "/CN=Renamed", extensions, ..Order::default() };
+    let hashed = format!("{ROOT}subjectKeyIdentifier=hash\n");
+    let authority = workshop.issue("authority", Some(&usual.root), &order(&hashed));
+    let signer = format!("{}authorityKeyIdentifier=keyid:always\n", crate::authority::SIGNER);
+    let signer =
+        workshop.issue("by-authority", Some(&authority), &Order { extensions: &signer, ..Order::default() });
+    // The same key, which another tool computes the name of in its own way.
+    std::fs::copy(workshop.path("authority.key"), workshop.path("renamed.key")).unwrap();
+    let named = format!("{ROOT}subjectKeyIdentifier=00:11:22:33\n");
+    let renamed = workshop.issue("renamed", Some(&usual.root), &order(&named));
+    let attestation = workshop.attest(&signer, "ECDSA-P256", &[&signer, &authority]);
+    let verify = |list: &[u8]| {
+        let verifier = usual.verifier(&[list], Options::default());
+        verifier.verify(MANIFEST, &attestation, &ModuleDigest::of(MODULE), now())
+    };
+    verify(&workshop.list(&renamed, LASTING)).unwrap();
+    workshop.revoke(&renamed, &signer);
+    assert_eq!(verify(&workshop.list(&renamed, LASTING)).unwrap_err().code(), "certificate_revoked");
 }
 
 #[test]

@@ -11,6 +11,14 @@ use crate::passphrase;
 
 pub(crate) fn run(arguments: &KeygenArguments) -> Result<ExitCode, Failure> {
     let invalid = |error: mentat_attestation::signing::KeyError| Failure::invalid(error.to_string());
+    if let Some(path) = &arguments.csr
+        && (*path == arguments.out || path.symlink_metadata().is_ok())
+    {
+        return Err(Failure::invalid(format!(
+            "--csr: `{}` is there already, or is to be the key; name another file",
+            path.display()
+        )));
+    }
     let key = NewKey::generate(arguments.algorithm.into()).map_err(invalid)?;
     // Before anything is written: whoever mistypes it begins again.
     let passphrase = passphrase::for_new_key(&arguments.encryption)?;

@@ -15,6 +15,8 @@ use crate::output::{self, Failure};
 use crate::registry;
 use crate::source::{MANIFEST_NAME, ManifestFile};
 
+/// How WebAssembly begins.
+const WASM_MAGIC: &[u8] = b"\0asm";
 /// What a module is called that has no manifest to call it something else.
 const MODULE_NAME: &str = "agent.wasm";
 
@@ -37,6 +39,13 @@ pub(crate) fn run(arguments: &PullArguments) -> Result<ExitCode, Failure> {
     let folder = arguments.directory.clone().unwrap_or_else(|| default_folder(&arguments.reference));
     let exists = may_write(&folder, arguments.force)?;
     let Pulled { digest, manifest, module } = registry::pull(&arguments.reference, &arguments.registry)?;
+    // What lands on this machine's disk under a name of a stranger's is a module, and not a script of somebody's.
+    if !module.starts_with(WASM_MAGIC) {
+        return Err(Failure::invalid(format!(
+            "`{}`: what the artifact has for a module is none, which begins with `\\0asm`",
+            arguments.reference
+        )));
+    }
     let pinned = arguments.reference.at(digest).to_string();
     // Where the module goes is the manifest's word, which must be a plain path within the folder to be a manifest at all.
     let manifest = manifest.map(|text| ManifestFile::parse(pinned.clone().into(), text)).transpose()?;
@@ -81,8 +90,8 @@ fn may_write(folder: &Path, force: bool) -> Result<bool, Failure> {
     match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Failure::invalid(format!("`{shown}` is no folder for an agent: {error}"))),
-        // It gives way to the one that is made beside it.
-        Ok(true) => Ok(false),
+        // Nothing is in the way of anything, and the folder itself stays as it is.
+        Ok(true) => Ok(true),
         Ok(false) if force => Ok(true),
         Ok(false) => Err(Failure::invalid(format!(
             "the folder `{shown}` is not empty; name another one, or overwrite the agent in it with --force"

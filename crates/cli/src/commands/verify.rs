@@ -33,8 +33,10 @@ struct Reply {
     version: String,
     module: String,
     signer: SignerBody,
-    /// Lists that it was checked against; with none, nothing is known of revocations.
+    /// Lists that were given.
     revocation_lists: usize,
+    /// Whether one of them is about each certificate; else one that was revoked may not be found out.
+    revocation_checked: bool,
     trust: &'static str,
 }
 
@@ -78,6 +80,31 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<ExitCode, Failure> {
 fn check_attestation(arguments: &VerifyArguments) -> Result<(), Failure> {
     let (manifest, module) = open_signable(&arguments.agent)?;
     let attestation = attestation(arguments, &manifest)?;
+    let missing_crl = if arguments.require_crl { MissingCrl::Refuse } else { MissingCrl::Accept };
+    let (verifier, lists) = verifier(arguments, missing_crl)?;
+    let signer = verifier
+        .verify(&manifest.text, &attestation, &module, SystemTime::now())
+        .map_err(|rejection| rejected(&rejection).in_file(&manifest.path))?;
+    // Whether there was a list for every certificate: what would be refused without one, says so.
+    let (demanding, _) = self::verifier(arguments, MissingCrl::Refuse)?;
+    let is_complete = demanding.verify(&manifest.text, &attestation, &module, SystemTime::now()).is_ok();
+    if arguments.json.json {
+        return output::write_json(&Reply {
+            valid: true,
+            agent: manifest.manifest.id.to_string(),
+            version: manifest.manifest.version.to_string(),
+            module: module.to_string(),
+            signer: SignerBody::of(&signer),
+            revocation_lists: lists,
+            revocation_checked: is_complete,
+            trust: "signed",
+        });
+    }
+    write_lines(&lines(&signer, &module, lists, is_complete))
+}
+
+/// What is trusted, and how many revocation lists that has.
+fn verifier(arguments: &VerifyArguments, missing_crl: MissingCrl) -> Result<(Verifier, usize), Failure> {
     let mut anchors = Anchors::default();
     for path in &arguments.roots {
         let bytes = files::read(path, "root certificate", MAX_FILE)?;
@@ -93,23 +120,7 @@ fn check_attestation(arguments: &VerifyArguments) -> Result<(), Failure> {
         })?;
     }
     let lists = revocations.count();
-    let missing_crl = if arguments.require_crl { MissingCrl::Refuse } else { MissingCrl::Accept };
-    let verifier = Verifier::new(anchors, revocations, Options { missing_crl, ..Options::default() });
-    let signer = verifier
-        .verify(&manifest.text, &attestation, &module, SystemTime::now())
-        .map_err(|rejection| rejected(&rejection).in_file(&manifest.path))?;
-    if arguments.json.json {
-        return output::write_json(&Reply {
-            valid: true,
-            agent: manifest.manifest.id.to_string(),
-            version: manifest.manifest.version.to_string(),
-            module: module.to_string(),
-            signer: SignerBody::of(&signer),
-            revocation_lists: lists,
-            trust: "signed",
-        });
-    }
-    write_lines(&lines(&signer, &module, lists))
+    Ok((Verifier::new(anchors, revocations, Options { missing_crl, ..Options::default() }), lists))
 }
 
 /// The block in the manifest, or the one that stands by itself.
@@ -196,7 +207,7 @@ fn form(endorsement: &Endorsement) -> &'static str {
     }
 }
 
-fn lines(signer: &Signer, module: &ModuleDigest, lists: usize) -> Vec<String> {
+fn lines(signer: &Signer, module: &ModuleDigest, lists: usize, is_complete: bool) -> Vec<String> {
     let mut lines = vec![
         format!("signer: {}", signer.name()),
         format!("subject: {}", signer.subject),
@@ -216,6 +227,9 @@ fn lines(signer: &Signer, module: &ModuleDigest, lists: usize) -> Vec<String> {
     }
     lines.push(match lists {
         0 => "revocation: not checked, no `--crl` was given".to_owned(),
+        _ if !is_complete => {
+            "revocation: not checked for all certificates: no list given is about each of them".to_owned()
+        }
         1 => "revocation: checked, 1 list".to_owned(),
         lists => format!("revocation: checked, {lists} lists"),
     });

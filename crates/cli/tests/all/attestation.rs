@@ -397,3 +397,19 @@ async fn nothing_goes_back_to_before_a_signature_or_below_a_minimum_version() {
     assert_eq!(run(&second, "a.echo").await, Ok(0));
     assert_eq!(activate("1.2.0").await, Ok(()));
 }
+
+#[tokio::test]
+async fn an_unsigned_version_is_not_rolled_back_to_over_a_signed_one() {
+    let authority = Authority::new();
+    authority.signer("dev");
+    let server = server(&authority, &[]);
+    let module = assemble(ECHO);
+    assert_eq!(load(&server, &manifest("a.echo", "1.0.0"), &module).await.as_deref(), Ok("untrusted"));
+    let signed = authority.sign("dev", &manifest("a.echo", "2.0.0"), &module);
+    assert_eq!(load(&server, &signed, &module).await.as_deref(), Ok("signed"));
+    let request = ActivateVersionRequest { agent_id: "a.echo".into(), version: "1.0.0".into() };
+    let refused = server.client().await.activate_version(request).await.unwrap_err();
+    assert_eq!(code(&refused), "unsigned_over_signed");
+    assert_eq!(describe(&server, "a.echo").await.version, "2.0.0");
+    assert_eq!(records(&server, &["--event", "attestation"]).len(), 1);
+}

@@ -149,6 +149,10 @@ fn keys_are_for_their_owner_alone_and_are_never_overwritten() {
     let (key, count) = (desk.read("alice@example.com.key"), desk.read("authority/authority.json"));
     assert!(desk.refused("pki issue --email alice@example.com", 2).contains("is there already"));
     assert!(desk.refused("keygen --out alice@example.com.key", 2).contains("a key is not overwritten"));
+    for taken in ["alice@example.com.key", "fresh.key"] {
+        let refused = desk.refused(&format!("keygen --out fresh.key --csr {taken}"), 2);
+        assert!(refused.contains("is there already, or is to be the key"), "{refused}");
+    }
     assert!(desk.refused("pki init", 2).contains("an authority begins in a folder of its own"));
     assert_eq!((desk.read("alice@example.com.key"), desk.read("authority/authority.json")), (key, count));
     desk.other("chmod", &["g+r", "authority/private/intermediate_ca.key"]);

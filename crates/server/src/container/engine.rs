@@ -55,6 +55,9 @@ pub(super) enum EngineError {
     /// It answered in words that are unknown here. Podman tells of states that Docker does not have, while they last.
     #[error("the engine's answer cannot be read: {0}")]
     Unreadable(String),
+    /// It put words of its own among those of a container, as Podman does where that ends without reading its input.
+    #[error("what the container writes is mixed with other bytes")]
+    Garbled,
     /// It does not answer.
     #[error("{0}")]
     Away(String),
@@ -199,9 +202,9 @@ impl Engine {
         let attached = self.ask(self.patience, attach).await?;
         let pieces = attached.output.map(|piece| match piece {
             Ok(LogOutput::StdErr { message }) => Ok(Piece::Log(message)),
-            Ok(
-                LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message },
-            ) => Ok(Piece::Output(message)),
+            Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message }) => Ok(Piece::Output(message)),
+            // Bytes outside the frames that the container's own are in: the engine's words in the middle of them.
+            Ok(LogOutput::Console { .. }) => Err(EngineError::Garbled),
             Err(error) => Err(EngineError::from(error)),
         });
         Ok(Attached { pieces: Box::pin(pieces), input: attached.input })

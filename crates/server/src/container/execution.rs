@@ -188,8 +188,11 @@ async fn talk(engine: &Engine, started: Started, input: Bytes, streams: &Standar
                 }
             }
             Some(Ok(Piece::Log(bytes))) => streams.stderr(&bytes),
-            // What comes of it is told by how the container stands.
-            Some(Err(_)) | None => break,
+            // What was lost between the container and here, nobody knows.
+            Some(Err(error)) => {
+                return Talked::Failed(unavailable(engine, "handing over what a container writes", &error));
+            }
+            None => break,
         }
     }
     let mut pause = FIRST_LOOK;

@@ -70,7 +70,9 @@ fn check(name: &str, image: &ImageInspect) -> Result<ModuleDigest, String> {
 /// `harbor.lan/agents-of-others`.
 fn begins_with(name: &str, listed: &str) -> bool {
     let Some(rest) = name.strip_prefix(listed) else { return false };
-    rest.is_empty() || rest.starts_with(['/', ':', '@']) || listed.ends_with(['/', ':', '@'])
+    // Behind the name of a registry, a colon is that of a port, which is another registry's.
+    let is_port = rest.starts_with(':') && rest.contains('/') && !listed.contains('/');
+    rest.is_empty() || (rest.starts_with(['/', ':', '@']) && !is_port) || listed.ends_with(['/', ':', '@'])
 }
 
 #[cfg(test)]
@@ -90,6 +92,10 @@ mod tests {
             ("localhost/echo@sha256:00", "localhost/echo", true),
             ("localhost/echo", "localhost/echo", true),
             ("echo", "localhost", false),
+            ("localhost/echo", "localhost", true),
+            ("localhost:5000/echo", "localhost", false),
+            ("localhost:5000/echo", "localhost:5000", true),
+            ("python:3.12", "python", true),
         ] {
             assert_eq!(begins_with(name, listed), has, "{name} {listed}");
         }

@@ -203,6 +203,10 @@ fn unavailable(engine: &Engine, what: &str, error: &EngineError) -> Error {
             "the container engine does not answer ({what}); the operator sees to it that it runs and listens where \
              `container.socket` says; agents that are modules are executed as ever"
         ),
+        EngineError::Garbled => {
+            "the container engine lost some of what the agent has written; an agent reads all of its input before it ends"
+                .into()
+        }
         EngineError::Refused { .. } | EngineError::Unreadable(_) => {
             format!("the container engine refused to do its part ({what}); the server's log says why")
         }

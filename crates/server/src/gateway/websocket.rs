@@ -39,6 +39,8 @@ const TOO_LARGE: Goodbye = (close_code::SIZE, "a reader's message has at most 40
 const NOT_UTF8: Goodbye = (close_code::INVALID, "a text is not UTF-8");
 const NO_WEBSOCKET: Goodbye = (close_code::PROTOCOL, "what was sent is not of the WebSocket protocol");
 
+/// How long the answer to a reader's goodbye may take.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 /// How many times as long as what it tells a message can be: JSON needs six bytes for a control character.
 const LONGEST_ESCAPE: usize = 6;
 /// Bytes of a message besides what it tells.
@@ -64,6 +66,8 @@ enum Heard {
     Nothing,
     /// What cannot be taken.
     Wrong(Goodbye),
+    /// It says goodbye.
+    Left,
     /// It has gone away.
     Gone,
 }
@@ -80,8 +84,10 @@ struct Teller {
 
 /// Why a reader is not told any more.
 enum Gone {
-    /// It closed the socket, or its connection is gone.
+    /// Its connection is gone.
     Closed,
+    /// It closed the socket.
+    Left,
     /// It does not take what it is sent.
     Stuck,
     /// More is on its way than the server holds.
@@ -156,6 +162,7 @@ async fn tell(
                         Heard::Said(Said::Ping {}) => pings = pings.saturating_add(1),
                         Heard::Nothing => {}
                         Heard::Wrong(goodbye) => wrong = Some(goodbye),
+                        Heard::Left => break Err(Gone::Left),
                         Heard::Gone => return None,
                     }
                 }
@@ -164,6 +171,10 @@ async fn tell(
         match sent {
             Ok(()) => {}
             Err(Gone::Closed) => return None,
+            Err(Gone::Left) => {
+                teller.answer_goodbye().await;
+                return None;
+            }
             Err(Gone::Stuck) => {
                 tracing::debug!("a reader of a stream did not take it");
                 return None;
@@ -190,6 +201,10 @@ async fn tell(
                     Heard::Said(Said::Ping {}) => pings = 1,
                     Heard::Nothing => {}
                     Heard::Wrong(goodbye) => wrong = Some(goodbye),
+                    Heard::Left => {
+                        teller.answer_goodbye().await;
+                        return None;
+                    }
                     Heard::Gone => return None,
                 },
                 () = tokio::time::sleep(state.heartbeat) => break Some(follower.heartbeat()),
@@ -212,7 +227,8 @@ async fn hear(reader: &mut SplitStream<WebSocket>) -> Heard {
         // Pings of the protocol are answered below us; bytes mean nothing here.
         Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,
         Some(Err(error)) => broken(&error),
-        Some(Ok(Message::Close(_))) | None => Heard::Gone,
+        Some(Ok(Message::Close(_))) => Heard::Left,
+        None => Heard::Gone,
     }
 }
 
@@ -247,6 +263,12 @@ impl Teller {
             Ok(sent) => sent.map_err(|_| Gone::Closed),
             Err(_elapsed) => Err(Gone::Stuck),
         }
+    }
+
+    /// Lets the answer to a reader's goodbye be sent, which RFC 6455 asks for in section 5.5.1.
+    async fn answer_goodbye(&mut self) {
+        // Who does not wait for it has gone already.
+        let _ = tokio::time::timeout(LONGEST_GOODBYE, self.sink.close()).await;
     }
 
     /// Says goodbye, to a reader that hears it.

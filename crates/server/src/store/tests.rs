@@ -60,8 +60,8 @@ fn when_the_active_version_goes_the_newest_of_the_rest_takes_over() {
     }
     store.remove(&tenant(), &id("a"), Some(&version("1.9.0"))).unwrap();
     assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.10.0")));
-    assert!(store.activate(&tenant(), &id("a"), &version("1.9.0")).unwrap().is_none());
-    store.activate(&tenant(), &id("a"), &version("1.0.0")).unwrap().unwrap();
+    assert!(store.activate(&tenant(), &id("a"), &version("1.9.0"), OverSigned::Refuse).unwrap().is_none());
+    store.activate(&tenant(), &id("a"), &version("1.0.0"), OverSigned::Refuse).unwrap().unwrap();
     assert_eq!(store.active(&tenant(), &id("a")), Some(version("1.0.0")));
     assert_eq!(store.remove(&tenant(), &id("a"), None).unwrap().len(), 2);
     assert_eq!(store.active(&tenant(), &id("a")), None);
@@ -162,7 +162,7 @@ proptest! {
                     }
                 }
                 Step::Activate(id, version) => {
-                    let found = store.activate(&tenant(), &name(id), &version_of(version)).unwrap();
+                    let found = store.activate(&tenant(), &name(id), &version_of(version), OverSigned::Refuse).unwrap();
                     prop_assert_eq!(found.is_some(), model.contains_key(&(id, version)));
                     if found.is_some() {
                         active.insert(id, version);

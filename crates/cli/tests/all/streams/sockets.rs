@@ -167,3 +167,21 @@ async fn the_input_of_an_execution_that_nobody_waits_for_is_counted_until_it_end
     server.client().await.cancel_execution(request).await.unwrap();
     eventually("room", async || in_flight() < f64::from(1 << 20)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_is_answered() {
+    let server = Server::start();
+    server.load("a.numbers", &numbers(100)).await;
+    let id = start(&server, "a.numbers", "600").await;
+    let mut socket = socket(&server, &format!("/ws/streams/{id}"), &[]).await.unwrap();
+    assert_eq!(message(&mut socket).await.unwrap()["type"], "stream_start");
+    socket.close(None).await.unwrap();
+    let answered = loop {
+        match tokio::time::timeout(PATIENCE, socket.next()).await.unwrap() {
+            Some(Ok(Message::Close(_))) => break true,
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => break false,
+        }
+    };
+    assert!(answered, "it was cut off without a word");
+}
