@@ -102,7 +102,7 @@ async fn flood(plan: &Plan, server: &Server, client: &GrpcClient) -> anyhow::Res
         let [floor, socket, one, many] = &mut samples;
         let mut reader = connect(&bare, "/", true).await?;
         reader.send(Message::text(CHUNKS.to_string())).await?;
-        floor.push(rate(CHUNKS, count_frames(&mut reader, CHUNKS).await?));
+        floor.push(rate(CHUNKS, count_frames(&mut reader, CHUNKS).await.context("the bare server")?));
         let id = start(client, [CHUNKS, 0, FIRST_MS]).await?;
         let mut reader = connect(server, &format!("/ws/streams/{id}"), true).await?;
         socket.push(rate(CHUNKS, count_frames(&mut reader, CHUNKS).await?));
@@ -206,6 +206,7 @@ async fn frame(reader: &mut Socket) -> anyhow::Result<Option<Bytes>> {
     while let Some(message) = reader.next().await {
         match message? {
             Message::Binary(frame) => return Ok(Some(frame)),
+            Message::Text(text) => ensure!(!text.contains(r#""kind":"missed""#), "{text}"),
             Message::Close(_) => break,
             _ => {}
         }

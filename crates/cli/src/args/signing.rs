@@ -104,7 +104,7 @@ pub(crate) struct VerifyArguments {
     /// Revocation lists, in PEM or DER: a file, or a folder of them
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) crl: Vec<PathBuf>,
-    /// Reject a certificate whose issuer's revocation list is missing or out of date
+    /// Reject a certificate whose issuer's revocation list is missing; one that is out of date is never taken
     #[arg(long, requires = "crl")]
     pub(crate) require_crl: bool,
     /// Attestation that is not in the manifest, as `mentat sign --detached` prints it
