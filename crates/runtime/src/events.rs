@@ -348,7 +348,11 @@ impl EventBuffer {
             }
             return Err(EventError::Closed);
         }
-        while !state.has_room(&self.limits, bytes) && !state.kept.is_empty() {
+        // What ends a stream or the execution cannot wait for readers, and there is little of it: nothing that one of them has
+        // still to read goes for it.
+        let is_an_end = matches!(event, Event::StreamEnd { .. }) || event.is_end();
+        let may_exceed = is_an_end && bytes <= LEAST_BYTES && state.is_awaited();
+        while !may_exceed && !state.has_room(&self.limits, bytes) && !state.kept.is_empty() {
             self.make_way(&mut state);
         }
         self.room.count_event();

@@ -106,6 +106,21 @@ async fn a_writer_waits_for_a_slow_reader_once_and_no_longer_than_it_may() {
 }
 
 #[tokio::test]
+async fn the_ends_of_a_stream_and_of_its_execution_take_nothing_from_a_reader_that_is_behind() {
+    let events = buffer(2, BackPressure::Block(Duration::MAX));
+    let mut behind = events.read_from(0);
+    for number in 0..2 {
+        events.write_waiting(line(&number.to_string())).await.unwrap();
+    }
+    events.write(Event::StreamEnd { stream: "s".into(), total_chunks: 2, whole: true }).unwrap();
+    events.end(ended(b"done"));
+    for number in 0..4 {
+        assert_eq!(told(behind.next().await), Ok(number));
+    }
+    assert!(behind.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_chunk_can_be_refused_in_place_of_others() {
     let events = buffer(1, BackPressure::Fail);
     let mut reader = events.read_from(0);
