@@ -16,7 +16,7 @@ use webpki::{
 use crate::algorithm::weak_signature;
 use crate::certificate::{Certificate, Validity};
 use crate::public_key::PublicKey;
-use crate::rejection::{Place, Rejection};
+use crate::rejection::{ChainPosition, Rejection};
 use crate::trust::{Anchors, Revocations};
 use crate::verify::{MissingCrl, Options, StaleCrl};
 
@@ -326,7 +326,11 @@ fn check_authority(number: usize, authority: &Certificate, below: &[Certificate]
     check_depth(place(), authority, below)
 }
 
-fn check_depth(place: Place, authority: &Certificate, below: &[Certificate]) -> Result<(), Rejection> {
+fn check_depth(
+    place: ChainPosition,
+    authority: &Certificate,
+    below: &[Certificate],
+) -> Result<(), Rejection> {
     // Authorities that issue for themselves, as when they change their keys, do not count (RFC 5280, section 6.1.4).
     let depth = below.iter().filter(|below| below.subject_der != below.issuer_der).count();
     let most = authority.authority.and_then(|length| length.0);
@@ -336,6 +340,6 @@ fn check_depth(place: Place, authority: &Certificate, below: &[Certificate]) -> 
     }
 }
 
-fn place(number: usize, certificate: &Certificate) -> Place {
-    Place { number, subject: certificate.subject() }
+fn place(number: usize, certificate: &Certificate) -> ChainPosition {
+    ChainPosition { number, subject: certificate.subject() }
 }

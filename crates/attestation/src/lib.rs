@@ -27,7 +27,7 @@ pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use canonical::{InexactNumber, canonical};
 pub use certificate::{Certificate, CertificateFault};
 pub use public_key::{KeyFault, PublicKey};
-pub use rejection::{Place, Rejection};
+pub use rejection::{ChainPosition, Rejection};
 pub use statement::{Statement, StatementError};
 pub use trust::{Anchors, Revocations, TrustError};
 pub use verify::{MissingCrl, Options, Signer, StaleCrl, Verifier};

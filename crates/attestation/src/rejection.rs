@@ -10,14 +10,14 @@ use crate::statement::StatementError;
 
 /// One certificate of a chain, as an error names it: its place, the signer's being 1, and its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ChainPosition {
     /// From 1; 0 is the trusted root.
     pub number: usize,
     /// Its subject, by RFC 4514.
     pub subject: String,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for ChainPosition {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.number {
             0 => write!(formatter, "the root certificate (`{}`)", self.subject),
@@ -94,48 +94,48 @@ pub enum Rejection {
     },
     /// The chain has one certificate, or one authority, twice.
     #[error("{0} stands twice in the chain; each certificate is followed by its issuer's, once")]
-    ChainLoop(Place),
+    ChainLoop(ChainPosition),
     /// A certificate that is not followed by its issuer's.
     #[error(
         "{0} was issued by `{1}`, which is not what follows it in the chain; put each before its issuer's"
     )]
-    ChainBroken(Place, String),
+    ChainBroken(ChainPosition, String),
     /// The chain leads to nobody who is trusted.
     #[error("{0} was issued by `{1}`, which is not among the trusted roots; the operator can add it to them")]
-    UntrustedIssuer(Place, String),
+    UntrustedIssuer(ChainPosition, String),
     /// A certificate that its issuer did not sign.
     #[error("a certificate of the chain was not signed by the key of its issuer; have it issued again")]
     CertificateForged,
     /// A certificate that was signed by an algorithm that can be forged.
     #[error("{0} is signed with {1}, which can be forged; have it issued again with SHA-256 or better")]
-    WeakSignature(Place, String),
+    WeakSignature(ChainPosition, String),
     /// A key that is weak, of another kind, or too large.
     #[error("the key of {0} is not taken: {1}")]
-    Key(Place, KeyFault),
+    Key(ChainPosition, KeyFault),
     /// A certificate whose time is over.
     #[error("{0} expired at {time}; have a new one issued and sign again", time = time(*.1))]
-    Expired(Place, i64),
+    Expired(ChainPosition, i64),
     /// A certificate whose time is to come.
     #[error("{0} is not valid before {time}; wait, or set the clock right", time = time(*.1))]
-    NotYetValid(Place, i64),
+    NotYetValid(ChainPosition, i64),
     /// A certificate that was not valid when the agent was signed.
     #[error("{0} was not valid at {time}, when the agent was signed; sign it again", time = time(*.1))]
-    NotValidWhenSigned(Place, i64),
+    NotValidWhenSigned(ChainPosition, i64),
     /// A key that was not issued for what it was used for.
     #[error("{0} lacks the key usage `{1}`; have one issued that has it")]
-    KeyUsage(Place, &'static str),
+    KeyUsage(ChainPosition, &'static str),
     /// A certificate that is not for signing code.
     #[error("{0} is not for signing code: {1}; have one issued with the extended key usage `codeSigning`")]
-    ExtendedKeyUsage(Place, &'static str),
+    ExtendedKeyUsage(ChainPosition, &'static str),
     /// A certificate that is none of an authority, where one must be.
     #[error("{0} has issued another, but is not that of an authority (`CA:TRUE`)")]
-    NotAnAuthority(Place),
+    NotAnAuthority(ChainPosition),
     /// An authority that signs agents itself.
     #[error("{0} is that of an authority, which must not sign agents; have one issued to the signer")]
-    AuthorityAsSigner(Place),
+    AuthorityAsSigner(ChainPosition),
     /// More authorities below one than it may have.
     #[error("{0} may not have so many authorities below it (`pathlen`)")]
-    PathLength(Place),
+    PathLength(ChainPosition),
     /// A name that an authority may not issue certificates for.
     #[error(
         "a name in the chain is outside what its authorities may issue for (name constraints), or constrained in a way that is \
@@ -147,12 +147,12 @@ pub enum Rejection {
     Unverifiable(String),
     /// A certificate that its issuer has taken back.
     #[error("{0}, of serial number `{1}`, was revoked by its issuer; sign again with one that was not")]
-    Revoked(Place, String),
+    Revoked(ChainPosition, String),
     /// No list says whether a certificate was revoked, and one must.
     #[error(
         "nothing says whether {0} was revoked: the operator has no revocation list (CRL) of its issuer `{1}`"
     )]
-    RevocationUnknown(Place, String),
+    RevocationUnknown(ChainPosition, String),
     /// A list whose time is over.
     #[error("the revocation list (CRL) of an issuer was to be replaced by {time}; the operator must get the next one", time = time(*.0))]
     RevocationStale(i64),
@@ -222,8 +222,8 @@ mod tests {
 
     /// One of each, with what stands in a sentence about it.
     fn all() -> Vec<Rejection> {
-        let signer = || Place { number: 1, subject: "CN=Dev".into() };
-        let issuer = || Place { number: 2, subject: "CN=Issuer".into() };
+        let signer = || ChainPosition { number: 1, subject: "CN=Dev".into() };
+        let issuer = || ChainPosition { number: 2, subject: "CN=Issuer".into() };
         let noon = 1_780_315_200;
         vec![
             Rejection::Version("\"2.0\"".into()),

@@ -122,6 +122,13 @@ impl Verifier {
         Self { anchors, revocations, options }
     }
 
+    /// The same, but for refusing a certificate that no list is about: what holds by it as well was looked up in full.
+    #[must_use]
+    pub fn demanding_crls(mut self) -> Self {
+        self.options.missing_crl = MissingCrl::Refuse;
+        self
+    }
+
     /// The roots that it trusts.
     #[must_use]
     pub fn anchors(&self) -> &Anchors {

@@ -80,14 +80,13 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<ExitCode, Failure> {
 fn check_attestation(arguments: &VerifyArguments) -> Result<(), Failure> {
     let (manifest, module) = open_signable(&arguments.agent)?;
     let attestation = attestation(arguments, &manifest)?;
-    let missing_crl = if arguments.require_crl { MissingCrl::Refuse } else { MissingCrl::Accept };
-    let (verifier, lists) = verifier(arguments, missing_crl)?;
+    let (verifier, lists) = verifier(arguments)?;
     let signer = verifier
         .verify(&manifest.text, &attestation, &module, SystemTime::now())
         .map_err(|rejection| rejected(&rejection).in_file(&manifest.path))?;
     // Whether there was a list for every certificate: what would be refused without one, says so.
-    let (demanding, _) = self::verifier(arguments, MissingCrl::Refuse)?;
-    let is_complete = demanding.verify(&manifest.text, &attestation, &module, SystemTime::now()).is_ok();
+    let is_complete =
+        verifier.demanding_crls().verify(&manifest.text, &attestation, &module, SystemTime::now()).is_ok();
     if arguments.json.json {
         return output::write_json(&Reply {
             valid: true,
@@ -104,7 +103,7 @@ fn check_attestation(arguments: &VerifyArguments) -> Result<(), Failure> {
 }
 
 /// What is trusted, and how many revocation lists that has.
-fn verifier(arguments: &VerifyArguments, missing_crl: MissingCrl) -> Result<(Verifier, usize), Failure> {
+fn verifier(arguments: &VerifyArguments) -> Result<(Verifier, usize), Failure> {
     let mut anchors = Anchors::default();
     for path in &arguments.roots {
         let bytes = files::read(path, "root certificate", MAX_FILE)?;
@@ -120,6 +119,7 @@ fn verifier(arguments: &VerifyArguments, missing_crl: MissingCrl) -> Result<(Ver
         })?;
     }
     let lists = revocations.count();
+    let missing_crl = if arguments.require_crl { MissingCrl::Refuse } else { MissingCrl::Accept };
     Ok((Verifier::new(anchors, revocations, Options { missing_crl, ..Options::default() }), lists))
 }
 

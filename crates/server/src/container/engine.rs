@@ -82,7 +82,7 @@ pub(super) struct Attached {
 
 /// How a container stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ContainerState {
     /// It has not ended.
     Running,
     /// It has.
@@ -216,13 +216,13 @@ impl Engine {
     }
 
     /// How a container stands.
-    pub(super) async fn look(&self, id: &str) -> Result<Standing, EngineError> {
+    pub(super) async fn look(&self, id: &str) -> Result<ContainerState, EngineError> {
         let inspect =
             async |client: Docker| client.inspect_container(id, None::<InspectContainerOptions>).await;
         match self.ask(self.patience, inspect).await {
-            Ok(inspected) => Ok(standing(&inspected)),
+            Ok(inspected) => Ok(state_of(&inspected)),
             // It is on its way from one state to another.
-            Err(EngineError::Unreadable(_)) => Ok(Standing::Running),
+            Err(EngineError::Unreadable(_)) => Ok(ContainerState::Running),
             Err(error) => Err(error),
         }
     }
@@ -261,14 +261,14 @@ impl Engine {
     }
 }
 
-fn standing(inspected: &ContainerInspectResponse) -> Standing {
+fn state_of(inspected: &ContainerInspectResponse) -> ContainerState {
     let state = inspected.state.as_ref();
     let has_ended = state.and_then(|state| state.finished_at.as_deref()).is_some_and(is_a_time)
         && !state.and_then(|state| state.running).unwrap_or_default();
     if !has_ended {
-        return Standing::Running;
+        return ContainerState::Running;
     }
-    Standing::Ended {
+    ContainerState::Ended {
         exit_code: state.and_then(|state| state.exit_code).unwrap_or_default(),
         out_of_memory: state.and_then(|state| state.oom_killed).unwrap_or_default(),
     }

@@ -16,7 +16,7 @@ use mentat_runtime::model::{Answer, HostCalls, Invocation, Outcome, Usage};
 use mentat_runtime::security::policy::Grant;
 use tokio::io::AsyncWriteExt;
 
-use super::engine::{Attached, Engine, EngineError, Piece, Standing};
+use super::engine::{Attached, ContainerState, Engine, EngineError, Piece};
 use super::sandbox::{Bind, Sandbox};
 use super::sweep::{AGENT_LABEL, EXECUTION_LABEL, RUN_LABEL, SERVER_LABEL};
 use super::{ContainerAgent, Live, RETRY_AFTER, body, image, unavailable};
@@ -198,10 +198,10 @@ async fn talk(engine: &Engine, started: Started, input: Bytes, streams: &Standar
     let mut pause = FIRST_LOOK;
     loop {
         match engine.look(&id).await {
-            Ok(Standing::Ended { exit_code, out_of_memory }) => {
+            Ok(ContainerState::Ended { exit_code, out_of_memory }) => {
                 return Talked::Ended { exit_code, out_of_memory };
             }
-            Ok(Standing::Running) => {}
+            Ok(ContainerState::Running) => {}
             Err(error) if error.is_missing() => {
                 let message = "its container was removed from outside".into();
                 return Talked::Failed(Error::Trap { message, backtrace: Vec::new() });
