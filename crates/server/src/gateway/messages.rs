@@ -145,22 +145,16 @@ impl Follower {
             }
             Delivery::Event(event) => event,
         };
-        if let Event::Published(data) = &event.event {
-            // As it was published: as a value it would take many times its size.
-            return self.told(MessageType::StreamData, data, Some(event.sequence), event.time);
-        }
-        let mut data = event.event.to_json();
-        let total_chunks = self.reader.buffer().total_chunks();
         let kind = match &event.event {
             Event::End(ended) if ended.result.is_ok() => MessageType::StreamEnd,
             Event::Closed { whole: true } => MessageType::StreamEnd,
             Event::End(_) | Event::Closed { .. } => MessageType::StreamError,
-            _ => MessageType::StreamData,
+            // As it is: as a value it would take many times its size.
+            said => return self.told(MessageType::StreamData, said, Some(event.sequence), event.time),
         };
-        if event.event.is_end()
-            && let Some(data) = data.as_object_mut()
-        {
-            data.insert("total_chunks".into(), total_chunks.into());
+        let mut data = event.event.to_json();
+        if let Some(data) = data.as_object_mut() {
+            data.insert("total_chunks".into(), self.reader.buffer().total_chunks().into());
         }
         self.told(kind, &data, Some(event.sequence), event.time)
     }
