@@ -10,7 +10,7 @@ mod room;
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -23,11 +23,14 @@ use tokio::time::Instant;
 use crate::model::{Ended, Event, NumberedEvent};
 
 pub use reader::{Delivery, EventReader};
-use room::Share;
 pub use room::{EventRoom, RoomLimits};
+use room::{Loss, Share};
 
 /// Bytes that are kept of an execution whatever others have: enough for the next words of who speaks little.
 const LEAST_BYTES: usize = 16 << 10;
+
+/// How often a writer that waits looks whether others have made room.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What is kept of one execution's events, and how long they wait for their readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +76,10 @@ pub struct EventBuffer {
     tenant: Arc<str>,
     agent: Option<AgentId>,
     room: Arc<EventRoom>,
-    state: Mutex<State>,
+    /// Where its bytes are counted, from the first event on.
+    share: OnceLock<Share>,
+    /// The room looks here for what can go.
+    state: Arc<Mutex<State>>,
     /// Something was written, or there is nothing more to come.
     news: Notify,
     /// Somebody has read.
@@ -88,7 +94,7 @@ struct State {
     bytes: usize,
     /// Chunks that were written.
     chunks: u64,
-    /// Where they are counted, from the first on.
+    /// Where they are counted, from the first event on.
     share: Option<Share>,
     is_ended: bool,
     is_expected: bool,
@@ -122,6 +128,14 @@ impl State {
     fn is_awaited(&self) -> bool {
         let first = self.first();
         self.readers.iter().any(|(_, position)| *position == first)
+    }
+
+    /// Bytes that can go for others: of what has ended none, for that goes as a whole, and of all others not the last words.
+    fn spare(&self, may_be_awaited: bool) -> usize {
+        if self.is_ended || (self.is_awaited() && !may_be_awaited) {
+            return 0;
+        }
+        self.bytes.saturating_sub(LEAST_BYTES)
     }
 
     fn drop_oldest(&mut self) {
@@ -162,8 +176,9 @@ impl EventBuffer {
     /// A buffer for an embedder, who knows what it is about.
     #[must_use]
     pub fn alone(limits: EventLimits, room: Arc<EventRoom>) -> Self {
-        let (state, news, progress) = (Mutex::default(), Notify::new(), Notify::new());
-        Self { limits, tenant: Arc::default(), agent: None, room, state, news, progress }
+        let (share, state) = (OnceLock::new(), Arc::default());
+        let (news, progress) = (Notify::new(), Notify::new());
+        Self { limits, tenant: Arc::default(), agent: None, room, share, state, news, progress }
     }
 
     /// The agent, where the buffer was made for one.
@@ -243,13 +258,10 @@ impl EventBuffer {
                 // A time without end is one.
                 BackPressure::Block(time) => *until.get_or_insert_with(|| Instant::now().checked_add(time)),
             };
-            match deadline {
-                None => progress.await,
-                Some(deadline) => {
-                    if tokio::time::timeout_at(deadline, progress).await.is_err() {
-                        return self.push_anyway(&mut waiting);
-                    }
-                }
+            // Others may make room as well, who do not know of this one.
+            let _ = tokio::time::timeout(LOOK_AGAIN, progress).await;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return self.push_anyway(&mut waiting);
             }
         }
     }
@@ -320,11 +332,11 @@ impl EventBuffer {
         self.room.count_dropped();
     }
 
-    /// Counts bytes in the room for all, for which others may have to go. They are counted in any case where they must be kept,
+    /// Counts bytes in the room for all, for which others may have to go, whoever reads them. They are counted in any case where they must be kept,
     /// and where this buffer has little. Answers whether they are.
     fn count(&self, bytes: usize, must_be_kept: bool) -> bool {
         loop {
-            let Err(mut state) = self.try_to_count(bytes, must_be_kept) else { return true };
+            let Err(mut state) = self.try_to_count(bytes, must_be_kept, Loss::OfReaders) else { return true };
             if state.kept.is_empty() {
                 return false;
             }
@@ -335,27 +347,33 @@ impl EventBuffer {
     /// The same, as long as no reader misses an event for it; `None` where one would.
     fn count_without_loss(&self, bytes: usize) -> Option<bool> {
         loop {
-            let Err(mut state) = self.try_to_count(bytes, false) else { return Some(true) };
-            if state.kept.is_empty() {
-                return Some(false);
-            }
-            if state.is_awaited() {
+            let Err(mut state) = self.try_to_count(bytes, false, Loss::OfNobody) else { return Some(true) };
+            if state.kept.is_empty() || state.is_awaited() {
                 return None;
             }
             self.make_way(&mut state);
         }
     }
 
-    /// Counts bytes, in the room of what has ended where need be.
+    /// Counts bytes, in the room of what else there is where need be.
     ///
     /// Not while the state is locked: this buffer may itself be among those that have to go.
     ///
     /// # Errors
     /// Where something of this buffer has to go first.
-    fn try_to_count(&self, bytes: usize, must_be_kept: bool) -> Result<(), MutexGuard<'_, State>> {
-        let share = self.state.lock().share.get_or_insert_with(|| self.room.share(&self.tenant)).clone();
+    fn try_to_count(
+        &self,
+        bytes: usize,
+        must_be_kept: bool,
+        loss: Loss,
+    ) -> Result<(), MutexGuard<'_, State>> {
+        let share = self.share.get_or_init(|| {
+            let share = self.room.share(&self.tenant, &self.state);
+            self.state.lock().share = Some(share.clone());
+            share
+        });
         while !share.take(bytes) {
-            if self.room.make_room(&self.tenant, bytes) {
+            if self.room.make_room(&self.tenant, bytes, loss) {
                 continue;
             }
             let state = self.state.lock();

@@ -92,6 +92,8 @@ async fn what_is_larger_than_all_that_may_be_on_its_way_comes_in_and_goes_out_an
     assert_eq!(text(&answer.into_inner().output), reference);
     let mut made = get(&server, reference.strip_prefix("media://").unwrap(), None);
     assert_eq!(made.body_mut().read_to_string().unwrap(), "hello");
+    let head = ureq::head(format!("{}/v1/media/{name}", server.http)).call().unwrap();
+    assert_eq!(head.headers()["content-length"], large.to_string().as_str());
     let audit = server.data().join("audit");
     let recorded = async || {
         let records = mentat().args(["audit", "query", "--event", "media"]).arg(&audit).output().unwrap();
@@ -101,6 +103,7 @@ async fn what_is_larger_than_all_that_may_be_on_its_way_comes_in_and_goes_out_an
             .map(|line| serde_json::from_str::<Value>(line).unwrap()["media"].clone())
             .map(|media| (media["action"].as_str().unwrap().to_owned(), media["bytes"].as_u64().unwrap()))
             .collect();
+        // Who looks at the head alone has read nothing.
         let expected = [("stored", large), ("read", large), ("stored", 5), ("read", 5)];
         actions == expected.map(|(action, bytes)| (action.to_owned(), bytes))
     };
@@ -174,15 +177,122 @@ async fn what_is_wrong_with_an_object_is_said_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_is_damaged_is_not_handed_out_as_whole() {
     let server = Server::start();
-    let (_, stored) = store(&server, "text/plain", std::io::repeat(b'x').take(3 << 20));
+    for (bytes, status) in [(3_u64 << 20, 200), (3 << 10, 503)] {
+        let (_, stored) = store(&server, "text/plain", std::io::repeat(b'x').take(bytes));
+        let name = stored["reference"].as_str().unwrap().strip_prefix("media://").unwrap().to_owned();
+        let file = server.data().join("media/objects/default").join(&name);
+        let mut content = std::fs::read(&file).unwrap();
+        content[0] = b'y';
+        std::fs::write(&file, content).unwrap();
+        let mut answer = get(&server, &name, None);
+        assert_eq!(
+            answer.status().as_u16(),
+            status,
+            "what is wrong at once is told, and else the connection cut"
+        );
+        let read = answer.body_mut().with_config().limit(1 << 30).read_to_string();
+        assert_eq!(read.is_ok_and(|told| told.contains("is not what its digest says")), status == 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_goes_on_where_it_was_cut_and_what_is_known_is_not_sent_again() {
+    let server = Server::start();
+    let content: Vec<u8> = (0..700_000_u32).map(|number| (number % 251) as u8).collect();
+    let (_, stored) = store(&server, "text/plain", std::io::Cursor::new(content.clone()));
     let name = stored["reference"].as_str().unwrap().strip_prefix("media://").unwrap().to_owned();
-    let file = server.data().join("media/objects/default").join(&name);
-    let mut content = std::fs::read(&file).unwrap();
-    content[0] = b'y';
-    std::fs::write(&file, content).unwrap();
-    let mut answer = get(&server, &name, None);
-    assert_eq!(answer.status().as_u16(), 200, "it is found out at its end");
-    assert!(answer.body_mut().with_config().limit(1 << 30).read_to_vec().is_err());
+    let tag = format!("\"{}\"", name.strip_prefix("sha256/").unwrap());
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let ask = |headers: &[(&str, &str)]| {
+        let mut request = agent.get(format!("{}/v1/media/{name}", server.http));
+        for (key, value) in headers {
+            request = request.header(*key, *value);
+        }
+        let mut answer = request.call().unwrap();
+        let range = answer.headers().get("content-range").map(|range| range.to_str().unwrap().to_owned());
+        let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec().unwrap();
+        (answer.status().as_u16(), range.unwrap_or_default(), body)
+    };
+    for (range, from, to) in
+        [("bytes=600000-", 600_000, 700_000), ("bytes=0-9", 0, 10), ("bytes=-7", 699_993, 700_000)]
+    {
+        let expected = (206, format!("bytes {from}-{}/700000", to - 1), content[from..to].to_vec());
+        assert!(ask(&[("range", range)]) == expected, "{range}");
+        assert!(ask(&[("range", range), ("if-range", &tag)]) == expected, "{range}");
+    }
+    let whole = (200, String::new(), content.clone());
+    for others in [
+        &[("range", "bytes=0-1,5-6")][..],
+        &[("range", "lines=1-2")],
+        &[("range", "bytes=0-1"), ("if-range", "\"other\"")],
+    ] {
+        assert!(ask(others) == whole, "{others:?}");
+    }
+    let (status, range, _) = ask(&[("range", "bytes=700000-")]);
+    assert_eq!((status, range.as_str()), (416, "bytes */700000"));
+    for known in [tag.as_str(), "*", &format!("\"other\", W/{tag}")] {
+        assert_eq!(ask(&[("if-none-match", known)]), (304, String::new(), Vec::new()), "{known}");
+    }
+    assert_eq!(ask(&[("if-none-match", "\"other\"")]).0, 200);
+    let head = agent.head(format!("{}/v1/media/{name}", server.http)).call().unwrap();
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["content-length"]),
+        (200, &"700000".parse().unwrap())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_content_counts_once_however_many_store_it_at_a_time() {
+    let server = Server::with(&["media.bytes_per_tenant=30MB"]);
+    for round in 0..3_u8 {
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let storing: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| store(&server, "text/plain", std::io::repeat(round).take(2_000_000)).0)
+                })
+                .collect();
+            storing.into_iter().map(|storing| storing.join().unwrap()).collect()
+        });
+        assert_eq!(statuses, [201; 8], "round {round}");
+    }
+    assert_eq!(files_below(&server.data().join("media/objects")), 3);
+    // Six of thirty megabytes are taken, so that these find room.
+    assert_eq!(store(&server, "text/plain", std::io::repeat(9).take(20_000_000)).0, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_cut_at_its_end_is_an_object_on_record_or_nothing() {
+    let server = Server::start();
+    let address = server.http.strip_prefix("http://").unwrap();
+    for number in 0..60_u64 {
+        let mut content = vec![b'x'; 300_000];
+        content[..8].copy_from_slice(&number.to_le_bytes());
+        let mut connection = TcpStream::connect(address).unwrap();
+        let head = format!(
+            "POST /v1/media HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+            content.len()
+        );
+        connection.write_all(head.as_bytes()).unwrap();
+        connection.write_all(&content).unwrap();
+        std::thread::sleep(Duration::from_micros(number * 100));
+    }
+    let media = server.data().join("media");
+    let audit = server.data().join("audit");
+    let settled = async || {
+        let records = mentat().args(["audit", "query", "--event", "media"]).arg(&audit).output().unwrap();
+        let recorded = text(&records.stdout).lines().count();
+        let (objects, types) = (files_below(&media.join("objects")), files_below(&media.join("records")));
+        files_below(&media.join("parts")) == 0 && objects == recorded && types == objects
+    };
+    eventually("that each upload is whole or gone", settled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_to_be_told_to_send_is_told_not_to() {
+    let server = Server::with(&["media.object_bytes=1MB"]);
+    let request = b"POST /v1/media HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\nconnection: close\r\n\r\n";
+    let answer = raw(&server, request);
+    assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", text(&answer));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,21 +1,30 @@
 //! What the events of all executions may take together, and those of executions that have ended, until they are too old
 //! or their room is needed.
 //!
-//! Invariant: what a tenant says takes the room of what it has said before, and of others' only where all together have too
-//! much: then of whoever has most. What is said now by others is never touched.
+//! Invariant: where there is too much, that goes first which nobody waits for: of the tenant that says more, and where all
+//! together have too much, of whoever has most. What somebody waits for to read goes for the same tenant's readers to wait less
+//! only when their writer has waited, and for other tenants where its own has more than twice as much.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::EventBuffer;
+use super::{EventBuffer, LEAST_BYTES, State};
 use crate::model::ExecutionId;
 
 /// What the buffer of an execution takes of memory without its events, and its place among those that are kept, about.
 pub(crate) const BUFFER_BYTES: usize = 1 << 10;
+
+/// Bytes that are let go of at a time at most, and which part of what there is: those who have most are looked for among all.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCH_PART: usize = 8;
+/// How long nothing is looked for again where nothing was found.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Executions of a tenant from which on those that are gone are taken out of the list.
+const FEW: usize = 64;
 
 /// What all events may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +54,21 @@ struct Tenant {
     ended: HashMap<ExecutionId, Arc<EventBuffer>>,
     /// In the order of their ends, with the times.
     order: VecDeque<(Instant, ExecutionId)>,
+    /// Those that have said something, and may go on; some of them are gone.
+    live: Vec<Weak<Mutex<State>>>,
+    /// How many are in the list when it is next looked through for those that are gone.
+    crowded: usize,
+    /// When something was last looked for in vain: what nobody waits for, and whatever there is.
+    in_vain: [Option<Instant>; 2],
+}
+
+/// What may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// What no reader waits for.
+    OfNobody,
+    /// Of readers too.
+    OfReaders,
 }
 
 /// Where the bytes of one execution's events are counted.
@@ -159,33 +183,127 @@ impl EventRoom {
         old.iter().for_each(|events| events.forget());
     }
 
-    pub(super) fn share(&self, tenant: &Arc<str>) -> Share {
-        let own = Arc::clone(&self.tenants.lock().entry(Arc::clone(tenant)).or_default().bytes);
+    pub(super) fn share(&self, tenant: &Arc<str>, events: &Arc<Mutex<State>>) -> Share {
+        let own = {
+            let mut tenants = self.tenants.lock();
+            let tenant = tenants.entry(Arc::clone(tenant)).or_default();
+            tenant.take_in(events);
+            Arc::clone(&tenant.bytes)
+        };
         let share = Share { limits: self.limits, own, total: Arc::clone(&self.total) };
         share.take_anyway(BUFFER_BYTES);
         share
     }
 
-    /// Forgets the oldest events that are kept of an execution which has ended, for so many bytes of a tenant's; answers
-    /// whether there were any that can make room for them.
-    pub(super) fn make_room(&self, tenant: &Arc<str>, bytes: usize) -> bool {
-        let mut tenants = self.tenants.lock();
-        let own = tenants.get_mut(tenant).and_then(Tenant::forget_oldest);
-        let oldest = own.or_else(|| {
-            if self.bytes().saturating_add(bytes) <= self.limits.total_bytes {
-                // It is the tenant's own room that is full.
-                return None;
+    /// Lets go of something for so many bytes of a tenant's; answers whether there was anything that can make room for them.
+    ///
+    /// Not while a buffer is locked: each may be among those that have to go.
+    pub(super) fn make_room(&self, tenant: &Arc<str>, bytes: usize, loss: Loss) -> bool {
+        if self.make_room_of(tenant, bytes, loss) {
+            return true;
+        }
+        if self.bytes().saturating_add(bytes) <= self.limits.total_bytes {
+            // It is the tenant's own room that is full.
+            return false;
+        }
+        let Some((largest, loss)) = self.larger_than(tenant) else { return false };
+        self.make_room_of(&largest, bytes, loss)
+    }
+
+    /// The tenant that has most, where that is another which has more, and what of it may go.
+    fn larger_than(&self, tenant: &Arc<str>) -> Option<(Arc<str>, Loss)> {
+        let tenants = self.tenants.lock();
+        let bytes = |tenant: &Tenant| tenant.bytes.load(Ordering::Relaxed);
+        let own = tenants.get(tenant).map_or(0, bytes);
+        let (name, largest) = tenants.iter().max_by_key(|(_, tenant)| bytes(tenant))?;
+        let loss = if bytes(largest) / 2 > own { Loss::OfReaders } else { Loss::OfNobody };
+        (bytes(largest) > own).then(|| (Arc::clone(name), loss))
+    }
+
+    fn make_room_of(&self, name: &Arc<str>, bytes: usize, loss: Loss) -> bool {
+        let (forgotten, live) = {
+            let mut tenants = self.tenants.lock();
+            let Some(tenant) = tenants.get_mut(name) else { return false };
+            match tenant.forget_unread() {
+                Some(forgotten) => (Some(forgotten), Vec::new()),
+                None => (None, tenant.live(loss)),
             }
-            let with_ended = tenants.values_mut().filter(|tenant| !tenant.order.is_empty());
-            let largest = with_ended.max_by_key(|tenant| tenant.bytes.load(Ordering::Relaxed));
-            largest.and_then(Tenant::forget_oldest)
-        });
-        drop(tenants);
-        oldest.inspect(|events| events.forget()).is_some()
+        };
+        if let Some(events) = forgotten {
+            events.forget();
+            return true;
+        }
+        if self.shrink_largest(&live, bytes, Loss::OfNobody) {
+            return true;
+        }
+        if loss == Loss::OfReaders {
+            let oldest = self.tenants.lock().get_mut(name).and_then(Tenant::forget_oldest);
+            if let Some(events) = oldest {
+                events.forget();
+                return true;
+            }
+            if self.shrink_largest(&live, bytes, Loss::OfReaders) {
+                return true;
+            }
+        }
+        if let Some(tenant) = self.tenants.lock().get_mut(name) {
+            tenant.looked_in_vain(loss);
+        }
+        false
+    }
+
+    /// Lets go of the oldest events of whoever has most.
+    fn shrink_largest(&self, live: &[Arc<Mutex<State>>], bytes: usize, loss: Loss) -> bool {
+        let spare = |state: &Arc<Mutex<State>>| state.lock().spare(loss == Loss::OfReaders);
+        let Some(largest) = live.iter().max_by_key(|state| spare(state)) else { return false };
+        let mut state = largest.lock();
+        let batch = (state.bytes / BATCH_PART).min(BATCH_BYTES).max(bytes);
+        let enough = state.bytes.saturating_sub(batch).max(LEAST_BYTES);
+        let mut has_shrunk = false;
+        while state.bytes > enough && state.spare(loss == Loss::OfReaders) > 0 {
+            state.drop_oldest();
+            self.count_dropped();
+            has_shrunk = true;
+        }
+        has_shrunk
     }
 }
 
 impl Tenant {
+    fn take_in(&mut self, events: &Arc<Mutex<State>>) {
+        if self.live.len() >= self.crowded.max(FEW) {
+            self.live.retain(|live| live.strong_count() > 0);
+            self.crowded = self.live.len().saturating_mul(2);
+        }
+        self.live.push(Arc::downgrade(events));
+    }
+
+    /// Those that may have something to let go of.
+    fn live(&self, loss: Loss) -> Vec<Arc<Mutex<State>>> {
+        let looked = if loss == Loss::OfReaders { self.in_vain[1] } else { self.in_vain[0] };
+        if looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
+            return Vec::new();
+        }
+        self.live.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn looked_in_vain(&mut self, loss: Loss) {
+        let [of_nobody, of_readers] = &mut self.in_vain;
+        let now = Some(Instant::now());
+        *of_nobody = now;
+        if loss == Loss::OfReaders {
+            *of_readers = now;
+        }
+    }
+
+    /// Takes out the oldest that nobody reads.
+    fn forget_unread(&mut self) -> Option<Arc<EventBuffer>> {
+        let is_unread = |events: &Arc<EventBuffer>| events.state.lock().readers.is_empty();
+        let place = self.order.iter().position(|(_, id)| self.ended.get(id).is_some_and(is_unread))?;
+        let (_, execution) = self.order.remove(place)?;
+        self.ended.remove(&execution)
+    }
+
     fn forget_oldest(&mut self) -> Option<Arc<EventBuffer>> {
         let (_, execution) = self.order.pop_front()?;
         self.ended.remove(&execution)

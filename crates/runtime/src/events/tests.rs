@@ -239,6 +239,7 @@ fn long() -> Event {
 async fn where_the_tenants_room_is_full_a_writer_waits_for_its_own_readers() {
     let (other, events) = neighbours(BackPressure::Block(Duration::MAX));
     (0..3).for_each(|_| assert!(other.write(long()).is_ok()));
+    let _others = other.read_from(0);
     let mut reader = events.read_from(0);
     for number in 0..3 {
         assert_eq!(events.write_waiting(long()).await, Ok(number));
@@ -264,6 +265,73 @@ async fn where_the_tenants_room_is_full_a_writer_waits_for_its_own_readers() {
     };
     let (written, ()) = tokio::join!(events.write_waiting(long()), ending);
     assert_eq!(written, Err(EventError::Closed));
+}
+
+#[tokio::test]
+async fn what_nobody_reads_goes_before_what_somebody_waits_for() {
+    let (unread, events) = neighbours(BackPressure::Fail);
+    (0..6).for_each(|_| assert!(unread.write(long()).is_ok()));
+    let mut reader = events.read_from(0);
+    for number in 0..4 {
+        assert_eq!(events.write_waiting(long()).await, Ok(number));
+    }
+    for number in 0..4 {
+        assert_eq!(told(reader.now()), Ok(number));
+    }
+    // Of the other its last words are left.
+    assert_eq!(unread.write(line("more")), Ok(6));
+    let mut late = unread.read_from(0);
+    assert!(matches!(told(late.now()), Err((0, 3 | 4))));
+    let before = late.buffer().room.bytes();
+    drop((unread, late, reader));
+    assert!(events.room.bytes() < before);
+}
+
+#[tokio::test]
+async fn a_tenant_that_says_little_is_heard_where_others_fill_the_room_even_if_they_are_read() {
+    let limits = RoomLimits { tenant_bytes: 100_000, total_bytes: 200_000, retention: Duration::MAX };
+    let room = Arc::new(EventRoom::new(limits));
+    let new = |tenant: &str| {
+        let (agent, limits) = ("a.b".parse().unwrap(), limits_of(BackPressure::Block(Duration::MAX)));
+        Arc::new(EventBuffer::new(limits, tenant.into(), agent, Arc::clone(&room)))
+    };
+    let (first, second, third) = (new("first"), new("second"), new("third"));
+    let stalled = [first.read_from(0), second.read_from(0)];
+    for events in [&first, &second] {
+        (0..9).for_each(|_| assert!(events.write(long()).is_ok()));
+    }
+    let mut reader = third.read_from(0);
+    for number in 0..4 {
+        assert_eq!(third.write_waiting(long()).await, Ok(number));
+        assert_eq!(told(reader.now()), Ok(number));
+    }
+    assert!(room.bytes() <= 200_000);
+    let missed = stalled.map(|mut reader| told(reader.now()));
+    assert!(missed.iter().any(Result::is_err), "those who have most have lost some: {missed:?}");
+}
+
+#[tokio::test]
+async fn what_has_ended_and_is_being_read_goes_last() {
+    let limits = RoomLimits { tenant_bytes: 65_000, total_bytes: 1 << 20, retention: Duration::MAX };
+    let room = Arc::new(EventRoom::new(limits));
+    let new = || Arc::new(EventBuffer::alone(limits_of(BackPressure::DropOldest), Arc::clone(&room)));
+    let (read, unread) = (new(), new());
+    for (events, count) in [(&read, 2), (&unread, 3)] {
+        (0..count).for_each(|_| assert!(events.write(long()).is_ok()));
+        events.end(ended(b""));
+        room.keep(&Arc::default(), crate::model::ExecutionId::new(), Arc::clone(events));
+    }
+    let mut reader = read.read_from(0);
+    let now = new();
+    for number in 0..8 {
+        assert_eq!(now.write_waiting(long()).await, Ok(number));
+    }
+    assert_eq!((told(reader.now()), told(reader.now()), told(reader.now())), (Ok(0), Ok(1), Ok(2)));
+    assert_eq!(told(unread.read_from(0).now()), Err((0, 2)));
+}
+
+fn limits_of(back_pressure: BackPressure) -> EventLimits {
+    EventLimits { back_pressure, ..EventLimits::default() }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The output of a WASI command: what it writes to stdout, bounded, without the lines that report on its work where its
-//! manifest says that there are such. Where somebody follows the execution, it is told as well as it is written, as a stream
-//! that waits for its readers like any other.
+//! manifest says that there are such. From when somebody follows the execution, it is told as well as it is written, as a stream
+//! that waits for its readers like any other; what was written before comes first.
 
 use std::io;
 use std::pin::Pin;
@@ -45,6 +45,7 @@ struct Told {
 #[derive(Debug, Default)]
 struct State {
     chunks: u64,
+    /// Somebody follows, or did.
     has_begun: bool,
     /// Written, and not yet told.
     waiting: Option<Bytes>,
@@ -57,7 +58,6 @@ impl OutputStdio {
         reports: Option<Reports>,
         events: Option<Arc<EventBuffer>>,
     ) -> Self {
-        let events = events.filter(|events| events.is_followed());
         let told = events
             .map(|events| Arc::new(Told { events, name: STDOUT_STREAM.into(), state: Mutex::default() }));
         Self { output, reports: reports.map(Arc::new), told }
@@ -72,6 +72,9 @@ impl OutputStdio {
     }
 
     fn add(&self, bytes: Bytes) -> Result<(), OutputOverflow> {
+        if let Some(told) = &self.told {
+            told.begin(&self.output);
+        }
         self.output.append(&bytes)?;
         if let Some(told) = &self.told {
             told.take(bytes);
@@ -95,9 +98,10 @@ impl OutputStdio {
             let _ = self.add(reports.rest());
         }
         let Some(told) = &self.told else { return };
+        told.begin(&self.output);
         told.tell_now();
         let state = told.state.lock();
-        if state.has_begun {
+        if state.chunks > 0 {
             let (stream, total_chunks) = (Arc::clone(&told.name), state.chunks);
             told.write(Event::StreamEnd { stream, total_chunks, whole });
         }
@@ -123,14 +127,28 @@ impl Reports {
 }
 
 impl Told {
+    /// Begins to tell where somebody follows by now: with what was written before.
+    fn begin(&self, output: &OutputSink) {
+        if self.state.lock().has_begun || !self.events.is_followed() {
+            return;
+        }
+        self.state.lock().has_begun = true;
+        let mut before = output.written();
+        while !before.is_empty() {
+            // Pieces as a guest writes them: a reader that is behind then misses no more than it must.
+            let piece = before.split_to(before.len().min(WRITE_PERMIT_BYTES));
+            self.take(piece);
+        }
+    }
+
     /// Takes what was written; what is still waiting is told without waiting, as the guest did not wait for it.
     fn take(&self, bytes: Bytes) {
-        if bytes.is_empty() {
+        if bytes.is_empty() || !self.state.lock().has_begun {
             return;
         }
         self.tell_now();
         let mut state = self.state.lock();
-        if !std::mem::replace(&mut state.has_begun, true) {
+        if state.chunks == 0 {
             self.write(Event::StreamStart { stream: Arc::clone(&self.name) });
         }
         state.waiting = Some(bytes);

@@ -98,6 +98,11 @@ impl OutputSink {
         Ok(())
     }
 
+    /// A copy of what was written so far.
+    pub(crate) fn written(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.buffer.lock())
+    }
+
     /// Takes what was written.
     pub(crate) fn take(&self) -> Bytes {
         std::mem::take(&mut *self.buffer.lock()).freeze()

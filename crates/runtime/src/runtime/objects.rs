@@ -137,12 +137,23 @@ impl StoredContent {
         SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)
     }
 
-    /// The next piece; nothing at the end. The last one of an object that is called by its digest comes when the whole was
-    /// found to be what it is called.
+    /// What its content cannot change without changing: its digest, where it is called by it.
+    #[must_use]
+    pub fn digest(&self) -> Option<&str> {
+        self.reference().strip_prefix("media://sha256/")
+    }
+
+    /// Goes on at an offset, in bytes.
+    pub fn seek(&mut self, offset: u64) {
+        self.0.seek(offset);
+    }
+
+    /// The next piece, of so many bytes at most; nothing at the end. The last one of an object that is called by its digest comes
+    /// when the whole was found to be what it is called.
     ///
     /// # Errors
     /// `OVERLOADED` for a store that does not answer, and for content that is damaged.
-    pub async fn next(&mut self) -> Result<Bytes, Error> {
-        self.0.next().await.map_err(told_to_caller)
+    pub async fn next(&mut self, length: u64) -> Result<Bytes, Error> {
+        self.0.next(length).await.map_err(told_to_caller)
     }
 }

@@ -96,7 +96,8 @@ pub(super) fn refusal(error: &(dyn StdError + 'static)) -> Reply {
         Some(silent @ BodyError::Silent(_)) => {
             Reply::transport(StatusCode::REQUEST_TIMEOUT, silent.to_string())
         }
-        Some(other) => other.to_error().into(),
+        Some(gone @ BodyError::Gone(_)) => Reply::transport(StatusCode::BAD_REQUEST, gone.to_string()),
+        Some(busy @ BodyError::Busy) => busy.to_error().into(),
         // The connection is gone; nobody hears this.
         None => Error::Cancelled.into(),
     }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderName, HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
 use futures::future::{Either, MapOk, TryFutureExt};
 use mentat_manifest::escape_untrusted;
@@ -20,6 +20,8 @@ use tower::Service;
 
 use super::reply::Reply;
 use crate::door::HostNames;
+
+const SAME_SITE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Stands before every handler.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ where
 fn tell_browsers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A page of another site could show it or run it, though it cannot read it.
+    headers.insert(SAME_SITE, HeaderValue::from_static("same-origin"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
@@ -141,6 +145,7 @@ mod tests {
         let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.headers()["x-content-type-options"], "nosniff");
         assert_eq!(response.headers()["cache-control"], "no-store");
+        assert_eq!(response.headers()["cross-origin-resource-policy"], "same-origin");
         response.status()
     }
 

@@ -21,6 +21,7 @@ use mentat_runtime::events::Delivery;
 use mentat_runtime::model::Event;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tungstenite::error::ProtocolError;
 
 use super::messages::{Follower, StreamQuery, Told};
@@ -156,7 +157,7 @@ async fn tell(
     let mut next = Some(text(teller.follower.start()));
     loop {
         let Some(message) = next else {
-            teller.close((close_code::NORMAL, "the stream has ended")).await;
+            teller.part((close_code::NORMAL, "the stream has ended"), &mut reader, &state.closing).await;
             return Some(());
         };
         let (mut pings, mut wrong) = (0_u32, None);
@@ -189,15 +190,14 @@ async fn tell(
                 return None;
             }
             Err(Gone::Busy) => {
-                teller
-                    .close((close_code::AGAIN, "the server sends as much as it can hold; come back later"))
-                    .await;
+                let busy = (close_code::AGAIN, "the server sends as much as it can hold; come back later");
+                teller.part(busy, &mut reader, &state.closing).await;
                 return Some(());
             }
         }
         next = loop {
             if let Some(goodbye) = wrong {
-                teller.close(goodbye).await;
+                teller.part(goodbye, &mut reader, &state.closing).await;
                 return None;
             }
             for _ in 0..std::mem::take(&mut pings) {
@@ -218,7 +218,7 @@ async fn tell(
                 },
                 () = tokio::time::sleep(state.heartbeat) => break Some(text(teller.follower.heartbeat())),
                 () = state.closing.cancelled() => {
-                    teller.close((close_code::AWAY, "the server is closing")).await;
+                    teller.part((close_code::AWAY, "the server is closing"), &mut reader, &state.closing).await;
                     // The execution is ended by the server itself, or goes on to its end.
                     return Some(());
                 }
@@ -297,11 +297,29 @@ impl Teller {
         let _ = tokio::time::timeout(LONGEST_GOODBYE, self.sink.close()).await;
     }
 
-    /// Says goodbye, to a reader that hears it.
-    async fn close(&mut self, (code, reason): Goodbye) {
+    /// Says goodbye, and waits until the reader has heard it (RFC 6455, section 7.1.1): what it says to a socket that is closed
+    /// before would take from it what it has not read yet.
+    async fn part(
+        &mut self,
+        (code, reason): Goodbye,
+        reader: &mut SplitStream<WebSocket>,
+        closing: &CancellationToken,
+    ) {
         let frame = CloseFrame { code, reason: reason.into() };
-        // Who does not hear it has gone already.
-        let _ = self.send(Message::Close(Some(frame))).await;
+        if self.send(Message::Close(Some(frame))).await.is_err() {
+            // Who does not hear it has gone already.
+            return;
+        }
+        let answered = async { while let Some(Ok(_)) = reader.next().await {} };
+        let hurried = async {
+            closing.cancelled().await;
+            tokio::time::sleep(LONGEST_GOODBYE).await;
+        };
+        tokio::select! {
+            () = answered => {}
+            () = tokio::time::sleep(self.patience) => {}
+            () = hurried => {}
+        }
     }
 }
 

@@ -153,12 +153,15 @@ impl MediaType {
             return Err(wrong());
         }
         let mut normal = format!("{kind}/{subtype}").to_ascii_lowercase();
-        for parameter in parameters.into_iter().flat_map(|all| all.split(';')) {
-            let (name, value) = parameter.trim_matches(' ').split_once('=').ok_or_else(wrong)?;
-            if !is_restricted_name(name) || !is_token(value) {
+        let mut rest = parameters.unwrap_or_default().trim_matches([' ', '\t']);
+        while !rest.is_empty() {
+            let (name, behind) = rest.split_once('=').ok_or_else(wrong)?;
+            let (value, behind) = parameter_value(behind).ok_or_else(wrong)?;
+            if !is_restricted_name(name) {
                 return Err(wrong());
             }
             normal.push_str(&format!("; {}={value}", name.to_ascii_lowercase()));
+            rest = behind;
         }
         Ok(Self(normal))
     }
@@ -172,6 +175,48 @@ impl MediaType {
 fn shown(text: &[u8]) -> String {
     let beginning = text.get(..MAX_SHOWN_CHARS * 4).unwrap_or(text);
     escape_untrusted(&String::from_utf8_lossy(beginning), MAX_SHOWN_CHARS)
+}
+
+/// The value of a parameter, and what stands behind it and its `;` (RFC 9110, section 5.6.6). A quoted one that need not be is
+/// told without its quotes.
+fn parameter_value(text: &str) -> Option<(String, &str)> {
+    let (value, behind) = match text.strip_prefix('"') {
+        None => {
+            let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
+            let (value, behind) = text.split_at_checked(end)?;
+            (is_token(value).then(|| value.to_owned())?, behind)
+        }
+        Some(quoted) => {
+            let (value, behind) = quoted_string(quoted)?;
+            let told = if is_token(&value) { value } else { format!("\"{}\"", escaped(&value)) };
+            (told, behind)
+        }
+    };
+    let behind = behind.trim_start_matches([' ', '\t']);
+    let behind = if behind.is_empty() { behind } else { behind.strip_prefix(';')? };
+    Some((value, behind.trim_start_matches([' ', '\t'])))
+}
+
+/// What stands up to the closing quotation mark, and what behind it (RFC 9110, section 5.6.4).
+fn quoted_string(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((index, character)) = characters.next() {
+        let character = match character {
+            '"' => return Some((value, text.get(index + 1..)?)),
+            '\\' => characters.next()?.1,
+            other => other,
+        };
+        if !matches!(character, '\t' | ' '..='~') {
+            return None;
+        }
+        value.push(character);
+    }
+    None
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 /// RFC 6838, section 4.2.
@@ -244,7 +289,21 @@ mod tests {
             Some("application/vnd.oasis.opendocument.text+xml")
         );
         assert_eq!(read("text/plain;Charset=UTF-8").as_deref(), Some("text/plain; charset=UTF-8"));
+        for (said, told) in [
+            ("image/svg+xml;charset=\"utf-8\"", "image/svg+xml; charset=utf-8"),
+            ("multipart/x; boundary=\"abc def\" ; a=b;", "multipart/x; boundary=\"abc def\"; a=b"),
+            (r#"a/b;x="q\"; y""#, r#"a/b; x="q\"; y""#),
+        ] {
+            assert_eq!(read(said).as_deref(), Some(told));
+            assert_eq!(read(told).as_deref(), Some(told), "it is read as it is told");
+        }
         for wrong in [
+            "text/plain; a=\"b",
+            "text/plain; a=\"b\"c",
+            "text/plain; a=\"\u{e9}\"",
+            "text/plain; a=\"b\r\nc: d\"",
+            "text/plain; a=",
+            "text/plain;; a=b",
             "",
             "png",
             "image/",

@@ -33,7 +33,7 @@ pub(crate) fn to_read(store: &MediaStore, tenant: &str, reference: &str) -> Resu
 #[derive(Debug)]
 pub(crate) struct OwnUpload(Upload);
 
-/// An object that is being read, from its beginning to its end.
+/// An object that is being read, from somewhere on.
 #[derive(Debug)]
 pub(crate) struct OwnObject {
     object: OpenObject,
@@ -87,9 +87,14 @@ impl OwnObject {
         &self.object
     }
 
-    /// The next piece; nothing at the end.
-    pub(crate) async fn next(&mut self) -> Result<Bytes, CallError> {
-        let piece = self.object.read(self.offset, PIECE_BYTES).await?;
+    /// Goes on at an offset.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// The next piece, of so many bytes at most; nothing at the end.
+    pub(crate) async fn next(&mut self, length: u64) -> Result<Bytes, CallError> {
+        let piece = self.object.read(self.offset, length.min(PIECE_BYTES)).await?;
         self.offset = self.offset.saturating_add(piece.len() as u64);
         Ok(piece)
     }

@@ -4,13 +4,17 @@
 //! Invariant: stored and taken together are at most the limit, but for what others put into the store.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use mentat_manifest::ByteCount;
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{MutexGuard, OnceCell};
 
 use super::error::MediaError;
+
+/// Objects of one tenant, of different names, that can come to be at one time.
+const ALONE: usize = 32;
 
 /// The shares of all tenants; there are as many as the operator has given credentials to.
 #[derive(Debug)]
@@ -25,6 +29,9 @@ pub(super) struct Share {
     limit: ByteCount,
     counted: OnceCell<()>,
     amounts: Mutex<Amounts>,
+    /// Those of one name come to be one after the other.
+    alone: [tokio::sync::Mutex<()>; ALONE],
+    hashing: RandomState,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +59,13 @@ impl Shares {
         if let Some(share) = tenants.get(tenant) {
             return Arc::clone(share);
         }
-        let share = Share { limit: self.limit, counted: OnceCell::new(), amounts: Mutex::default() };
+        let share = Share {
+            limit: self.limit,
+            counted: OnceCell::new(),
+            amounts: Mutex::default(),
+            alone: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            hashing: RandomState::new(),
+        };
         Arc::clone(tenants.entry(tenant.to_owned()).or_insert(Arc::new(share)))
     }
 }
@@ -74,6 +87,12 @@ impl Share {
         let _ = self.counted.set(());
     }
 
+    /// Waits until nobody else makes an object of that name.
+    pub(super) async fn alone_with(&self, name: &str) -> Option<MutexGuard<'_, ()>> {
+        let place = self.hashing.hash_one(name) % (ALONE as u64);
+        Some(self.alone.get(usize::try_from(place).ok()?)?.lock().await)
+    }
+
     /// Begins to take room, for what will be in place of so many bytes that are there.
     pub(super) fn begin(self: Arc<Self>, replaced: u64) -> Taken {
         Taken { share: self, bytes: 0, replaced }
@@ -81,6 +100,11 @@ impl Share {
 }
 
 impl Taken {
+    /// Whose room it is.
+    pub(super) fn share(&self) -> Arc<Share> {
+        Arc::clone(&self.share)
+    }
+
     /// Takes room.
     pub(super) fn take(&mut self, bytes: u64) -> Result<(), MediaError> {
         let (asked, replaced) = (bytes, self.replaced);

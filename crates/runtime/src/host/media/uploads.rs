@@ -106,20 +106,44 @@ impl Upload {
         self.name.clone().unwrap_or_else(|| ObjectName::of(&self.hash.clone().finalize().into()))
     }
 
-    /// Makes it an object.
-    pub(crate) async fn finish(mut self, permission: &Permission) -> Result<ObjectName, MediaError> {
+    /// Makes it an object. Once this has begun it comes to its end, whatever becomes of who waits for it: half of it would
+    /// leave what nobody counts.
+    pub(crate) async fn finish(self, permission: &Permission) -> Result<ObjectName, MediaError> {
         let name = permitted(permission, MediaAccess::Write)?;
         if name != self.name() {
             return Err(MediaError::Malformed("the permission is for another object".into()));
         }
-        let reference = name.reference();
+        let tasks = self.store.tasks.clone();
+        let finished = tasks.spawn(self.become_object(name)).await;
+        finished.unwrap_or(Err(MediaError::Unavailable))
+    }
+
+    async fn become_object(mut self, name: ObjectName) -> Result<ObjectName, MediaError> {
         let path = self.store.path_of(&self.place, &name)?;
+        // The same content may come several times at once, and is counted once.
+        let share = self.share.share();
+        let _alone = share.alone_with(name.as_str()).await;
+        let made = self.make(&name, &path).await;
+        if made.is_err() && self.parts.is_none() && self.staged != path {
+            // Where the store takes nothing now, its next sweep finds it.
+            let _ = self.store.delete(&self.staged).await;
+        }
+        let replaced = made?;
+        self.store.counts.stored.fetch_add(1, Ordering::Relaxed);
+        self.store.counts.stored_bytes.fetch_add(self.size, Ordering::Relaxed);
+        self.share.keep(replaced);
+        Ok(name)
+    }
+
+    /// Has the store make it an object; answers how many bytes it takes the place of.
+    async fn make(&mut self, name: &ObjectName, path: &Path) -> Result<u64, MediaError> {
+        let reference = name.reference();
         // Where the name was known before, what is replaced was taken into account then.
         let replaced = match &self.name {
             Some(_) => 0,
-            None => self.store.size_of(&path, &reference).await?,
+            None => self.store.size_of(path, &reference).await?,
         };
-        self.store.record(&self.place, &name, &self.media_type).await?;
+        self.store.record(&self.place, name, &self.media_type).await?;
         let rest = self.waiting.split().freeze();
         if self.parts.is_some() {
             if !rest.is_empty() {
@@ -128,21 +152,20 @@ impl Upload {
             if let Some(parts) = &mut self.parts {
                 parts.complete(&reference).await?;
             }
+            // They are one object now, which can be deleted as such.
+            self.parts = None;
         } else {
             let options = PutOptions { attributes: self.attributes(), ..PutOptions::default() };
             let putting = self.store.objects.put_opts(&self.staged, PutPayload::from(rest), options);
             self.store.timed(&reference, putting).await?;
         }
-        if self.staged != path {
+        if self.staged != *path {
             let copying = Duration::from_secs(self.size / COPIED_PER_SECOND);
             let timeout = self.store.config.timeout.saturating_add(copying);
-            let renaming = self.store.objects.rename(&self.staged, &path);
+            let renaming = self.store.objects.rename(&self.staged, path);
             self.store.timed_by(timeout, &reference, renaming).await?;
         }
-        self.store.counts.stored.fetch_add(1, Ordering::Relaxed);
-        self.store.counts.stored_bytes.fetch_add(self.size, Ordering::Relaxed);
-        self.share.keep(replaced);
-        Ok(name)
+        Ok(replaced)
     }
 
     async fn pass_on(&mut self, part: Bytes) -> Result<(), MediaError> {
