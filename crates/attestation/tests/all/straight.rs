@@ -50,3 +50,21 @@ fn a_root_may_be_sent_along_and_may_sign_signers_itself() {
     let verifier = Verifier::new(anchors(&[&usual.intermediate]), Default::default(), Options::default());
     verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), now()).unwrap();
 }
+
+#[test]
+fn a_signer_is_called_by_what_an_authority_has_vouched_for() {
+    let without = crate::authority::SIGNER.replace("subjectAltName=email:dev@example.com\n", "");
+    for (subject, extensions, name) in [
+        ("/O=Example/CN=Dev", crate::authority::SIGNER, "dev@example.com"),
+        ("/O=Example/CN=Dev", &without, "Dev"),
+        // An address in the common name is not one that a trust rule or a policy goes by, and does not read as one.
+        ("/O=Example/CN=boss@example.com", &without, "CN=boss@example.com,O=Example"),
+        ("/O=Example/CN=One/CN=Two", &without, "CN=Two,CN=One,O=Example"),
+        ("/O=Example", &without, "O=Example"),
+    ] {
+        let usual = Usual::of(&Order { subject, extensions, ..Order::default() });
+        let attestation = usual.attest();
+        let signer = usual.verify(&attestation).unwrap();
+        assert_eq!(signer.name(), name, "{subject}");
+    }
+}

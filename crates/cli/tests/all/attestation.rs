@@ -3,6 +3,7 @@
 
 mod authority;
 mod given;
+mod review;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use std::process::Output;
 
 use mentat_proto::v1::LoadAgentRequest;
 use serde_json::{Value, json};
+use tonic_types::StatusExt;
 
 use self::registry::{Docker, LOGIN};
 use crate::encryption::Authority;
@@ -234,6 +235,17 @@ async fn the_server_loads_from_registries_that_its_operator_allows() {
         assert_eq!(denied.code(), tonic::Code::PermissionDenied, "{denied}");
         assert!(denied.message().contains("`oci.registries`"), "{denied}");
     }
+    // One that is down is none of the caller's doing, and not the server's load either.
+    let down = pinned.replace(&docker.address, "127.0.0.1:1");
+    let away = Server::with(&["oci.registries=[\"127.0.0.1:1\"]", "oci.insecure=[\"127.0.0.1:1\"]"]);
+    let unavailable = away.client().await.load_agent(request(&down)).await.unwrap_err();
+    assert_eq!(unavailable.code(), tonic::Code::Unavailable, "{unavailable}");
+    let info = unavailable.get_error_details().error_info().cloned().unwrap();
+    assert_eq!(info.reason, "UNAVAILABLE");
+    let output = run(&["load", &down, "--by-server", "--server", &away.grpc]);
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("[UNAVAILABLE]"), "{}", text(&output.stderr));
+    assert_eq!(away.metric("oci_pulls_total{result=\"unavailable\"}"), 2.0);
     let both = LoadAgentRequest { wasm_bytes: assemble(ECHO).into(), ..request(&pinned) };
     assert_eq!(client.load_agent(both).await.unwrap_err().code(), tonic::Code::InvalidArgument);
 
