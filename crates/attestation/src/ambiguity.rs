@@ -74,6 +74,12 @@ pub enum Ambiguity {
         /// The number that it is read as.
         read: String,
     },
+    /// A block of lines whose last one does not end.
+    #[error(
+        "line {0}: the text ends within the block of lines (`|` or `>`) that begins here, and some readers add the line break \
+         that is missing; end it with one"
+    )]
+    Unended(usize),
     /// What the reader of manifests takes and the one that looks for ambiguities does not.
     #[error("it is no YAML that every reader takes: {0}")]
     Unreadable(String),
@@ -91,6 +97,8 @@ pub(crate) fn refuse(text: &str) -> Result<(), Ambiguity> {
     let mut within: Vec<Enclosing> = Vec::new();
     // How deep the block begins that is not signed.
     let mut unsigned = None;
+    // Where the last value begins, if it is a block of lines.
+    let mut lines = None;
     for event in Parser::new_from_str(text) {
         let (event, span) =
             event.map_err(|error| Ambiguity::Unreadable(escape_untrusted(&error.to_string(), 200)))?;
@@ -111,6 +119,10 @@ pub(crate) fn refuse(text: &str) -> Result<(), Ambiguity> {
         }
         match event {
             Event::Scalar(value, style, ..) => {
+                // One that is left out ends nothing.
+                if span.start.byte_offset() != span.end.byte_offset() {
+                    lines = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded).then_some(line);
+                }
                 let is_key = within.last().is_some_and(|enclosing| *enclosing == Enclosing::BeforeKey);
                 if is_key && within.len() == 1 && value == ATTESTATION {
                     unsigned = Some(1);
@@ -129,7 +141,10 @@ pub(crate) fn refuse(text: &str) -> Result<(), Ambiguity> {
             _ => {}
         }
     }
-    Ok(())
+    match lines {
+        Some(line) if !text.ends_with(['\n', '\r']) => Err(Ambiguity::Unended(line)),
+        _ => Ok(()),
+    }
 }
 
 /// What a value stands in.
@@ -229,7 +244,8 @@ fn other_reading(text: &str) -> Option<(&'static str, &'static str)> {
     if ["yes", "no", "on", "off"].iter().any(|word| word.eq_ignore_ascii_case(text)) {
         return Some(("a truth value", "write `true` or `false`, or it in quotes"));
     }
-    if matches!(text, "?" | "-" | ":") {
+    // `? ` and `: ` begin keys and values, and in braces some readers want no blank behind them.
+    if text == "-" || text.starts_with(['?', ':']) {
         return Some(("a mark of the grammar", "write it in quotes"));
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);

@@ -63,6 +63,15 @@ fn a_line_that_ends_for_some_readers_alone_is_refused() {
 }
 
 #[test]
+fn a_block_of_lines_that_does_not_end_is_refused() {
+    for text in ["x: |\n  a", "x: >-\n  a\n  ", "id: a.b\nx:\n- |\n  a", "? |\n  a"] {
+        assert!(told(text).contains("end it with one"), "{text}");
+        refuse(&format!("{text}\n")).unwrap();
+    }
+    refuse("x: |\n  a\ny: b").unwrap();
+}
+
+#[test]
 fn what_another_version_reads_otherwise_is_refused_with_what_to_write() {
     for (text, says) in [
         ("yes", "a truth value"),
@@ -85,6 +94,9 @@ fn what_another_version_reads_otherwise_is_refused_with_what_to_write() {
         ("2026-01-31", "a date"),
         ("2026-01-31T12:00:00Z", "a date"),
         ("2026-1-31 12:00:00 +1", "a date"),
+        (".inf", "a number"),
+        ("?x", "a mark of the grammar"),
+        (":x", "a mark of the grammar"),
     ] {
         let message = told(&format!("id: a.b\nx: [{text}]\n"));
         assert!(message.contains("line 2:") && message.contains(says), "{text}: {message}");
