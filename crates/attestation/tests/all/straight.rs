@@ -1,6 +1,6 @@
 //! What is signed as it should be is accepted, whoever made the signature and the certificates.
 
-use mentat_attestation::{Algorithm, Options, Verifier};
+use mentat_attestation::{Algorithm, Options, Statement, Verifier};
 use mentat_manifest::ModuleDigest;
 
 use crate::authority::{ED25519, MANIFEST, MODULE, Order, P256, P384, RSA_2048, Usual, anchors, now};
@@ -66,5 +66,17 @@ fn a_signer_is_called_by_what_an_authority_has_vouched_for() {
         let attestation = usual.attest();
         let signer = usual.verify(&attestation).unwrap();
         assert_eq!(signer.name(), name, "{subject}");
+    }
+}
+
+#[test]
+fn every_agent_of_the_workspace_can_be_signed() {
+    let agents = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agents");
+    let folders = std::fs::read_dir(agents).unwrap().map(|entry| entry.unwrap().path());
+    let manifests: Vec<String> =
+        folders.filter_map(|folder| std::fs::read_to_string(folder.join("manifest.yaml")).ok()).collect();
+    assert!(manifests.len() >= 6, "agents are missing");
+    for text in manifests {
+        Statement::new(&text, &ModuleDigest::of(MODULE)).unwrap_or_else(|found| panic!("{found}: {text}"));
     }
 }

@@ -4,6 +4,7 @@
 mod authority;
 mod given;
 mod review;
+mod trust;
 
 use std::time::Duration;
 

@@ -263,6 +263,46 @@ async fn the_server_loads_from_registries_that_its_operator_allows() {
 }
 
 #[tokio::test]
+async fn a_signed_agent_is_as_good_out_of_a_registry_and_no_other_is() {
+    let desk = crate::pki::Desk::with_alice();
+    desk.agent();
+    let plain = desk.read("agent/manifest.yaml");
+    desk.done("sign agent --key alice@example.com.key --cert alice@example.com.crt");
+    let docker = Docker::start();
+    let push = |name: &str| {
+        let name = docker.name(&format!("agents/{name}"));
+        desk.done(&format!("push agent {name} --plain-http")).trim().to_owned()
+    };
+    let signed = push("signed");
+    desk.done(&format!("pull {signed} copy --plain-http"));
+    assert_eq!(desk.read("copy/manifest.yaml"), desk.read("agent/manifest.yaml"));
+    let told = desk.done("verify copy --roots authority/certs/root_ca.crt --crl authority/crl");
+    assert!(told.starts_with("signer: alice@example.com\n"), "{told}");
+    // The signed manifest with another module, and the module with no signature.
+    desk.write("agent/agent.wasm", assemble(ECHO));
+    let swapped = push("swapped");
+    desk.write("agent/manifest.yaml", plain);
+    let unsigned = push("unsigned");
+
+    let root = format!("attestation.roots=[\"{}\"]", path(&desk.path().join("authority/certs/root_ca.crt")));
+    let (allowed, insecure) = (
+        format!("oci.registries=[\"{}\"]", docker.address),
+        format!("oci.insecure=[\"{}\"]", docker.address),
+    );
+    let server = Server::with(&[&root, &allowed, &insecure, "attestation.mode=required"]);
+    let load = async |reference: &str| {
+        let request = LoadAgentRequest { reference: reference.to_owned(), ..LoadAgentRequest::default() };
+        let loaded = server.client().await.load_agent(request).await;
+        loaded.map(|answer| answer.into_inner().signature.unwrap().signer).map_err(|status| {
+            status.get_error_details().error_info().map(|info| info.metadata["code"].clone()).unwrap()
+        })
+    };
+    assert_eq!(load(&swapped).await, Err("signature_mismatch".into()));
+    assert_eq!(load(&unsigned).await, Err("unsigned".into()));
+    assert_eq!(load(&signed).await.as_deref(), Ok("alice@example.com"));
+}
+
+#[tokio::test]
 async fn the_servers_password_is_its_own_and_in_no_log() {
     let authority = Authority::new();
     authority.sign_server();

@@ -323,3 +323,39 @@ fn an_address_that_stands_for_everybody_is_certified_for_nobody() {
         assert!(!desk.path().join("x.key").exists());
     }
 }
+
+#[test]
+fn an_authority_holds_for_ten_years_five_and_one_with_the_names_and_usages_of_each() {
+    let desk = Desk::with_alice();
+    let listed: Value = serde_json::from_str(&desk.done("pki list --json")).unwrap();
+    let day = |text: &Value| chrono::DateTime::parse_from_rfc3339(text.as_str().unwrap()).unwrap();
+    let kinds: Vec<(String, i64)> = listed["certificates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["kind"].as_str().unwrap().to_owned(),
+                (day(&one["not_after"]) - day(&one["not_before"])).num_days(),
+            )
+        })
+        .collect();
+    let expected = [("root", 3652), ("intermediate", 1826), ("developer", 365)];
+    assert_eq!(kinds, expected.map(|(kind, days)| (kind.to_owned(), days)));
+    for (file, expected) in [
+        (
+            "authority/certs/root_ca.crt",
+            ["CN = Example Root CA", "CA:TRUE, pathlen:1", "Certificate Sign, CRL Sign"],
+        ),
+        (
+            "authority/certs/intermediate_ca.crt",
+            ["CN = Example Agent CA", "CA:TRUE, pathlen:0", "Code Signing"],
+        ),
+        ("alice@example.com.crt", ["email:alice@example.com", "Digital Signature", "Code Signing"]),
+    ] {
+        let told = desk.openssl(&["x509", "-in", file, "-noout", "-text"]);
+        for line in expected {
+            assert!(told.contains(line), "{file}: {line}: {told}");
+        }
+    }
+}
