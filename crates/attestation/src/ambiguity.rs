@@ -178,7 +178,9 @@ fn check_characters(text: &str) -> Result<(), Ambiguity> {
 /// Directives stand before all else but comments; the reader of manifests takes them only there.
 fn check_directives(text: &str) -> Result<(), Ambiguity> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (line, content) in (1..).zip(text.lines()) {
+    // A carriage return alone ends a line as well.
+    let lines = (1..).zip(text.lines()).flat_map(|(line, all)| all.split('\r').map(move |part| (line, part)));
+    for (line, content) in lines {
         let bare = content.split(" #").next().unwrap_or_default();
         let words: Vec<&str> = bare.split_ascii_whitespace().collect();
         match words.as_slice() {

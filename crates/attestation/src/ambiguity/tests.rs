@@ -36,6 +36,8 @@ fn a_directive_is_refused_but_for_the_version_that_is_read() {
         "# first\n%YAML 1.3\n---\nx: y\n",
         "%TAG ! !x\n---\nx: y\n",
         "%X\n---\nx: y\n",
+        "# first\r%YAML 1.1\r---\rx: y\r",
+        "#\r\n%YAML 1.1\r\n---\r\nx: y\r\n",
     ] {
         assert!(matches!(refuse(text), Err(Ambiguity::Directive { .. })), "{text}: {:?}", refuse(text));
     }

@@ -340,7 +340,7 @@ fn what_readers_of_yaml_could_take_for_two_manifests_is_neither_signed_nor_verif
     let signed = desk.read("agent/manifest.yaml");
     for (changed, says) in [
         ("x-team: yes\nx-more:", "line 11: `yes` is text for some readers"),
-        ("x-team: !!seq", "line 11: it has a tag"),
+        ("x-more: !!str a\nx-team:", "line 11: it has a tag"),
         ("# a\u{2028}b\nx-team:", "line 11: it has the character U+2028"),
         (
             "x-count: 0.1000000000000000055\nx-team:",
