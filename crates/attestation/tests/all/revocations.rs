@@ -302,3 +302,25 @@ fn lists_that_cannot_be_evaluated_are_refused_when_they_are_loaded() {
     let long = usual.workshop.list(&usual.intermediate, LASTING);
     assert!(refused(&long).contains("more than 100000"), "{}", refused(&long));
 }
+
+#[test]
+fn a_list_whose_issuers_name_cannot_be_read_is_refused_when_it_is_loaded() {
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    // Cyrillic letters as two bytes each (`BMPString`), and a character that turns the text around.
+    for (name, subject, mask) in [
+        ("wide", "/O=\u{41f}\u{440}\u{438}\u{43c}\u{435}\u{440}", "default"),
+        ("turned", "/O=a\u{202e}b", "utf8only"),
+    ] {
+        let config = format!("[req]\ndistinguished_name=dn\nprompt=no\nstring_mask={mask}\n[dn]\nCN=x\n");
+        std::fs::write(workshop.path("masked.cnf"), config).unwrap();
+        std::fs::copy(workshop.path("intermediate.key"), workshop.path(&format!("{name}.key"))).unwrap();
+        let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
+        let certify = ["req", "-new", "-x509", "-utf8", "-key", &key, "-config", "masked.cnf", "-out", &pem];
+        workshop
+            .openssl([&certify[..], &["-subj", subject, "-addext", "subjectKeyIdentifier=hash"]].concat());
+        let list = workshop.list(&workshop.holder(name), LASTING);
+        let refused = Revocations::default().add(&list).unwrap_err().to_string();
+        assert!(refused.contains("the name of its issuer"), "{name}: {refused}");
+    }
+}

@@ -7,8 +7,8 @@ use mentat_attestation::Certificate;
 use mentat_proto::v1::load_agent_stream_request::Part;
 use mentat_proto::v1::{LoadAgentHeader, LoadAgentStreamRequest};
 
-use super::authority::{Authority, file};
-use super::{CAT, READ_DATA, code, load, run, server};
+use super::authority::{Authority, file, with};
+use super::{CAT, READ_DATA, code, decode, describe, encode, load, records, run, server};
 use crate::guests::{ECHO, EXIT_3, assemble, manifest, manifest_with};
 use crate::server::{Server, eventually};
 
@@ -97,4 +97,62 @@ async fn a_module_that_comes_in_pieces_is_verified_as_one_that_comes_whole() {
     assert_eq!(load(&plain, &module).await, Err("unsigned".into()));
     assert_eq!(load(&signed, &other).await, Err("signature_mismatch".into()));
     assert_eq!(load(&signed, &module).await.as_deref(), Ok("signed"));
+}
+
+/// The order of P-256 (FIPS 186-4, appendix D).
+const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+
+/// (r, n - s) of a signature (r, s) on P-256.
+fn other_half(signature: &[u8]) -> Vec<u8> {
+    let r_end = 4 + usize::from(signature[3]);
+    let (r, s) = (&signature[2..r_end], &signature[r_end + 2..]);
+    let mut difference = hex::decode(ORDER).unwrap();
+    let mut borrow = 0;
+    for place in (0..32).rev() {
+        let digit = s.len().checked_sub(32 - place).map_or(0, |index| i16::from(s[index]));
+        let left = i16::from(difference[place]) - digit - borrow;
+        borrow = i16::from(left < 0);
+        difference[place] = u8::try_from(left.rem_euclid(256)).unwrap();
+    }
+    let mut s: Vec<u8> = difference.into_iter().skip_while(|byte| *byte == 0).collect();
+    if s[0] & 0x80 != 0 {
+        s.insert(0, 0);
+    }
+    let both = [r, &[2, u8::try_from(s.len()).unwrap()], &s].concat();
+    [&[0x30, u8::try_from(both.len()).unwrap()], both.as_slice()].concat()
+}
+
+#[tokio::test]
+async fn whoever_writes_the_other_signature_of_a_statement_has_gained_nothing() {
+    let authority = Authority::new();
+    authority.signer("dev");
+    let settings = ["attestation.mode=required", "audit.checkpoint_ms=20"];
+    let server = server(&authority, &settings);
+    let module = assemble(ECHO);
+    let plain = manifest("a.echo", "1.0.0");
+    let block = authority.attest("dev", &plain, &module);
+    assert_eq!(load(&server, &with(&plain, &block), &module).await.as_deref(), Ok("signed"));
+    let before = describe(&server, "a.echo").await.signature.unwrap();
+    let mut other = block.clone();
+    other.signature = encode(&other_half(&decode(&block.signature)));
+    assert_ne!(other.signature, block.signature);
+    // Another text of the version that is loaded takes its place only where that is asked for, whatever differs in it.
+    let request = |manifest: String, replace| mentat_proto::v1::LoadAgentRequest {
+        manifest,
+        wasm_bytes: module.clone().into(),
+        replace,
+        ..mentat_proto::v1::LoadAgentRequest::default()
+    };
+    let mut client = server.client().await;
+    assert!(client.load_agent(request(with(&plain, &other), false)).await.is_err());
+    client.load_agent(request(with(&plain, &other), true)).await.unwrap();
+    assert_eq!(describe(&server, "a.echo").await.signature.unwrap(), before);
+    assert_eq!(run(&server, "a.echo").await, Ok(0));
+    // No other statement is signed by it, and no record has either of them.
+    for manifest in [manifest("a.echo", "1.0.1"), manifest("a.other", "1.0.0")] {
+        assert_eq!(load(&server, &with(&manifest, &other), &module).await, Err("signature_mismatch".into()));
+    }
+    eventually("it is recorded", async || records(&server, &["--event", "attestation"]).len() == 2).await;
+    let recorded = format!("{:?}", records(&server, &[]));
+    assert!(!recorded.contains(&block.signature) && !recorded.contains(&other.signature), "{recorded}");
 }
