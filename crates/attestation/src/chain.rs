@@ -85,6 +85,10 @@ impl<'a> Judge<'a> {
         for (index, certificate) in chain.iter().enumerate() {
             self.check_validity(index + 1, certificate)?;
         }
+        // The library compares bytes, and would pass such a list over.
+        if let Some((number, certificate)) = self.revocations.misnamed(&chain) {
+            return Err(Rejection::RevocationMisnamed(place(number, certificate), certificate.issuer()));
+        }
         let root = self.verify(&chain)?;
         let holds_until = self.holds_until(&chain, root);
         let policies = policies(&chain);
@@ -244,7 +248,9 @@ impl<'a> Judge<'a> {
             Error::UnsupportedSignatureAlgorithmContext(_) => {
                 Rejection::Unverifiable("a certificate is signed by an algorithm that is not taken".into())
             }
-            other => Rejection::Unverifiable(other.to_string()),
+            other => Rejection::Unverifiable(format!(
+                "a certificate in it is not as RFC 5280 wants it (`{other}`); have it issued again"
+            )),
         }
     }
 

@@ -11,6 +11,7 @@
 //! - [`sigstore`] verifies envelopes and bundles by a [`PublicKey`].
 
 mod algorithm;
+mod ambiguity;
 mod canonical;
 mod certificate;
 mod chain;
@@ -24,8 +25,10 @@ mod trust;
 mod verify;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use ambiguity::Ambiguity;
 pub use canonical::{InexactNumber, canonical};
 pub use certificate::{Certificate, CertificateFault};
+pub use name::is_written_name;
 pub use public_key::{KeyFault, PublicKey};
 pub use rejection::{ChainPosition, Rejection};
 pub use statement::{Statement, StatementError};

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use mentat_manifest::escape_untrusted;
+use unicode_normalization::UnicodeNormalization as _;
 use x509_parser::x509::X509Name;
 
 /// Attributes of a name.
@@ -60,6 +61,19 @@ impl Name {
         first.filter(|_| values.next().is_none())
     }
 
+    /// Whether it is the same name in other bytes, such as strings of another type, capital letters or more blanks (RFC 5280,
+    /// section 7.1). Two names that are not one can be alike here, since the order of attributes is not looked at: it decides
+    /// what is refused, and never what is accepted.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        let folded = |name: &Self| {
+            let mut all: Vec<(String, String)> =
+                name.attributes.iter().map(|(oid, value)| (oid.clone(), folded(value))).collect();
+            all.sort_unstable();
+            all
+        };
+        self.attributes.len() == other.attributes.len() && folded(self) == folded(other)
+    }
+
     /// Whether `text` says this name and nothing else: by RFC 4514 or as OpenSSL writes it, in whichever order, all of its
     /// attributes or some.
     pub(crate) fn is_said_by(&self, text: &str) -> bool {
@@ -71,6 +85,14 @@ impl Name {
         }
         !said.is_empty() || self.attributes.is_empty()
     }
+}
+
+/// Whether `text` is a name as one is written here: by RFC 4514, the last attribute first, without blanks between them. Only such
+/// a text can be equal to the [`subject`](crate::Signer::subject) of a signer.
+#[must_use]
+pub fn is_written_name(text: &str) -> bool {
+    let name = parse(text).map(|attributes| Name { attributes: attributes.into_iter().rev().collect() });
+    name.is_some_and(|name| !name.attributes.is_empty() && name.to_string() == text)
 }
 
 impl fmt::Display for Name {
@@ -99,6 +121,12 @@ impl fmt::Display for Name {
 /// Text of a certificate that may be shown and compared: short, and without characters that hide or reverse others.
 pub(crate) fn is_plain(text: &str) -> bool {
     escape_untrusted(text, MAX_VALUE_CHARS) == text && !text.contains('\t')
+}
+
+/// A value as names are compared by RFC 4518: without the differences of letters' sizes and forms, and of blanks.
+fn folded(value: &str) -> String {
+    let folded = value.nfkc().collect::<String>().to_lowercase();
+    folded.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The attributes that a text names; nothing where it is no name.
@@ -243,6 +271,56 @@ mod tests {
         assert!(
             !is_plain("a\u{202e}b") && !is_plain("a\nb") && !is_plain(&"x".repeat(300)) && is_plain("Jürgen")
         );
+    }
+
+    #[test]
+    fn a_written_name_is_one_that_a_certificate_can_have() {
+        for own in [
+            name(&[("C", "DE"), ("O", "Foo, Inc."), ("CN", "Dev = 1"), ("E", "a@b.c")]),
+            name(&[("1.2.3", " x "), ("CN", "#1")]),
+            name(&[("O", "Caf\u{e9}\\")]),
+        ] {
+            assert!(is_written_name(&own.to_string()), "{own}");
+        }
+        for other in [
+            "",
+            " ",
+            "dev",
+            "CN = dev",
+            "CN=dev, O=Example",
+            "/O=Example/CN=dev",
+            "cn=dev",
+            "CN=\"dev\"",
+            "CN=dev,",
+            "EMAIL=a@b.c",
+            "subject=CN=dev",
+            "2.5.4.3=dev",
+            "CN=dev ",
+            "CN=a;O=b",
+        ] {
+            assert!(!is_written_name(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_are_alike_where_their_letters_sizes_and_blanks_alone_differ() {
+        let own = name(&[("O", "Caf\u{e9}  Inc."), ("CN", "Root CA")]);
+        for alike in [
+            name(&[("O", "CAFE\u{301} inc. "), ("CN", "root ca")]),
+            name(&[("CN", "Root\u{a0}CA"), ("O", "\u{ff23}af\u{e9} Inc.")]),
+            own.clone(),
+        ] {
+            assert!(own.is_alike(&alike) && alike.is_alike(&own), "{alike}");
+        }
+        for other in [
+            name(&[("O", "Caf\u{e9} Inc."), ("CN", "Root CB")]),
+            name(&[("O", "Cafe Inc."), ("CN", "Root CA")]),
+            name(&[("O", "Caf\u{e9} Inc.")]),
+            name(&[("OU", "Caf\u{e9} Inc."), ("CN", "Root CA")]),
+            name(&[("O", "Caf\u{e9}Inc."), ("CN", "Root CA")]),
+        ] {
+            assert!(!own.is_alike(&other), "{other}");
+        }
     }
 
     #[test]

@@ -20,6 +20,15 @@ const MAX_RSA_BITS: usize = 8192;
 const LEAST_RSA_EXPONENT: u64 = 65_537;
 /// An RSA exponent; a verification costs its bits.
 const MAX_RSA_EXPONENT: u64 = (1 << 33) - 1;
+/// Points of Ed25519 of small order, as they are written without the sign: by such a key a signature over anything can be made
+/// by anybody (<https://eprint.iacr.org/2020/1244>, table 1).
+const SMALL_ORDER: [&str; 5] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+];
 /// Bytes of a public key, as PEM or as DER.
 const MAX_KEY_BYTES: usize = 4 << 10;
 
@@ -45,6 +54,9 @@ pub enum KeyFault {
     /// An RSA exponent that is even, too small or too large.
     #[error("its RSA exponent is not an odd number from {LEAST_RSA_EXPONENT} to 2^33; use 65537")]
     RsaExponent,
+    /// A point of Ed25519 that is of small order, or written as a number beyond the field.
+    #[error("its point is none that an Ed25519 key has, and anybody could sign for it; make another key")]
+    Ed25519Point,
     /// A modulus that is even cannot be the product of two large primes.
     #[error("its RSA modulus is not a positive odd number")]
     RsaModulus,
@@ -96,7 +108,10 @@ impl PublicKey {
                     }
                 }
             }
-            "1.3.101.112" => Algorithm::Ed25519,
+            "1.3.101.112" => {
+                check_ed25519(&spki.subject_public_key.data)?;
+                Algorithm::Ed25519
+            }
             other => return Err(KeyFault::Unsupported(other.to_owned())),
         };
         Ok(Self { algorithm, spki: spki.raw.to_vec() })
@@ -125,6 +140,19 @@ impl PublicKey {
         let key = webpki::RawPublicKeyEntity::try_from(&spki).map_err(|_| NotSigned)?;
         key.verify_signature(self.algorithm.verification(), message, signature).map_err(|_| NotSigned)
     }
+}
+
+fn check_ed25519(point: &[u8]) -> Result<(), KeyFault> {
+    let mut point: [u8; 32] = point.try_into().map_err(|_| KeyFault::Ed25519Point)?;
+    // The highest bit is the sign of the other coordinate.
+    let [first, middle @ .., last] = &mut point;
+    *last &= 0x7f;
+    // 2^255 - 19 and more: a second way of writing what is less, and so a second name for one key.
+    let is_beyond = *last == 0x7f && middle.iter().all(|byte| *byte == 0xff) && *first >= 0xed;
+    if is_beyond || SMALL_ORDER.contains(&hex::encode(point).as_str()) {
+        return Err(KeyFault::Ed25519Point);
+    }
+    Ok(())
 }
 
 fn check_rsa(bits: &[u8]) -> Result<(), KeyFault> {

@@ -153,6 +153,12 @@ pub enum Rejection {
         "nothing says whether {0} was revoked: the operator has no revocation list (CRL) of its issuer `{1}`"
     )]
     RevocationUnknown(ChainPosition, String),
+    /// A list that is about a certificate and cannot be evaluated for it.
+    #[error(
+        "a revocation list (CRL) may be about {0}, and writes the name of its issuer `{1}` in other bytes than the certificate \
+         does; have the list issued with the name as it stands in the certificate"
+    )]
+    RevocationMisnamed(ChainPosition, String),
     /// A list whose time is over.
     #[error("the revocation list (CRL) of an issuer was to be replaced by {time}; the operator must get the next one", time = time(*.0))]
     RevocationStale(i64),
@@ -198,6 +204,7 @@ impl Rejection {
             Self::Unverifiable(_) => "chain_unverifiable",
             Self::Revoked(..) => "certificate_revoked",
             Self::RevocationUnknown(..) => "revocation_unknown",
+            Self::RevocationMisnamed(..) => "revocation_misnamed",
             Self::RevocationStale(_) => "revocation_stale",
             Self::RevocationForged => "revocation_forged",
         }
@@ -256,6 +263,7 @@ mod tests {
             Rejection::Unverifiable("a certificate is signed by an algorithm that is not taken".into()),
             Rejection::Revoked(signer(), "1267".into()),
             Rejection::RevocationUnknown(signer(), "CN=Issuer".into()),
+            Rejection::RevocationMisnamed(signer(), "CN=Issuer".into()),
             Rejection::RevocationStale(noon),
             Rejection::RevocationForged,
         ]

@@ -6,6 +6,7 @@
 use mentat_manifest::{Manifest, ManifestError, ModuleDigest};
 use serde_json::{Map, Value};
 
+use crate::ambiguity::{self, Ambiguity};
 use crate::canonical::{InexactNumber, MAX_EXACT, canonical};
 
 /// The block that is not signed, since it holds the signature.
@@ -31,14 +32,17 @@ pub enum StatementError {
     /// A number that stands for several.
     #[error(transparent)]
     Inexact(#[from] InexactNumber),
+    /// A text that two readers could take for two documents.
+    #[error(transparent)]
+    Ambiguous(#[from] Ambiguity),
 }
 
 impl Statement {
     /// The statement about a manifest, as its text has it, and a module.
     ///
     /// # Errors
-    /// A text that is no mapping of keys within a manifest's bounds, one that has `module_digest` already, and a number
-    /// beyond 2^53. Whether the text is a manifest is not looked at.
+    /// A text that is no mapping of keys within a manifest's bounds, one that has `module_digest` already, one that two
+    /// readers of YAML could take for two documents, and a number beyond 2^53. Whether the text is a manifest is not looked at.
     pub fn new(manifest: &str, module: &ModuleDigest) -> Result<Self, StatementError> {
         let mut document: Map<String, Value> = Manifest::document(manifest)?;
         document.remove(ATTESTATION);
@@ -47,7 +51,9 @@ impl Statement {
         }
         document.values().try_for_each(ensure_exact)?;
         document.insert(MODULE_DIGEST.into(), Value::String(module.to_string()));
-        Ok(Self { canonical: canonical(&Value::Object(document))? })
+        let canonical = canonical(&Value::Object(document))?;
+        ambiguity::refuse(manifest)?;
+        Ok(Self { canonical })
     }
 
     /// The bytes that are signed.
@@ -132,6 +138,20 @@ mod tests {
             assert!(matches!(error, StatementError::Inexact(_)), "{number}: {error}");
             assert!(error.to_string().contains("write it in quotes"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_rounded_to_another_is_refused_on_either_side() {
+        for (number, says) in [("9007199254740993.0", "more exact"), ("0.30000000000000004441", "more exact")]
+        {
+            let manifest = format!("{MANIFEST}x-n: {number}\n");
+            let error = Statement::new(&manifest, &ModuleDigest::of(b"abc")).unwrap_err();
+            assert!(error.to_string().contains(says), "{number}: {error}");
+        }
+        let text = |number: &str| statement(&format!("{MANIFEST}x-n: {number}\n"));
+        assert_eq!(text("1"), text("1.0"));
+        assert_ne!(text("0.3"), text("0.30000000000000004"));
+        assert_ne!(text("9007199254740992"), text("9007199254740991"));
     }
 
     #[test]

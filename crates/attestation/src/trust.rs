@@ -6,13 +6,14 @@
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
-use webpki::{BorrowedCertRevocationList, CertRevocationList, anchor_from_trusted_cert};
+use webpki::{BorrowedCertRevocationList, CertRevocationList, Error, anchor_from_trusted_cert};
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::algorithm::weak_signature;
 use crate::certificate::{Certificate, CertificateFault};
+use crate::name::Name;
 use crate::public_key::KeyFault;
 
 /// Roots that an operator trusts.
@@ -21,6 +22,8 @@ const MAX_ROOTS: usize = 100;
 const MAX_CRLS: usize = 100;
 /// Bytes of one file of roots or lists.
 const MAX_FILE_BYTES: usize = 16 << 20;
+/// Bytes of a list that is read once more for what is wrong with it.
+const MAX_EXPLAINED_BYTES: usize = 1 << 20;
 /// Certificates that one list revokes; each is held in memory.
 const MAX_REVOKED: usize = 100_000;
 
@@ -119,6 +122,7 @@ pub struct Revocations {
 
 #[derive(Debug)]
 struct RevocationList {
+    issuer: Name,
     issuer_der: Vec<u8>,
     authority_key: Option<Vec<u8>>,
     made: Made,
@@ -170,6 +174,16 @@ impl Revocations {
         self.lists_about(certificates).map(|list| &list.list).collect()
     }
 
+    /// The first of the certificates that a list is about which cannot be evaluated for it: the list writes the issuer's name in
+    /// other bytes, and goes by bytes alone.
+    pub(crate) fn misnamed<'a>(&self, certificates: &'a [Certificate]) -> Option<(usize, &'a Certificate)> {
+        let is_misnamed = |certificate: &Certificate| {
+            let about = self.lists.iter().filter(|list| self.is_about(list, certificate));
+            about.map(|list| &list.issuer_der).any(|issuer_der| *issuer_der != certificate.issuer_der)
+        };
+        (1..).zip(certificates).find(|(_, certificate)| is_misnamed(certificate))
+    }
+
     /// When the first of those lists is overdue, in seconds since 1970.
     pub(crate) fn overdue(&self, certificates: &[Certificate]) -> Option<i64> {
         self.lists_about(certificates).map(|list| list.next_update).min()
@@ -188,7 +202,9 @@ impl Revocations {
     /// are made in several ways, though: a list that names another key is set aside only where there is one that names the
     /// right one. Else it decides, or is found to be signed by somebody else, and the certificate is refused.
     fn is_about(&self, list: &RevocationList, certificate: &Certificate) -> bool {
-        let of_issuer = |list: &RevocationList| certificate.issuer_der == list.issuer_der;
+        let of_issuer = |list: &RevocationList| {
+            certificate.issuer_der == list.issuer_der || certificate.issuer.is_alike(&list.issuer)
+        };
         let fits = |list: &RevocationList| match (&certificate.authority_key, &list.authority_key) {
             (Some(wanted), Some(named)) => wanted == named,
             _ => true,
@@ -199,9 +215,7 @@ impl Revocations {
 
 impl RevocationList {
     fn read(der: &[u8]) -> Result<Self, String> {
-        const MALFORMED: &str = "it is no X.509 revocation list of version 2 that can be read";
-        let borrowed = BorrowedCertRevocationList::from_der(der)
-            .map_err(|error| format!("it is none that is evaluated here ({error})"))?;
+        let borrowed = BorrowedCertRevocationList::from_der(der).map_err(|error| unevaluated(der, &error))?;
         // Counted before anything is held of them.
         if (&borrowed).into_iter().take(MAX_REVOKED + 1).count() > MAX_REVOKED {
             return Err(format!("it revokes more than {MAX_REVOKED} certificates"));
@@ -218,17 +232,60 @@ impl RevocationList {
                 }
                 _ => None,
             });
+        let issuer = Name::read(list.issuer()).ok_or(
+            "the name of its issuer has too many characters, or such as cannot be shown; have it issued again by another name",
+        )?;
         let number = match list.crl_number() {
             Some(number) => number.to_bytes_be(),
             None => Vec::new(),
         };
         Ok(Self {
+            issuer,
             issuer_der: list.issuer().as_raw().to_vec(),
             authority_key,
             made: Made { this_update: list.last_update().timestamp(), number_bytes: number.len(), number },
             next_update: list.next_update().map_or(i64::MAX, |time| time.timestamp()),
             list: owned.into(),
         })
+    }
+}
+
+const MALFORMED: &str = "it is no X.509 revocation list of version 2 that can be read; get it anew";
+
+/// Why the library does not evaluate a list, and what to do about it.
+fn unevaluated(der: &[u8], error: &Error) -> &'static str {
+    match error {
+        Error::InvalidCrlNumber => {
+            "its number (`cRLNumber`) is negative or has more than 20 bytes; have the authority number its lists from 1 on"
+        }
+        Error::UnsupportedDeltaCrl => {
+            "it has the changes since another list alone (delta); get the whole list"
+        }
+        Error::UnsupportedIndirectCrl => {
+            "it is about certificates of others than its issuer (indirect); get the list of the issuer itself"
+        }
+        Error::UnsupportedRevocationReasonsPartitioning | Error::UnsupportedCrlIssuingDistributionPoint => {
+            "it is about some certificates or some reasons alone (issuing distribution point); get the list about all"
+        }
+        Error::UnsupportedRevocationReason => {
+            "it revokes for a reason that is not known; have it issued with one of RFC 5280"
+        }
+        Error::UnsupportedCriticalExtension => {
+            "it has a critical extension of which nothing is known here; have it issued without"
+        }
+        Error::InvalidSerialNumber => {
+            "it revokes a serial number that no certificate can have; have it issued again"
+        }
+        // Of what RFC 5280 (section 5.1.2) wants and older authorities leave out, the library says that it is no DER.
+        _ => match CertificateRevocationList::from_der(der.get(..MAX_EXPLAINED_BYTES).unwrap_or(der)) {
+            Ok((_, list)) if list.version().is_none() => {
+                "it is of version 1; have the authority issue version 2 (of OpenSSL: by `crl_extensions`)"
+            }
+            Ok((_, list)) if list.next_update().is_none() => {
+                "it does not say by when there is to be another (`nextUpdate`); have it issued with that"
+            }
+            _ => MALFORMED,
+        },
     }
 }
 

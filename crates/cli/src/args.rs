@@ -31,7 +31,8 @@ pub(crate) use self::operator::{
 pub(crate) use self::registry::{PullArguments, PushArguments, RegistryArguments};
 pub(crate) use self::signing::{
     EncryptionArgument, KeygenArguments, PassphraseArgument, PkiCrlArguments, PkiInitArguments,
-    PkiIssueArguments, PkiListArguments, PkiRevokeArguments, PkiVerb, SignArguments, VerifyArguments,
+    PkiIssueArguments, PkiListArguments, PkiRenewArguments, PkiRevokeArguments, PkiVerb, SignArguments,
+    VerifyArguments,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -414,6 +415,7 @@ impl Verb {
             Self::Sign(arguments) => arguments.json.json,
             Self::Verify(arguments) => arguments.json.json,
             Self::Pki(PkiVerb::Issue(arguments)) => arguments.json.json,
+            Self::Pki(PkiVerb::Renew(arguments)) => arguments.json.json,
             Self::Pki(PkiVerb::Revoke(arguments)) => arguments.json.json,
             Self::Pki(PkiVerb::List(arguments)) => arguments.json.json,
             Self::Audit(AuditVerb::Query(_) | AuditVerb::Tail(_))

@@ -5,6 +5,7 @@
 //! users can read; it is wiped when it was used.
 
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use mentat_attestation::signing::atomic::{self, Readers};
@@ -16,18 +17,25 @@ use zeroize::Zeroizing;
 use crate::args::{EncryptionArgument, PassphraseArgument};
 use crate::environment;
 use crate::files;
-use crate::output::Failure;
+use crate::output::{self, Failure};
 
 /// Bytes of a key's file at most, and of a passphrase's.
 const MAX_KEY_FILE: ByteCount = ByteCount(64 << 10);
 
-/// Reads a private key, and opens it where it is encrypted.
+/// Reads a private key, and opens it where it is encrypted. That others can read it as well is told, and no more: where files have
+/// no owners, as on some that are shared between machines, nothing could be done about it.
 ///
 /// # Errors
 /// When it is no key, or there is no passphrase that opens it.
 pub(crate) fn read_key(path: &Path, argument: &PassphraseArgument) -> Result<PrivateKey, Failure> {
     let text = files::read_secret(path, "key", MAX_KEY_FILE)?;
     let file = KeyFile::parse(&text).map_err(|error| refused(path, &error))?;
+    if path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o077 != 0) {
+        output::write_notice(&format!(
+            "the key `{}` can be read or changed by others than its owner; take that away with `chmod 600`",
+            path.display()
+        ));
+    }
     open_key(file, path, argument)
 }
 

@@ -1,28 +1,38 @@
-//! How a module is known: the SHA-256 of its bytes, written `sha256:<hex>`.
+//! How modules, and whatever else is stored by its content, are known: the SHA-256 of the bytes, written `sha256:<hex>`. Other
+//! algorithms are refused.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use crate::escape::escape_untrusted;
 
-/// SHA-256 of a module's bytes (FIPS 180-4).
+/// SHA-256 of some bytes (FIPS 180-4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ModuleDigest([u8; 32]);
+pub struct Digest([u8; 32]);
+
+/// The digest of a module's bytes.
+pub type ModuleDigest = Digest;
 
 /// A text that is no digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a module digest: `sha256:` and 64 lower-case hexadecimal digits")]
+#[error("`{0}` is no digest: `sha256:` and 64 lower-case hexadecimal digits")]
 pub struct DigestError(String);
 
-impl ModuleDigest {
+impl Digest {
     /// The digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of what a hash was given until now.
+    #[must_use]
+    pub fn finish(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
     }
 
     /// The 64 hexadecimal digits alone, as for file names.
@@ -32,7 +42,7 @@ impl ModuleDigest {
     }
 }
 
-impl FromStr for ModuleDigest {
+impl FromStr for Digest {
     type Err = DigestError;
 
     /// # Errors
@@ -49,7 +59,7 @@ impl FromStr for ModuleDigest {
     }
 }
 
-impl TryFrom<String> for ModuleDigest {
+impl TryFrom<String> for Digest {
     type Error = DigestError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -57,13 +67,13 @@ impl TryFrom<String> for ModuleDigest {
     }
 }
 
-impl From<ModuleDigest> for String {
-    fn from(digest: ModuleDigest) -> Self {
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
         digest.to_string()
     }
 }
 
-impl fmt::Display for ModuleDigest {
+impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut digits = [0; 64];
         hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
@@ -72,7 +82,7 @@ impl fmt::Display for ModuleDigest {
     }
 }
 
-impl fmt::Debug for ModuleDigest {
+impl fmt::Debug for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
     }
@@ -84,10 +94,11 @@ mod tests {
 
     #[test]
     fn a_digest_reads_back_what_it_writes() {
-        let digest = ModuleDigest::of(b"abc");
+        let digest = Digest::of(b"abc");
+        assert_eq!(Digest::finish(Sha256::new().chain_update(b"a").chain_update(b"bc")), digest);
         let text = digest.to_string();
         assert_eq!(text, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(text.parse::<ModuleDigest>().unwrap(), digest);
+        assert_eq!(text.parse::<Digest>().unwrap(), digest);
     }
 
     #[test]
@@ -96,9 +107,9 @@ mod tests {
         for bad in
             [digits.to_owned(), format!("sha512:{digits}"), format!("sha256:{}", digits.to_uppercase())]
         {
-            assert!(bad.parse::<ModuleDigest>().is_err(), "{bad}");
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
-        assert!(format!("sha256:{digits}0").parse::<ModuleDigest>().is_err());
-        assert!("sha256:".parse::<ModuleDigest>().is_err());
+        assert!(format!("sha256:{digits}0").parse::<Digest>().is_err());
+        assert!("sha256:".parse::<Digest>().is_err());
     }
 }

@@ -23,7 +23,7 @@ pub use agent_id::{AgentId, AgentVersion, NameError};
 pub use capability::{Capability, CapabilityError, CapabilityKind, FileAccess, MediaAccess, Protocol};
 pub use container::{InputForm, MilliCpus};
 pub use cover::{BLOCKED_PORTS, is_at_or_below, is_public};
-pub use digest::{DigestError, ModuleDigest};
+pub use digest::{Digest, DigestError, ModuleDigest};
 pub use escape::escape_untrusted;
 pub use host::{Host, Port};
 pub use limits::{CeilingError, Limits, LimitsRequest, Metering};

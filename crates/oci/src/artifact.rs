@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, escape_untrusted};
+use mentat_manifest::{AgentId, AgentVersion, Digest, escape_untrusted};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::error::OciError;
 
 /// Media type of an image's manifest (OCI image specification 1.1).

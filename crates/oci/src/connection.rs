@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use mentat_manifest::escape_untrusted;
+use mentat_manifest::{Digest, escape_untrusted};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -32,7 +32,6 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use url::{Host, Url};
 
 use crate::client::Patience;
-use crate::digest::Digest;
 use crate::error::OciError;
 use crate::rules::{self, Elsewhere};
 

@@ -1,7 +1,8 @@
-//! Names and passwords for registries, from a file in the form of docker's `config.json`. Helper programs that such a file
-//! can name are not called.
+//! Names and passwords for registries, from a file in the form of docker's `config.json`, or of podman's `auth.json`, which has
+//! some for parts of a registry as well. Helper programs that such a file can name are not called.
 //!
-//! Invariant: no password is in a message or in what `Debug` prints.
+//! Invariant: what is for a part of a registry is used for that part alone; no password is in a message or in what `Debug`
+//! prints.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,19 +15,18 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use crate::error::OciError;
-use crate::reference::Registry;
+use crate::reference::{Reference, Registry, is_repository};
 
 /// Bytes of the file at most.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What is known of registries, by their names.
+/// What is known of registries, and of parts of them, by their names: `host[:port]`, with `/` and the beginning of repositories
+/// behind it where it is a part.
 #[derive(Clone, Default)]
 pub struct Credentials {
     logins: BTreeMap<String, Login>,
     /// Whether the file leaves some of them to a program.
     has_helpers: bool,
-    /// Whether it has some that are for a part of a registry.
-    has_parts: bool,
 }
 
 /// A name and a password.
@@ -74,40 +74,54 @@ impl Credentials {
         // What the parser would say can repeat what stands in the file.
         let file: File = serde_json::from_slice(bytes)
             .map_err(|error| format!("line {} is not as in docker's `config.json`", error.line()))?;
-        let (mut logins, mut has_parts) = (BTreeMap::new(), false);
+        let mut logins = BTreeMap::new();
         for (name, entry) in file.auths {
             // Docker writes URLs for some.
             let bare = name.trim_start_matches("https://").trim_start_matches("http://");
             let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
-            // What is for a part of a registry (podman writes such) is not for the rest of it.
-            if !["", "v1", "v2"].contains(&path.trim_end_matches('/')) {
-                has_parts = true;
-                continue;
-            }
             let Ok(registry) = host.parse::<Registry>() else { continue };
-            if let Some(login) = entry.login().map_err(|why| format!("`auths`: `{registry}`: {why}"))? {
-                logins.insert(registry.to_string(), login);
+            let path = path.trim_end_matches('/');
+            // Docker writes `/v1/` and `/v2/` for all of a registry; with a scheme they are no repositories.
+            let is_all = path.is_empty() || (bare.len() < name.len() && ["v1", "v2"].contains(&path));
+            let key = match is_all {
+                true => registry.to_string(),
+                false if is_repository(path) => format!("{registry}/{path}"),
+                // What is for something that cannot be named is for nothing.
+                false => continue,
+            };
+            if let Some(login) = entry.login().map_err(|why| format!("`auths`: `{key}`: {why}"))? {
+                logins.insert(key, login);
             }
         }
         let has_helpers = file.creds_store.is_some() || !file.cred_helpers.is_empty();
-        Ok(Self { logins, has_helpers, has_parts })
+        Ok(Self { logins, has_helpers })
     }
 
-    pub(crate) fn login(&self, registry: &Registry) -> Option<&Login> {
-        self.logins.get(&registry.to_string())
+    /// What is known for a repository: what is for the longest part of its name (containers-auth.json).
+    pub(crate) fn login(&self, reference: &Reference) -> Option<&Login> {
+        let full = format!("{}/{}", reference.registry, reference.repository);
+        let mut part = full.as_str();
+        loop {
+            if let Some(login) = self.logins.get(part) {
+                return Some(login);
+            }
+            (part, _) = part.rsplit_once('/')?;
+        }
     }
 
     /// What to do about a registry that wants other credentials.
-    pub(crate) fn advice(&self, registry: &Registry) -> &'static str {
-        match self.login(registry) {
+    pub(crate) fn advice(&self, reference: &Reference) -> &'static str {
+        let own = reference.registry.to_string();
+        let is_of_registry = |key: &String| key.split('/').next() == Some(&own);
+        match self.login(reference) {
             Some(_) => {
                 "the name and password for it in the credentials file are not right, or may not do this"
             }
             None if self.has_helpers => {
                 "the credentials file has none for it; programs that it names (`credsStore`, `credHelpers`) are not called"
             }
-            None if self.has_parts => {
-                "the credentials file has none for all of it; those for a part of a registry are not taken"
+            None if self.logins.keys().any(is_of_registry) => {
+                "the credentials file has some for other parts of it, and none for this repository"
             }
             None => "give some, in a file in the form of docker's `config.json`",
         }
@@ -154,9 +168,13 @@ impl fmt::Debug for Login {
 mod tests {
     use super::*;
 
+    fn reference(place: &str) -> Reference {
+        format!("oci://{place}").parse().unwrap()
+    }
+
     fn header(text: &str, registry: &str) -> Option<String> {
         let credentials = Credentials::parse(text.as_bytes()).unwrap();
-        let login = credentials.login(&registry.parse().unwrap())?;
+        let login = credentials.login(&reference(&format!("{registry}/agents/a")))?;
         Some(login.basic().unwrap().to_str().unwrap().to_owned())
     }
 
@@ -169,9 +187,36 @@ mod tests {
         assert_eq!(header(text, "other.lan:5000"), None);
         assert_eq!(header(text, "harbor.lan:8443"), None);
         assert_eq!(header("{}", "harbor.lan"), None);
-        let parts =
-            r#"{"auths":{"h/a":{"username":"a","password":"a"},"h/b":{"username":"b","password":"b"}}}"#;
-        assert_eq!(header(parts, "h"), None, "neither is for all of it");
+    }
+
+    #[test]
+    fn what_is_for_the_longest_part_of_a_repositorys_name_is_used_and_for_no_other_part() {
+        let names =
+            ["h:5000", "h:5000/team", "h:5000/team/a", "h:5000/v2", "part.lan/team", "https://all.lan/v2/"];
+        let auths: Vec<String> =
+            names.iter().map(|name| format!(r#""{name}":{{"username":"{name}","password":"x"}}"#)).collect();
+        let text = format!("{{\"auths\":{{{},\"part.lan/Team:1\":{{}}}}}}", auths.join(","));
+        let credentials = Credentials::parse(text.as_bytes()).unwrap();
+        let login = |place: &str| credentials.login(&reference(place)).map(|login| login.name.as_str());
+        assert_eq!(login("h:5000/team/a"), Some("h:5000/team/a"));
+        assert_eq!(
+            login(
+                "h:5000/team/a/deeper@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+            ),
+            Some("h:5000/team/a")
+        );
+        assert_eq!(login("h:5000/team/ab:1"), Some("h:5000/team"));
+        assert_eq!(login("h:5000/team"), Some("h:5000/team"));
+        assert_eq!(login("h:5000/teams/a"), Some("h:5000"));
+        assert_eq!(login("h:5000/v2/a"), Some("h:5000/v2"));
+        assert_eq!(login("all.lan/any"), Some("https://all.lan/v2/"));
+        assert_eq!(login("part.lan/team/a"), Some("part.lan/team"));
+        for other in ["part.lan/other", "part.lan/tea", "part.lan:8443/team", "h/team/a", "lan/team"] {
+            assert_eq!(login(other), None, "{other}");
+        }
+        assert!(credentials.advice(&reference("part.lan/other")).contains("none for this repository"));
+        assert!(credentials.advice(&reference("part.lan/team")).contains("not right"));
+        assert!(credentials.advice(&reference("other.lan/team")).contains("give some"));
     }
 
     #[test]
@@ -191,9 +236,9 @@ mod tests {
         let credentials =
             Credentials::parse(br#"{"auths":{"h":{"username":"a","password":"geheim"}},"credsStore":"x"}"#)
                 .unwrap();
-        let login = credentials.login(&"h".parse().unwrap()).unwrap();
+        let login = credentials.login(&reference("h/a")).unwrap();
         let printed = format!("{credentials:?} {login:?} {:?}", login.basic());
         assert!(!printed.contains("geheim") && !printed.contains("YTpn"), "{printed}");
-        assert!(credentials.advice(&"other".parse().unwrap()).contains("not called"));
+        assert!(credentials.advice(&reference("other/a")).contains("not called"));
     }
 }

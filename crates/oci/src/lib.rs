@@ -8,7 +8,6 @@ mod challenge;
 mod client;
 mod connection;
 mod credentials;
-mod digest;
 mod error;
 mod pull;
 mod push;
@@ -20,7 +19,6 @@ pub use artifact::{Artifact, Component, Image, MAX_CONFIG_BYTES, MAX_IMAGE_BYTES
 pub use challenge::Challenge;
 pub use client::{Client, Patience, Progress};
 pub use credentials::Credentials;
-pub use digest::{Digest, DigestError};
 pub use error::OciError;
 pub use pull::Pulled;
 pub use push::Pushed;

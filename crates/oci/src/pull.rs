@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use mentat_manifest::Digest;
 
 use crate::artifact::{Blob, IMAGE_TYPE, Image, MAX_IMAGE_BYTES, WasmConfig};
 use crate::client::{Client, Progress};
 use crate::connection::Size;
-use crate::digest::Digest;
 use crate::error::OciError;
 use crate::reference::{Reference, Selector};
 use crate::session::{Ask, Scope, Session};

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::StatusCode;
+use mentat_manifest::Digest;
 
 use crate::artifact::{Artifact, IMAGE_TYPE};
 use crate::client::{Client, Progress};
 use crate::connection::OnSent;
-use crate::digest::Digest;
 use crate::error::OciError;
 use crate::pull::DIGEST_HEADER;
 use crate::reference::{Reference, Selector};

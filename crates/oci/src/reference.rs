@@ -5,9 +5,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use mentat_manifest::escape_untrusted;
-
-use crate::digest::Digest;
+use mentat_manifest::{Digest, escape_untrusted};
 
 /// What a reference begins with.
 const SCHEME: &str = "oci://";

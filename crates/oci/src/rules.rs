@@ -63,8 +63,8 @@ impl Rules {
         }
         let Reference { registry, repository, .. } = reference;
         Err(OciError::Denied(format!(
-            "agents may not be loaded from `{registry}/{repository}`; the operator allows `{registry}`, or a part of it, under \
-             `oci.registries`"
+            "agents may not be loaded from `{registry}/{repository}`; the operator can allow it by adding \
+             `{registry}/{repository}`, or what comes before a `/` in that, to `oci.registries`"
         )))
     }
 
@@ -96,7 +96,18 @@ impl Rules {
         match (from.scheme(), to.scheme()) {
             (_, "https") => {}
             ("http", "http") if is_same(base, to) || self.is_named(to) => {}
-            _ => return refused("content comes from there without encryption"),
+            ("https", "http") => {
+                return refused(
+                    "that is plain HTTP, which what is asked by HTTPS is not sent to; have the registry send to an `https` \
+                     address, such as by the public URL in its configuration",
+                );
+            }
+            ("http", "http") => {
+                return refused(
+                    "that is plain HTTP to another host, which is to be named for it (`oci.hosts`, `--registry-host`)",
+                );
+            }
+            _ => return refused("that is neither HTTPS nor HTTP"),
         }
         Ok(if is_same(base, to) {
             Elsewhere::Same

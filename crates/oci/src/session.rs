@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
         let told = format!("`{registry}` answers {}{said}", status.as_u16());
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let advice = self.client.credentials.advice(registry);
+                let advice = self.client.credentials.advice(self.reference);
                 OciError::Unauthorized(format!("{what}: {told}; {advice}"))
             }
             StatusCode::NOT_FOUND => OciError::NotFound(format!("{what}: {told}; there is no such thing")),
@@ -197,9 +197,9 @@ impl<'a> Session<'a> {
         for challenge in challenges {
             match Challenge::read(challenge) {
                 Ok(Challenge::Basic) => {
-                    let login = self.client.credentials.login(registry);
+                    let login = self.client.credentials.login(self.reference);
                     let Some(authorization) = login.and_then(super::credentials::Login::basic) else {
-                        let advice = self.client.credentials.advice(registry);
+                        let advice = self.client.credentials.advice(self.reference);
                         return Err(OciError::Unauthorized(format!(
                             "`{registry}` wants a name and a password; {advice}"
                         )));
@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
 
     async fn token(&self, mut service_url: Url, service: Option<&str>) -> Result<HeaderValue, OciError> {
         self.client.rules.token_service(&self.base, &service_url)?;
-        let Reference { registry, repository, .. } = self.reference;
+        let Reference { repository, .. } = self.reference;
         let actions = match self.scope {
             Scope::Pull => "pull",
             Scope::Push => "pull,push",
@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
             .query_pairs_mut()
             .extend_pairs(service.map(|service| ("service", service)))
             .append_pair("scope", &format!("repository:{repository}:{actions}"));
-        let basic = self.client.credentials.login(registry).and_then(super::credentials::Login::basic);
+        let basic = self.client.credentials.login(self.reference).and_then(super::credentials::Login::basic);
         let request = request(&Ask::get(None), &service_url, basic.as_ref())?;
         // It was checked by its name just now.
         let connection = self.client.connector.connect(&service_url, Elsewhere::Named).await?;

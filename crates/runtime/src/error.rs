@@ -371,7 +371,7 @@ impl Reason {
             Self::Trap => "the agent trapped; `trap` says why and `backtrace` where",
             Self::Overloaded => "every place for executions is taken; try again after the time it says",
             Self::Unavailable => {
-                "what executes such agents cannot be reached at present; the message says what it is"
+                "what the server needs for it (a container engine, a registry) cannot be reached at present; the message says what it is"
             }
             Self::RateLimited => "the caller calls too often; try again after the time it says",
             Self::Cancelled => "the caller gave up, or the execution was cancelled",

@@ -5,12 +5,10 @@
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mentat_attestation::{Anchors, Options, Revocations, Verifier};
 use mentat_runtime::error::Error;
-use mentat_runtime::security::attestation::Attestations;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::AttestationSection;
@@ -146,11 +144,11 @@ fn wrong(key: &str, path: &Path, what: &dyn std::fmt::Display) -> Error {
     Error::InvalidRequest { message: format!("`attestation.{key}`: `{}`: {what}", path.display()) }
 }
 
-/// Puts what the files hold in force whenever they change, until `closing`. `known` are those that were read.
+/// Puts what the files hold in force, by `put`, whenever they change, until `closing`. `known` are those that were read.
 pub(crate) async fn watch(
     files: TrustFiles,
     known: Vec<FoundFile>,
-    attestations: Arc<Attestations>,
+    put: impl Fn(Verifier),
     every: Duration,
     closing: CancellationToken,
 ) {
@@ -177,7 +175,7 @@ pub(crate) async fn watch(
                     roots = verifier.anchors().roots().len(),
                     "roots and revocation lists reloaded"
                 );
-                attestations.replace(verifier);
+                put(verifier);
                 last_error.clear();
             }
             // As they were before: what was wrong in between is told again when it comes back.

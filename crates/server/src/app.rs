@@ -11,7 +11,7 @@ use mentat_runtime::security::attestation::Attestations;
 use mentat_runtime::security::audit::{AuditConfig, Recorder, TrailSource};
 use mentat_runtime::security::authority::Authority;
 use mentat_runtime::{Compiler, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -158,9 +158,16 @@ impl App {
             let folder = Arc::from(folder.as_path());
             tasks.spawn(policies::watch(folder, policies, authority, every, closing.clone()));
         }
+        let (replaced, replacements) = watch::channel(());
+        tasks.spawn(review_signatures(Arc::clone(&dispatcher), replacements, closing.clone()));
         if !attested.is_empty() && config.attestation.reload_ms > 0 {
             let every = Duration::from_millis(config.attestation.reload_ms);
-            tasks.spawn(anchors::watch(attested, attested_by, attestations, every, closing.clone()));
+            let put = move |verifier| {
+                attestations.replace(verifier);
+                // Nobody looks through the agents any more where the service is closing.
+                let _ = replaced.send(());
+            };
+            tasks.spawn(anchors::watch(attested, attested_by, put, every, closing.clone()));
         }
         let (grpc_address, http_address) = (config.server.grpc_listen, config.server.http_listen);
         let grpc_door = Listener::bind("server.grpc_listen", grpc_address, Protocol::Http2).await?;
@@ -207,6 +214,35 @@ impl App {
         let audit = self.audit;
         if tokio::task::spawn_blocking(move || audit.close()).await.is_err() {
             tracing::error!("the audit log was not closed");
+        }
+    }
+}
+
+/// Finds out how all stored agents stand, from the start on and whenever roots and revocation lists are replaced, so that the
+/// operator is told at once of those that may no longer run.
+async fn review_signatures(
+    dispatcher: Arc<Dispatcher>,
+    mut replacements: watch::Receiver<()>,
+    closing: CancellationToken,
+) {
+    loop {
+        let reviewing = Arc::clone(&dispatcher);
+        let reviewed = tokio::task::spawn_blocking(move || reviewing.review_signatures()).await;
+        match reviewed {
+            Ok(Ok(counts)) if counts.refused > 0 => {
+                tracing::warn!(
+                    refused = counts.refused,
+                    "agents are stored that may not run for their signatures; `mentat list` says why"
+                );
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the signatures of stored agents were not looked at"),
+            Err(_) => return,
+        }
+        match closing.run_until_cancelled(replacements.changed()).await {
+            Some(Ok(())) => {}
+            // Closing, or nobody replaces them.
+            Some(Err(_)) | None => return,
         }
     }
 }

@@ -186,6 +186,7 @@ impl ServerConfig {
         self.network.read()?;
         self.media.check()?;
         self.attestation.rules()?;
+        self.attestation.check_tenants(&self.auth.tenants())?;
         self.oci.rules()?;
         self.container.check()?;
         self.check_tls()?;

@@ -45,7 +45,8 @@ impl OciRegistries {
     ///
     /// # Errors
     /// `INVALID_REQUEST` for a reference without a digest, and for what is no agent; `POLICY_DENIED` for a registry that the
-    /// operator does not allow, or that does not let the service in; `OVERLOADED` for one that does not answer.
+    /// operator does not allow, or that does not let the service in; `UNAVAILABLE` for one that does not answer; `OVERLOADED`
+    /// when as many are pulled already as may be.
     pub async fn pull(&self, reference: &str) -> Result<PulledAgent, Error> {
         let reference: Reference =
             reference.parse().map_err(|error: mentat_oci::ReferenceError| invalid(error.to_string()))?;
@@ -77,7 +78,7 @@ fn told(error: OciError) -> Error {
             Error::InvalidRequest { message }
         }
         OciError::Denied(message) | OciError::Unauthorized(message) => Error::PolicyDenied { message },
-        OciError::Unavailable(message) => Error::Overloaded { message, retry_after: RETRY_AFTER },
+        OciError::Unavailable(message) => Error::Unavailable { message, retry_after: RETRY_AFTER },
         OciError::Local(message) => Error::internal("reaching the registry", std::io::Error::other(message)),
     }
 }

@@ -298,6 +298,22 @@ impl Registry {
         Ok(same)
     }
 
+    /// Finds out how every agent stands that is stored, so that those which may no longer run are told of before anybody asks for
+    /// them; answers how many stand how. Takes some tenths of a millisecond for each that is signed.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the store cannot be read.
+    pub fn review(&self) -> Result<StandingCounts, Error> {
+        let mut counts = StandingCounts::default();
+        for (tenant, id, version) in self.store.keys() {
+            // One that was unloaded meanwhile is nobody's concern.
+            if let Some(agent) = self.store.get(&tenant, &id, Some(&version))? {
+                counts = counts.with(&self.signatures.standing(&agent));
+            }
+        }
+        Ok(counts)
+    }
+
     /// How many of the agents in memory stand how, as was last found.
     #[must_use]
     pub fn standings(&self) -> StandingCounts {

@@ -46,13 +46,24 @@ impl Signatures {
 
     /// How an agent stands now: found out where what was last found is no longer current.
     pub fn standing(&self, agent: &StoredAgent) -> Guard<Arc<Standing>> {
-        let now = SystemTime::now();
-        let last = agent.standing.0.load();
-        if self.attestations.is_current(&last, now) {
-            return last;
+        loop {
+            let now = SystemTime::now();
+            let last = agent.standing.0.load();
+            if self.attestations.is_current(&last, now) {
+                return last;
+            }
+            let found = self.find(agent, now);
+            // Of several who find it out at the same time, one tells.
+            let before = agent.standing.0.compare_and_swap(&*last, Arc::clone(&found));
+            if Arc::ptr_eq(&before, &last) {
+                self.tell_changed(agent, &last, &found);
+                return agent.standing.0.load();
+            }
         }
-        let found = self.find(agent, now);
-        // Once for each change, and not once for each look.
+    }
+
+    /// Tells what an operator should know: once for each change, and not once for each look.
+    fn tell_changed(&self, agent: &StoredAgent, last: &Standing, found: &Standing) {
         if let Some(refusal) = found.refusal()
             && last.refusal().map(|refusal| refusal.code) != Some(refusal.code)
         {
@@ -64,8 +75,6 @@ impl Signatures {
             let (id, version, tenant) = (&agent.id, &agent.version, &agent.tenant);
             tracing::warn!(agent_id = %id, %version, %tenant, "agent runs all the same: {concern}");
         }
-        agent.standing.0.store(found);
-        agent.standing.0.load()
     }
 
     /// Lets an agent in that somebody loads or activates.

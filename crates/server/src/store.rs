@@ -206,6 +206,12 @@ impl AgentStore {
         self.index.read().active.get(&(Arc::clone(tenant), id.clone())).cloned()
     }
 
+    /// All agents of all tenants, by what they are found by.
+    #[must_use]
+    pub fn keys(&self) -> Vec<(Arc<str>, AgentId, AgentVersion)> {
+        self.index.read().agents.keys().cloned().collect()
+    }
+
     /// A tenant's agents in order of id and version, after `after`, at most `limit`.
     ///
     /// # Errors

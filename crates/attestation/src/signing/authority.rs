@@ -39,7 +39,7 @@ use self::index::{CrlState, Index};
 pub use self::profile::Developer;
 use self::profile::Draft;
 use crate::algorithm::Algorithm;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, CertificateFault};
 use crate::public_key::PublicKey;
 use crate::signing::atomic::{self, Readers};
 use crate::signing::key::{KeyFile, NewKey, PrivateKey};
@@ -243,17 +243,9 @@ impl Authority {
     ) -> Result<Issued, AuthorityError> {
         let public_key = requesting_key(request)?;
         let now = whole_seconds(now);
-        let row = self
-            .index
-            .certificates
-            .iter()
-            .find(|certificate| certificate.kind == CertificateKind::Intermediate)
-            .ok_or_else(|| AuthorityError::Index("there is no intermediate authority in it".into()))?;
-        if row.revoked.is_some() {
-            return Err(AuthorityError::IssuerRevoked);
-        }
+        let issuer_ends = self.index.newest(CertificateKind::Intermediate)?.not_after;
         let Draft { params, row } =
-            profile::developer(developer, &self.index.organisation, row.not_after, now)?;
+            profile::developer(developer, &self.index.organisation, issuer_ends, now)?;
         let (issuer_pem, issuer) = self.issuer(CertificateKind::Intermediate, key)?;
         let certificate = params.signed_by(&public_key, &issuer).map_err(encoding)?;
         self.index.certificates.push(row.clone());
@@ -261,6 +253,35 @@ impl Authority {
         let path = self.folder.join("issued").join(format!("{}.crt", row.serial));
         write(&path, certificate.pem().as_bytes(), Readers::Everybody)?;
         Ok(Issued { certificate: row, chain_pem: certificate.pem() + &issuer_pem })
+    }
+
+    /// Certifies the intermediate authority anew, for its key as it is, by the root's `key`: what it has issued holds by either
+    /// certificate, and its revocation lists go on. It ends no later than the root.
+    ///
+    /// # Errors
+    /// When it was revoked, the root has ended or the key is not its, or a file cannot be written.
+    pub fn renew(
+        &mut self,
+        key: PrivateKey,
+        now: OffsetDateTime,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        let now = whole_seconds(now);
+        self.index.newest(CertificateKind::Intermediate)?;
+        let root_ends = self.index.newest(CertificateKind::Root)?.not_after;
+        let Draft { params, row } =
+            profile::intermediate(&self.index.organisation, now)?.until(root_ends, now)?;
+        let path = self.certificate_path(CertificateKind::Intermediate);
+        let pem = String::from_utf8_lossy(&read(&path, MAX_FILE_BYTES)?).into_owned();
+        let unreadable = |fault| AuthorityError::Certificate { path: path.clone(), fault };
+        let renewed = Certificate::from_pem(&pem).map_err(unreadable)?;
+        let public_key = renewed.public_key().map_err(|_| unreadable(CertificateFault::Malformed))?;
+        let public_key = SubjectPublicKeyInfo::from_der(public_key.as_der()).map_err(encoding)?;
+        let (_, root) = self.issuer(CertificateKind::Root, key)?;
+        let certificate = params.signed_by(&public_key, &root).map_err(encoding)?;
+        self.index.certificates.push(row.clone());
+        self.save()?;
+        write(&path, certificate.pem().as_bytes(), Readers::Everybody)?;
+        Ok(row)
     }
 
     /// Revokes a certificate, and publishes the list of its issuer, whose `key` this is, for another `days`.

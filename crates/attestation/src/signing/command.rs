@@ -1,23 +1,26 @@
 //! A command that signs in place of a key file: the way to a hardware token, a security module or a key service. It gets what
 //! is to be signed on stdin and answers with the raw signature on stdout. Knows nothing of what it talks to.
 //!
-//! Invariant: no shell reads the command; what it writes is bounded and so is its time, and nothing that it leaves behind is
-//! waited for.
+//! Invariant: no shell reads the command; what it writes is bounded and so is its time; what it starts ends with it, and what
+//! gets away is not waited for.
 
 use std::io::{self, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ring::digest;
 
 use crate::algorithm::Algorithm;
+use crate::signing::group::CommandGroup;
 
 /// Bytes of a signature at most: one of RSA with 8192 bits has 1024.
-const MAX_SIGNATURE_BYTES: u64 = 4096;
+const MAX_SIGNATURE_BYTES: usize = 4096;
 /// How often a command is asked whether it has ended.
 const ENDED_POLL: Duration = Duration::from_millis(5);
+/// How long its last words are waited for when it has ended: for as long as something of it holds its stdout.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// A command that signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,52 +122,44 @@ impl SignerCommand {
             SignerInput::Message => (message.to_vec(), "message"),
             SignerInput::Digest => (digest_of(algorithm, message)?, "digest"),
         };
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.arguments)
             .env("MENTAT_SIGN_ALGORITHM", algorithm.name())
             .env("MENTAT_SIGN_INPUT", named)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
+            .stdout(Stdio::piped());
+        let group = CommandGroup::start(&mut command)
             .map_err(|source| SignerError::Start { program: self.program.clone(), source })?;
-        let answer = self.converse(&mut child, input);
-        // Ended or not: what has ended already is none the worse for it, and nothing of it is left.
-        let _ = child.kill();
-        let _ = child.wait();
-        answer
+        self.converse(group, input)
     }
 
-    fn converse(&self, child: &mut Child, input: Vec<u8>) -> Result<Vec<u8>, SignerError> {
-        let pipe = |source| SignerError::Pipe { program: self.program.clone(), source };
+    /// Whatever comes of it, nothing of the group is left when this returns.
+    fn converse(&self, mut group: CommandGroup, input: Vec<u8>) -> Result<Vec<u8>, SignerError> {
         let deadline = Instant::now() + self.timeout;
-        // Threads of their own, which are left to themselves when the time is over: a process that the command has
-        // started may hold its pipes for as long as it likes.
-        if let Some(mut stdin) = child.stdin.take() {
+        // Threads of their own: who has left the group may hold its pipes for as long as it likes.
+        if let Some(mut stdin) = group.child().stdin.take() {
             thread::spawn(move || {
                 // A command that needs no more of it may close it; whether it signed, its answer tells.
                 let _ = stdin.write_all(&input);
             });
         }
-        let (sender, receiver) = mpsc::channel();
-        if let Some(stdout) = child.stdout.take() {
-            thread::spawn(move || {
-                let mut answer = Vec::new();
-                let read = stdout.take(MAX_SIGNATURE_BYTES + 1).read_to_end(&mut answer);
-                // Nobody listens any more when the time is over.
-                let _ = sender.send(read.map(|_| answer));
-            });
-        }
-        let answer = self.receive(&receiver, deadline)?.map_err(pipe)?;
-        if u64::try_from(answer.len()).is_ok_and(|length| length > MAX_SIGNATURE_BYTES) {
-            return Err(SignerError::TooLong { program: self.program.clone() });
-        }
-        let status = loop {
-            match child.try_wait().map_err(pipe)? {
-                Some(status) => break status,
-                None if Instant::now() >= deadline => return Err(self.late()),
-                None => thread::sleep(ENDED_POLL),
+        let stdout = group.child().stdout.take();
+        let pieces = pieces_of(stdout);
+        let mut answer = Vec::new();
+        while !group.has_ended().map_err(|source| self.pipe(source))? {
+            if Instant::now() >= deadline {
+                return Err(self.late());
             }
-        };
+            if self.receive(&pieces, ENDED_POLL, &mut answer)? == Heard::All {
+                thread::sleep(ENDED_POLL);
+            }
+        }
+        let status = group.end().map_err(|source| self.pipe(source))?;
+        let over = Instant::now() + LAST_WORDS;
+        while self.receive(&pieces, over.saturating_duration_since(Instant::now()), &mut answer)?
+            == Heard::More
+        {}
         if !status.success() {
             return Err(SignerError::Status { program: self.program.clone(), status });
         }
@@ -174,18 +169,66 @@ impl SignerCommand {
         Ok(answer)
     }
 
+    /// Adds the next piece to the answer, which is no longer than a signature.
     fn receive(
         &self,
-        receiver: &Receiver<io::Result<Vec<u8>>>,
-        deadline: Instant,
-    ) -> Result<io::Result<Vec<u8>>, SignerError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        receiver.recv_timeout(left).map_err(|_| self.late())
+        pieces: &Receiver<io::Result<Vec<u8>>>,
+        patience: Duration,
+        answer: &mut Vec<u8>,
+    ) -> Result<Heard, SignerError> {
+        match pieces.recv_timeout(patience) {
+            Ok(piece) => {
+                answer.extend(piece.map_err(|source| self.pipe(source))?);
+                if answer.len() > MAX_SIGNATURE_BYTES {
+                    return Err(SignerError::TooLong { program: self.program.clone() });
+                }
+                Ok(Heard::More)
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(Heard::Nothing),
+            Err(RecvTimeoutError::Disconnected) => Ok(Heard::All),
+        }
+    }
+
+    fn pipe(&self, source: io::Error) -> SignerError {
+        SignerError::Pipe { program: self.program.clone(), source }
     }
 
     fn late(&self) -> SignerError {
         SignerError::Timeout { program: self.program.clone(), limit: self.timeout }
     }
+}
+
+/// What was heard of a command in a while.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    More,
+    All,
+}
+
+/// What a command writes, piece by piece, until it closes its stdout or has written more than a signature.
+fn pieces_of(stdout: Option<ChildStdout>) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel();
+    if let Some(mut stdout) = stdout {
+        thread::spawn(move || {
+            let mut left = MAX_SIGNATURE_BYTES + 1;
+            let mut buffer = vec![0; left];
+            while left > 0 {
+                let piece = match stdout.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(read) => Ok(buffer.get(..read.min(left)).unwrap_or_default().to_vec()),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => Err(error),
+                };
+                left = piece.as_ref().map_or(0, |piece| left - piece.len());
+                // Nobody listens any more when the time is over.
+                if sender.send(piece).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
 }
 
 fn digest_of(algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignerError> {

@@ -233,23 +233,9 @@ fn line_break(text: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use mentat_manifest::Signer;
-
     use super::*;
     use crate::signing::text::detached;
-
-    const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-
-    fn attestation(signature: &str) -> Attestation {
-        Attestation {
-            version: Value::from("1.0"),
-            timestamp: "2026-11-27T03:00:00Z".into(),
-            signer: Signer { subject: "CN=Zo\u{eb} \"x\", O=A\\B".into(), issuer: "CN=\u{85}CA".into() },
-            algorithm: "Ed25519".into(),
-            signature: signature.into(),
-            certificate_chain: vec![PEM.into(), PEM.into()],
-        }
-    }
+    use crate::signing::text::tests::{PEM, attestation};
 
     fn signed(text: &str) -> String {
         with_attestation(text, &attestation("AAAA")).unwrap_or_else(|error| panic!("{text:?}: {error}"))

@@ -10,6 +10,7 @@ pub mod authority;
 mod block;
 mod command;
 mod edit;
+mod group;
 mod key;
 mod text;
 

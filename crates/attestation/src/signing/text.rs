@@ -105,14 +105,15 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use mentat_manifest::Signer;
 
     use super::*;
 
-    const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    pub(in crate::signing) const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
-    fn attestation(signature: &str) -> Attestation {
+    /// One whose names have to be written with care.
+    pub(in crate::signing) fn attestation(signature: &str) -> Attestation {
         Attestation {
             version: Value::from("1.0"),
             timestamp: "2026-11-27T03:00:00Z".into(),

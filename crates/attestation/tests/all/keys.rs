@@ -228,16 +228,13 @@ fn a_command_that_hangs_floods_fails_or_says_nothing_gives_no_signature() {
         assert!(started.elapsed() < Duration::from_secs(5), "{line}: {:?}", started.elapsed());
         error
     };
-    for hanging in [
-        "sleep 60",
-        "sh -c 'exec >&-; exec sleep 60'",
-        "sh -c 'sleep 60 2>&- & exit 0'",
-        "sh -c 'cat; exec sleep 60'",
-    ] {
+    for hanging in ["sleep 60", "sh -c 'exec >&-; exec sleep 60'", "sh -c 'cat; exec sleep 60'"] {
         let error = run(hanging);
         let is_told = matches!(error, SignerError::Timeout { .. } | SignerError::TooLong { .. });
         assert!(is_told, "{hanging}: {error}");
     }
+    // What it leaves behind is ended with it.
+    assert!(matches!(run("sh -c 'sleep 60 2>&- & exit 0'"), SignerError::Empty { .. }));
     assert!(matches!(run("yes"), SignerError::TooLong { .. }));
     assert!(matches!(run("cat"), SignerError::TooLong { .. }));
     assert!(matches!(run("sh -c 'echo signature; exit 3'"), SignerError::Status { .. }));
@@ -248,4 +245,53 @@ fn a_command_that_hangs_floods_fails_or_says_nothing_gives_no_signature() {
         let parsed = SignerCommand::parse(line, SignerInput::Message, Duration::from_secs(1));
         assert!(matches!(parsed, Err(SignerError::NoCommand)), "{line}");
     }
+}
+
+/// Whether a process runs, which one that has ended and was not waited for does not.
+fn runs(process: &str) -> bool {
+    let told = std::fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default();
+    told.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+#[test]
+fn what_a_command_has_started_ends_with_it_whether_it_is_late_or_done() {
+    let shop = Workshop::new();
+    for (number, (ending, is_late)) in
+        (0..).zip([("wait", true), ("echo signature", false), ("kill -9 $$", false)])
+    {
+        let file = shop.path(&format!("children{number}"));
+        // A child, and a child's child.
+        let line = format!(
+            "sh -c 'sleep 60 2>&- & echo $! >> {0}; sh -c \"sleep 60 & echo \\$! >> {0}\"; {ending}'",
+            file.display()
+        );
+        let started = std::time::Instant::now();
+        let command = SignerCommand::parse(&line, SignerInput::Message, Duration::from_secs(2)).unwrap();
+        let signed = command.sign(Algorithm::EcdsaP256, MESSAGE);
+        assert!(started.elapsed() < Duration::from_secs(4), "{ending}: {:?}", started.elapsed());
+        assert_eq!(matches!(signed, Err(SignerError::Timeout { .. })), is_late, "{ending}: {signed:?}");
+        assert_eq!(signed.is_ok(), ending.starts_with("echo"), "{ending}: {signed:?}");
+        let children = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(children.lines().count(), 2, "{children}");
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while children.lines().any(runs) {
+            assert!(std::time::Instant::now() < deadline, "{ending}: something is left of {children}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_a_command_has_started_holds_nobody_up() {
+    let shop = Workshop::new();
+    let file = shop.path("daemon");
+    // It has left the group, and holds the command's stdout.
+    let line = format!("sh -c 'setsid sleep 60 & echo $! > {}; sleep 0.3; printf signature'", file.display());
+    let started = std::time::Instant::now();
+    let command = SignerCommand::parse(&line, SignerInput::Message, Duration::from_secs(30)).unwrap();
+    assert_eq!(command.sign(Algorithm::EcdsaP256, MESSAGE).unwrap(), b"signature");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let daemon = std::fs::read_to_string(file).unwrap();
+    assert!(runs(&daemon));
+    std::process::Command::new("kill").arg(daemon.trim()).status().unwrap();
 }

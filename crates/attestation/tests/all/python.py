@@ -9,6 +9,7 @@ import hashlib
 import json
 import sys
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -184,5 +185,17 @@ def sigstore(asked):
     }
 
 
+def read(asked):
+    """What a reader of YAML 1.1 makes of texts, as JSON where it can be; None of those that it refuses."""
+
+    def one(text):
+        try:
+            return {"read": yaml.safe_load(text)}
+        except (yaml.YAMLError, ValueError, TypeError):
+            return None
+
+    return json.loads(json.dumps([one(text) for text in asked["texts"]], default=repr))
+
+
 asked = json.load(sys.stdin)
-json.dump({"attestation": attestation, "sigstore": sigstore}[asked["wanted"]](asked), sys.stdout)
+json.dump({"attestation": attestation, "sigstore": sigstore, "read": read}[asked["wanted"]](asked), sys.stdout)

@@ -70,6 +70,116 @@ fn certificates_signatures_and_lists_by_python_hold() {
     }
 }
 
+/// Whether two values are one, where numbers are doubles.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+#[test]
+fn what_can_be_signed_says_the_same_to_a_reader_of_yaml_1_1() {
+    let pieces = |all: &str| all.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let (signs, wholes) =
+        (["", "-", "+"], pieces("0 1 7 08 017 12 99 1_0 2026 0x1f 0o7 0b1 9007199254740993"));
+    let rests =
+        pieces("_ .0 .5 .50 . .1.2 e3 e+3 .0e3 .0e+3 .5e-7 :30 :61 :30:15 :30.5 -01 -01-31 -1-2T03:04:05Z ,");
+    let mut scalars: Vec<String> = pieces(
+        "yes Yes NO on Off y n true False TRUE null ~ Null .inf -.Inf .nan inf nan = << 1.0.0 1.2.3.4 a:b a#b - ? ! %x @y `z | \
+         .5 -.5 +.5 ._5 0.1 0.10000000000000001 tRUE yEs 0.30000000000000004",
+    );
+    for (sign, whole) in signs.iter().flat_map(|sign| wholes.iter().map(move |whole| (sign, whole))) {
+        scalars.push(format!("{sign}{whole}"));
+        scalars.extend(rests.iter().map(|rest| format!("{sign}{whole}{rest}")));
+    }
+    let mut texts: Vec<String> = Vec::new();
+    for scalar in &scalars {
+        texts.extend([
+            format!("x: {scalar}\n"),
+            format!("x:\n- a\n- {scalar}\n"),
+            format!("x: [a, {scalar}, b]\n"),
+            format!("x: '{scalar}'\n"),
+            format!("x: {{{scalar}: a}}\n"),
+            format!("{scalar}: a\n"),
+        ]);
+    }
+    for break_ in ["\n", "\r\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\u{c}"] {
+        texts.extend([
+            format!("x: a # comment{break_}y: b\n"),
+            format!("x: \"a{break_}  b\"\n"),
+            format!("x: a{break_}  b\n"),
+            format!("x: |{break_}  a{break_}  b{break_}"),
+        ]);
+    }
+    texts.extend(
+        [
+            "x: !!str 1\n",
+            "x: !!int '1'\n",
+            "x: !!binary aGk=\n",
+            "%YAML 1.1\n---\nx: 1\n",
+            "x: &a 1\ny: *a\n",
+            "x: {<<: {a: b}}\n",
+            "x: {a: b, a: c}\n",
+            "? x\n: y\n",
+            "x: {a: 1, \"b\":2}\n",
+            "x: \"\\x41\\u00e9\\/\"\n",
+            "x: 'it''s'\n",
+            "x: >-\n  a\n  b\n\n  c\n",
+            "x: |+\n  a\n\n",
+            "x: a\n b\n",
+            "x:\ny:\n- \n- a\n",
+            "---\nx: a\n...\n",
+            "x: [a, [b, {c: d}], ]\n",
+            "\u{feff}x: a\n",
+            "x: \"a\\\n  b\"\n",
+        ]
+        .map(str::to_owned),
+    );
+    // And what chance makes of YAML's marks.
+    let marks: Vec<&str> = "x|y|x: |: |:|- |-|? |?|[|]|{|}|, |,|\n|\n  |\n- |\n    |'|\"|#| #| |1|0|.|e|+|_|yes|~|\t|\\|%|@|!|&|*|<<|=|\r\n|\u{85}|\u{e9}|>|\n\n|---\n|...\n|--- "
+        .split('|')
+        .chain(["|", "|\n", "|\n  "])
+        .collect();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % u64::try_from(below).unwrap()).unwrap()
+    };
+    for _ in 0..60_000 {
+        let length = 1 + next(9);
+        let text: String = (0..length).map(|_| marks[next(marks.len())]).collect();
+        texts.push(if next(2) == 0 { format!("x: {text}") } else { text });
+    }
+    let module = ModuleDigest::of(MODULE);
+    texts.retain(|text| Statement::new(text, &module).is_ok());
+    assert!(texts.len() > 3_000, "{} texts can be signed", texts.len());
+    let read = made(json!({ "wanted": "read", "texts": texts }));
+    let (mut both, mut differences) = (0, Vec::new());
+    for (text, other) in texts.iter().zip(read.as_array().unwrap()) {
+        let own = Value::Object(Manifest::document(text).unwrap());
+        // What it refuses, it takes for nothing else.
+        let Some(other) = other.get("read") else { continue };
+        both += 1;
+        if !same(&own, other) {
+            differences.push(format!("{text:?} is {own} here and {other} in YAML 1.1"));
+        }
+    }
+    assert!(
+        differences.is_empty(),
+        "{} differences, such as {:#?}",
+        differences.len(),
+        &differences[..differences.len().min(20)]
+    );
+    assert!(both > 3_000, "{both} texts were read by both");
+}
+
 #[test]
 fn envelopes_and_bundles_over_the_module_hold() {
     for algorithm in Algorithm::ALL {

@@ -105,6 +105,61 @@ fn a_list_that_its_issuer_did_not_sign_is_refused() {
 }
 
 #[test]
+fn a_list_that_writes_its_issuers_name_otherwise_is_never_passed_over() {
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    // The authority's key under a name of the same words: in strings of another type, and with other capital letters.
+    for (name, subject, mask) in [
+        ("printable", "/O=Example/CN=Intermediate", "nombstr"),
+        ("capital", "/O=EXAMPLE/CN=intermediate", "utf8only"),
+        ("blank", "/O=Example/CN= Intermediate ", "utf8only"),
+    ] {
+        let config = format!("[req]\ndistinguished_name=dn\nprompt=no\nstring_mask={mask}\n[dn]\nCN=x\n");
+        std::fs::write(workshop.path("masked.cnf"), config).unwrap();
+        std::fs::copy(workshop.path("intermediate.key"), workshop.path(&format!("{name}.key"))).unwrap();
+        let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
+        workshop.openssl([
+            "req",
+            "-new",
+            "-x509",
+            "-key",
+            &key,
+            "-config",
+            "masked.cnf",
+            "-subj",
+            subject,
+            "-out",
+            &pem,
+            "-addext",
+            "subjectKeyIdentifier=hash",
+        ]);
+        let renamed = workshop.holder(name);
+        let clean = workshop.list(&renamed, LASTING);
+        workshop.revoke(&renamed, &usual.signer);
+        let revoked = workshop.list(&renamed, LASTING);
+        for missing_crl in [MissingCrl::Accept, MissingCrl::Refuse] {
+            for list in [&clean, &revoked] {
+                let own = workshop.list(&usual.intermediate, LASTING);
+                let of_root = workshop.list(&usual.root, LASTING);
+                for lists in [vec![list.as_slice()], vec![&own, &of_root, list]] {
+                    let options = Options { missing_crl, ..Options::default() };
+                    let refused = verify(&usual, &lists, options).unwrap_err();
+                    let is_told = matches!(&refused, Rejection::RevocationMisnamed(place, issuer)
+                        if place.number == 1 && issuer == "CN=Intermediate,O=Example");
+                    assert!(is_told, "{name}: {refused:?}");
+                }
+            }
+        }
+    }
+    // That of somebody else is about nobody here.
+    let stranger = Usual::of(&Order::default());
+    let order =
+        Order { subject: "/O=Example/CN=Intermediate 2", extensions: INTERMEDIATE, ..Order::default() };
+    let other = stranger.workshop.issue("other", Some(&stranger.root), &order);
+    verify(&usual, &[&stranger.workshop.list(&other, LASTING)], Options::default()).unwrap();
+}
+
+#[test]
 fn a_list_counts_that_calls_its_issuers_key_by_another_name() {
     let usual = Usual::new();
     let workshop = &usual.workshop;
@@ -186,15 +241,57 @@ fn lists_that_cannot_be_evaluated_are_refused_when_they_are_loaded() {
     assert!(refused(&list[..list.len() / 2]).contains("X509 CRL"));
     std::fs::write(usual.workshop.path("list.pem"), &list).unwrap();
     let der = usual.workshop.openssl(["crl", "-in", "list.pem", "-outform", "DER"]);
-    assert!(refused(&der[..der.len() - 1]).contains("none that is evaluated here"));
+    assert!(refused(&der[..der.len() - 1]).contains("get it anew"));
     let trailing = [der.as_slice(), &[0]].concat();
-    assert!(refused(&trailing).contains("none that is evaluated here"));
+    assert!(refused(&trailing).contains("get it anew"));
 
     let config = usual.workshop.path("intermediate.cnf");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("{text}2.5.29.27 = critical,ASN1:INTEGER:1\n")).unwrap();
     let delta = usual.workshop.list(&usual.intermediate, LASTING);
-    assert!(refused(&delta).contains("none that is evaluated here"));
+    assert!(refused(&delta).contains("get the whole list"), "{}", refused(&delta));
+    // Others of which only a part could be evaluated.
+    for (extension, says) in [
+        (
+            "issuingDistributionPoint = critical, @idp\n[idp]\nindirectCRL = TRUE",
+            "get the list of the issuer itself",
+        ),
+        (
+            "issuingDistributionPoint = critical, @idp\n[idp]\nonlysomereasons = keyCompromise",
+            "get the list about all",
+        ),
+        ("1.2.3.4.5 = critical, ASN1:NULL", "have it issued without"),
+    ] {
+        std::fs::write(&config, format!("{text}{extension}\n")).unwrap();
+        let list = usual.workshop.list(&usual.intermediate, LASTING);
+        assert!(refused(&list).contains(says), "{extension}: {}", refused(&list));
+    }
+    // With a number that is too long, and of the first version.
+    std::fs::write(&config, &text).unwrap();
+    let numbers = usual.workshop.path("intermediate.crlnumber");
+    std::fs::write(&numbers, format!("7F{}\n", "00".repeat(20))).unwrap();
+    let uncounted = usual.workshop.list(&usual.intermediate, LASTING);
+    assert!(refused(&uncounted).contains("have the authority number its lists"), "{}", refused(&uncounted));
+    std::fs::write(numbers, "01\n").unwrap();
+    std::fs::write(
+        &config,
+        text.lines()
+            .filter(|line| !line.starts_with("crlnumber"))
+            .fold(String::new(), |all, line| all + line + "\n"),
+    )
+    .unwrap();
+    let bare = [
+        "ca",
+        "-gencrl",
+        "-config",
+        "intermediate.cnf",
+        "-keyfile",
+        "intermediate.key",
+        "-cert",
+        "intermediate.pem",
+    ];
+    let first = usual.workshop.openssl([&bare, LASTING].concat());
+    assert!(refused(&first).contains("have the authority issue version 2"), "{}", refused(&first));
 
     // More entries than are held, as a database of OpenSSL has them.
     std::fs::write(&config, text).unwrap();
@@ -204,4 +301,26 @@ fn lists_that_cannot_be_evaluated_are_refused_when_they_are_loaded() {
     std::fs::write(usual.workshop.path("intermediate.index"), rows).unwrap();
     let long = usual.workshop.list(&usual.intermediate, LASTING);
     assert!(refused(&long).contains("more than 100000"), "{}", refused(&long));
+}
+
+#[test]
+fn a_list_whose_issuers_name_cannot_be_read_is_refused_when_it_is_loaded() {
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    // Cyrillic letters as two bytes each (`BMPString`), and a character that turns the text around.
+    for (name, subject, mask) in [
+        ("wide", "/O=\u{41f}\u{440}\u{438}\u{43c}\u{435}\u{440}", "default"),
+        ("turned", "/O=a\u{202e}b", "utf8only"),
+    ] {
+        let config = format!("[req]\ndistinguished_name=dn\nprompt=no\nstring_mask={mask}\n[dn]\nCN=x\n");
+        std::fs::write(workshop.path("masked.cnf"), config).unwrap();
+        std::fs::copy(workshop.path("intermediate.key"), workshop.path(&format!("{name}.key"))).unwrap();
+        let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
+        let certify = ["req", "-new", "-x509", "-utf8", "-key", &key, "-config", "masked.cnf", "-out", &pem];
+        workshop
+            .openssl([&certify[..], &["-subj", subject, "-addext", "subjectKeyIdentifier=hash"]].concat());
+        let list = workshop.list(&workshop.holder(name), LASTING);
+        let refused = Revocations::default().add(&list).unwrap_err().to_string();
+        assert!(refused.contains("the name of its issuer"), "{name}: {refused}");
+    }
 }

@@ -1,9 +1,9 @@
 //! Signatures that are almost right, as project Wycheproof has them: each is made of a good one, for every algorithm.
 
-use mentat_attestation::{Algorithm, Rejection};
-use mentat_manifest::Attestation;
+use mentat_attestation::{Algorithm, KeyFault, Options, PublicKey, Rejection};
+use mentat_manifest::{Attestation, ModuleDigest};
 
-use crate::authority::{ED25519, Order, P256, P384, RSA_2048, Usual};
+use crate::authority::{ED25519, MANIFEST, Order, P256, P384, RSA_2048, Usual, now};
 
 /// A signer on one algorithm, and a good signature by them.
 struct Signed {
@@ -155,15 +155,100 @@ fn ecdsa_is_refused_in_every_other_form() {
 }
 
 #[test]
-fn the_other_ecdsa_signature_of_the_same_statement_says_the_same() {
-    // (r, n - s) holds where (r, s) does, and signers make either: so a signature is no name for anything.
-    let signed = Signed::by(P256, "ECDSA-P256");
-    let (r, s) = numbers(&signed.good);
-    let n = hex::decode(ORDER_256).unwrap();
-    let other = pair(&r, &minimal(&subtract(&n, &s)));
-    assert_ne!(other, signed.good);
-    let block = Attestation { signature: encode(&other), ..signed.block.clone() };
-    assert_eq!(signed.usual.verify(&block), signed.usual.verify(&signed.block));
+fn the_other_ecdsa_signature_of_the_same_statement_gains_nothing() {
+    // (r, n - s) holds where (r, s) does, and OpenSSL makes either: so a signature is no name for anything. Whoever makes the
+    // other one of it has the same signer sign the same statement, and nothing else.
+    for (key, algorithm, order) in [(P256, "ECDSA-P256", ORDER_256), (P384, "ECDSA-P384", ORDER_384)] {
+        let signed = Signed::by(key, algorithm);
+        let (r, s) = numbers(&signed.good);
+        let n = hex::decode(order).unwrap();
+        let other = pair(&r, &minimal(&subtract(&n, &s)));
+        assert_ne!(other, signed.good);
+        let block = Attestation { signature: encode(&other), ..signed.block.clone() };
+        let signer = signed.usual.verify(&block).unwrap();
+        assert_eq!(Ok(&signer), signed.usual.verify(&signed.block).as_ref());
+        // Nothing that is known of it is made of the signature's bytes.
+        let known = format!("{signer:?}");
+        for bytes in [&signed.good, &other] {
+            assert!(!known.contains(&encode(bytes)) && !known.contains(&hex::encode(bytes)), "{known}");
+        }
+        let verifier = signed.usual.verifier(&[], Options::default());
+        let swapped = ModuleDigest::of(b"another module");
+        let refused = verifier.verify(MANIFEST, &block, &swapped, now());
+        assert_eq!(refused, Err(Rejection::SignatureMismatch));
+    }
+}
+
+/// Points of small order (<https://eprint.iacr.org/2020/1244>, table 1), for which a signature over anything can be made by
+/// anybody: `R` is the neutral point and `s` is 0 for every message whose hash is a multiple of the order. The last two are
+/// the first two, with 2^255 - 19 added to what they are written as.
+const SMALL_ORDER: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
+#[test]
+fn an_ed25519_key_that_anybody_could_sign_for_is_refused() {
+    let usual = Usual::of(&Order { key: ED25519, ..Order::default() });
+    let prefix = hex::decode("302a300506032b6570032100").unwrap();
+    for (point, sign) in SMALL_ORDER.iter().flat_map(|point| [(point, 0), (point, 0x80)]) {
+        let mut point = hex::decode(point).unwrap();
+        point[31] |= sign;
+        let key = [prefix.as_slice(), &point].concat();
+        assert_eq!(PublicKey::read(&key), Err(KeyFault::Ed25519Point), "{}", hex::encode(&point));
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", encode(&key));
+        assert_eq!(PublicKey::read(pem.as_bytes()), Err(KeyFault::Ed25519Point));
+    }
+    // The attack is real: what is asked for the signature alone finds it good.
+    let mut forged = [0; 64];
+    forged[0] = 1;
+    let anyone = hex::decode(SMALL_ORDER[2]).unwrap();
+    let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, anyone);
+    assert!((0..200_u8).any(|number| key.verify(&[number], &forged).is_ok()), "no message was forged");
+
+    // In a certificate, which an authority has issued without looking.
+    let workshop = &usual.workshop;
+    let weak = [prefix.as_slice(), &hex::decode(SMALL_ORDER[1]).unwrap()].concat();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", encode(&weak));
+    std::fs::write(workshop.path("weak.pub"), pem).unwrap();
+    workshop.openssl([
+        "x509",
+        "-req",
+        "-in",
+        "signer.csr",
+        "-force_pubkey",
+        "weak.pub",
+        "-CA",
+        "intermediate.pem",
+        "-CAkey",
+        "intermediate.key",
+        "-CAcreateserial",
+        "-days",
+        "3650",
+        "-extfile",
+        "signer.ext",
+        "-out",
+        "weak.pem",
+    ]);
+    let weak = workshop.holder("weak");
+    let chain = vec![weak.pem(), usual.intermediate.pem()];
+    let refused = usual.verify(&workshop.block(&weak, "Ed25519", &forged, chain)).unwrap_err();
+    assert!(
+        matches!(&refused, Rejection::Key(place, KeyFault::Ed25519Point) if place.number == 1),
+        "{refused:?}"
+    );
+    // One byte more or less is no key, and a number beyond the field none either.
+    for length in [31, 33] {
+        let bytes = vec![9; length];
+        let bits = u8::try_from(length + 1).unwrap();
+        let key = [&[0x30, bits + 9][..], &prefix[2..9], &[3, bits, 0], &bytes].concat();
+        assert_eq!(PublicKey::read(&key), Err(KeyFault::Ed25519Point), "{length}");
+    }
 }
 
 #[test]
@@ -273,6 +358,17 @@ fn rsa_is_refused_with_any_other_padding() {
     for digest in ["-sha1", "-sha512", "-md5"] {
         signed.refuses(digest, &workshop.openssl(["dgst", digest, "-sign", "signer.key", statement]));
     }
+    // s + n is the same number to the power, and another signature, were it taken.
+    let modulus =
+        String::from_utf8(workshop.openssl(["rsa", "-in", "signer.key", "-noout", "-modulus"])).unwrap();
+    let n = hex::decode(modulus.trim().strip_prefix("Modulus=").unwrap()).unwrap();
+    let sum = add(good, &n);
+    signed.refuses("s + n, in a byte more", &sum);
+    if sum[0] == 0 {
+        signed.refuses("s + n", &sum[1..]);
+    }
+    signed.refuses("n - s", &subtract(&n, good));
+    signed.refuses("n", &n);
     signed.refuses("0", &[0; 256]);
     signed.refuses("1", &[vec![0; 255], vec![1]].concat());
     signed.refuses("all ones", &[0xff; 256]);

@@ -306,3 +306,107 @@ fn an_authority_goes_by_its_own_keys_days_and_revocations() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(authority.key(CertificateKind::Root), Err(AuthorityError::Exposed(_))));
 }
+
+#[test]
+fn an_intermediate_authority_that_was_certified_anew_goes_on_with_its_key_and_its_lists() {
+    let days = |days| time::Duration::days(days);
+    let shop = Workshop::new();
+    let folder = shop.path("ca");
+    let founded = now() - days(4 * 365);
+    Authority::init(&folder, &founding(Algorithm::EcdsaP256), founded).unwrap();
+    std::fs::copy(shop.path("ca/certs/intermediate_ca.crt"), shop.path("before.crt")).unwrap();
+    let mut authority = Authority::open(&folder).unwrap();
+    let key = |authority: &Authority, kind| clear(authority.key(kind).unwrap());
+    let request = NewKey::generate(Algorithm::EcdsaP256).unwrap().certificate_request().unwrap();
+    let issue = |authority: &mut Authority, days| {
+        let own = key(authority, CertificateKind::Intermediate);
+        let developer = Developer { days, ..alice() };
+        authority.issue(own, &developer, &request, now()).unwrap()
+    };
+    let before = issue(&mut authority, 1000);
+    let first = authority.certificates()[1].clone();
+    assert_eq!(before.certificate.not_after, first.not_after, "no longer than its issuer");
+
+    let wrong = key(&authority, CertificateKind::Intermediate);
+    assert!(matches!(authority.renew(wrong, now()), Err(AuthorityError::WrongKey(_))));
+    let own = key(&authority, CertificateKind::Root);
+    let renewed = authority.renew(own, now()).unwrap();
+    assert!(renewed.not_after > first.not_after + days(3 * 365) && renewed.serial != first.serial);
+    assert_eq!((renewed.kind, &renewed.name), (CertificateKind::Intermediate, &first.name));
+    let after = issue(&mut authority, 1000);
+    assert!(after.certificate.not_after > first.not_after);
+    let own = key(&authority, CertificateKind::Intermediate);
+    authority.publish(CertificateKind::Intermediate, own, 30, now()).unwrap();
+    let own = key(&authority, CertificateKind::Root);
+    authority.publish(CertificateKind::Root, own, 30, now()).unwrap();
+
+    let crls = ["ca/crl/root_ca.crl", "ca/crl/intermediate_ca.crl"];
+    for certificate in ["before.crt", "ca/certs/intermediate_ca.crt"] {
+        shop.openssl(["crl", "-in", crls[1], "-CAfile", certificate, "-noout", "-verify"]);
+    }
+    let holds = |chain: &str, intermediate: &str| {
+        std::fs::write(shop.path("chain.crt"), chain).unwrap();
+        let files = ["-CAfile", "ca/certs/root_ca.crt", "-untrusted", intermediate, "-x509_strict"];
+        let lists = ["-CRLfile", crls[0], "-CRLfile", crls[1], "-crl_check_all", "chain.crt"];
+        let mut command = Command::new("openssl");
+        command.arg("verify").args(files).args(lists).current_dir(shop.path(""));
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // What was issued before holds by either certificate of the authority, and so does what is issued now.
+    for chain in [&before.chain_pem, &after.chain_pem] {
+        for intermediate in ["before.crt", "ca/certs/intermediate_ca.crt"] {
+            let (held, told) = holds(chain, intermediate);
+            assert!(held, "{intermediate}: {told}");
+        }
+    }
+    let verify = |chain: &str| {
+        let mut anchors = Anchors::default();
+        anchors.add(&std::fs::read(shop.path("ca/certs/root_ca.crt")).unwrap()).unwrap();
+        let mut revocations = Revocations::default();
+        for crl in crls {
+            revocations.add(&std::fs::read(shop.path(crl)).unwrap()).unwrap();
+        }
+        let chain = read_certificates(chain.as_bytes()).unwrap();
+        let chain = chain.iter().map(|certificate| {
+            let own =
+                pkcs8::der::pem::encode_string("CERTIFICATE", pkcs8::LineEnding::LF, certificate.as_der());
+            own.unwrap()
+        });
+        let block = mentat_manifest::Attestation {
+            version: "1.0".into(),
+            timestamp: now().format(&time::format_description::well_known::Rfc3339).unwrap(),
+            signer: mentat_manifest::Signer { subject: "Alice".into(), issuer: "Example Agent CA".into() },
+            algorithm: "ECDSA-P256".into(),
+            signature: "AAAA".into(),
+            certificate_chain: chain.collect(),
+        };
+        let options = Options { missing_crl: mentat_attestation::MissingCrl::Refuse, ..Options::default() };
+        let verifier = Verifier::new(anchors, revocations, options);
+        verifier.verify(MANIFEST, &block, &module(), SystemTime::now()).unwrap_err().code()
+    };
+    // The chains hold here as well: the signature, of which nothing was made, is looked at last.
+    assert_eq!(
+        (verify(&before.chain_pem), verify(&after.chain_pem)),
+        ("signature_mismatch", "signature_mismatch")
+    );
+    let own = key(&authority, CertificateKind::Intermediate);
+    let serial = before.certificate.serial.clone();
+    authority.revoke(own, &serial, RevocationReason::Superseded, 30, now()).unwrap();
+    assert_eq!(
+        (verify(&before.chain_pem), verify(&after.chain_pem)),
+        ("certificate_revoked", "signature_mismatch")
+    );
+
+    // No longer than the root, and not when that has ended.
+    let root_ends = authority.certificates()[0].not_after;
+    let own = key(&authority, CertificateKind::Root);
+    let last = authority.renew(own, root_ends - days(100)).unwrap();
+    assert_eq!(last.not_after, root_ends);
+    let own = key(&authority, CertificateKind::Root);
+    assert!(matches!(authority.renew(own, root_ends + days(1)), Err(AuthorityError::RootEnded(_))));
+    let own = key(&authority, CertificateKind::Root);
+    authority.revoke(own, &last.serial, RevocationReason::KeyCompromise, 365, now()).unwrap();
+    let own = key(&authority, CertificateKind::Root);
+    assert!(matches!(authority.renew(own, now()), Err(AuthorityError::IssuerRevoked)));
+}

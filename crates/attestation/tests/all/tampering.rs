@@ -50,7 +50,7 @@ fn what_only_reads_otherwise_is_accepted() {
     for same in [
         format!("# of the team\n{MANIFEST}"),
         format!("{MANIFEST}attestation: {{ of: somebody }}\n"),
-        MANIFEST.replace("ratio: 0.5", "ratio: 5e-1"),
+        MANIFEST.replace("ratio: 0.5", "ratio: 5.0e-1"),
         MANIFEST.replace("id: team.agent", "\"id\": \"te\\u0061m.agent\""),
         MANIFEST.replace("fuel: 1000000", "fuel: 1000000.0"),
         MANIFEST.replace("version: 1.2.0\nruntime: wasm\n", "runtime: wasm\nversion: 1.2.0\n"),
@@ -73,6 +73,23 @@ fn manifests_that_could_be_read_in_two_ways_are_refused() {
         (MANIFEST.replace("Grüße", "\"\\udead\""), "surrogate"),
         (MANIFEST.replace("ratio: 0.5", "ratio: .inf"), "non-finite"),
         (format!("{MANIFEST}---\nid: evil.agent\n"), "one YAML document"),
+        // What is rounded to the same double would be signed as the same number.
+        (MANIFEST.replace("ratio: 0.5", "ratio: 9007199254740993.0"), "more exact"),
+        (MANIFEST.replace("ratio: 0.5", "ratio: 0.50000000000000000001"), "more exact"),
+        (MANIFEST.replace("ratio: 0.5", "ratio: 1.0e+30"), "beyond 2^53"),
+        // What tags, anchors, merge keys and directives make of a value, not every reader agrees on.
+        (MANIFEST.replace("ratio: 0.5", "ratio: !!str 0.5"), "has a tag"),
+        (MANIFEST.replace("note: Grüße", "note: !greeting Grüße"), "has a tag"),
+        (format!("%YAML 1.1\n---\n{MANIFEST}"), "the directive `%YAML 1.1`"),
+        (format!("%TAG ! tag:example.com,2026:\n---\n{MANIFEST}"), "the directive `%TAG"),
+        (MANIFEST.replace("note: Grüße", "note: &note Grüße"), "anchors"),
+        (format!("{MANIFEST}x-a: {{ <<: {{ b: c }} }}\n"), "merge keys"),
+        // In YAML 1.1 these are true, 3600, 8, a date, and a line of its own.
+        (format!("{MANIFEST}longRunning: yes\n"), "a truth value for others"),
+        (format!("{MANIFEST}x-time: 1:00:00\n"), "a number for others"),
+        (format!("{MANIFEST}x-mode: 010\n"), "a number for others"),
+        (format!("{MANIFEST}x-day: 2026-06-01\n"), "a date for others"),
+        (format!("# harmless\u{85}runtime: container\n{MANIFEST}"), "ends a line for some readers"),
         (format!("{MANIFEST}module_digest: \"{}\"\n", ModuleDigest::of(b"other")), "leave it out"),
     ] {
         let refused = verify(&usual, &twofold, &attestation).unwrap_err();

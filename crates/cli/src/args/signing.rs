@@ -122,13 +122,14 @@ pub(crate) struct VerifyArguments {
 
 /// Run a certificate authority in a folder, for development and small teams
 ///
-/// `init` makes a root (10 years) and an authority below it (5 years) that certifies developers (a year each). Operators
-/// trust `certs/root_ca.crt` of the folder and read the revocation lists in its `crl`; nobody else needs the folder, and
+/// `init` makes a root (10 years) and an authority below it (5 years, and `renew` for five more) that certifies developers (a
+/// year each). Operators trust `certs/root_ca.crt` of the folder and read the revocation lists in its `crl`; nobody else needs the folder, and
 /// `private` must stay where it is.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PkiVerb {
     Init(PkiInitArguments),
     Issue(PkiIssueArguments),
+    Renew(PkiRenewArguments),
     Revoke(PkiRevokeArguments),
     Crl(PkiCrlArguments),
     List(PkiListArguments),
@@ -190,6 +191,23 @@ pub(crate) struct PkiIssueArguments {
     /// Where a new key goes; `ADDRESS.key` where not given
     #[arg(long, value_name = "FILE", conflicts_with = "csr", value_hint = ValueHint::FilePath)]
     pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgument,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Certify the intermediate authority anew, before its five years are over
+///
+/// Its key stays, and so does what it has issued. Developers get the new certificate with the next one of their own. It needs the
+/// root's key, and ends no later than the root; when that is over, `mentat pki init` makes a new authority.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+\x20 mentat pki renew\n\
+\x20 mentat pki renew --authority /srv/ca --passphrase-file /run/secrets/root")]
+pub(crate) struct PkiRenewArguments {
+    #[command(flatten)]
+    pub(crate) authority: AuthorityArgument,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseArgument,
     #[command(flatten)]

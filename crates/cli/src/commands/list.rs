@@ -11,6 +11,8 @@ use crate::output::{self, Failure};
 
 /// Characters of what a line says of the signature.
 const MAX_SIGNATURE_CHARS: usize = 200;
+/// Characters of what is said of it in a line of its own: why an agent may not run, or what its operator should know.
+const MAX_MESSAGE_CHARS: usize = 500;
 
 #[derive(Serialize)]
 struct Reply {
@@ -44,6 +46,9 @@ fn table(agents: &[AgentReport]) -> String {
             shown(&agent.module),
             escape_untrusted(&agent.signature.line(), MAX_SIGNATURE_CHARS),
         ));
+        if let Some(message) = &agent.signature.message {
+            text.push_str(&format!("    {}\n", escape_untrusted(message, MAX_MESSAGE_CHARS)));
+        }
     }
     text
 }
@@ -66,9 +71,11 @@ mod tests {
         let mut agents = [agent("a.long", "1.0.0", true), agent("b", "1.0.0-rc.1", false)];
         agents[0].signature.signer = Some(SignerReport { name: "dev@b".into(), ..SignerReport::default() });
         agents[1].signature.refused = Some("certificate_revoked".into());
+        agents[1].signature.message = Some("certificate 1 (`CN=dev`) was revoked\n; sign again".into());
         assert_eq!(
             table(&agents),
-            "* a.long 1.0.0      sha256:00 signed dev@b\n  b      1.0.0-rc.1 sha256:00 refused: certificate_revoked\n"
+            "* a.long 1.0.0      sha256:00 signed dev@b\n  b      1.0.0-rc.1 sha256:00 refused: certificate_revoked\n    certificate 1 \
+             (`CN=dev`) was revoked\\u{a}; sign again\n"
         );
     }
 }

@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::args::{
-    PkiCrlArguments, PkiInitArguments, PkiIssueArguments, PkiListArguments, PkiRevokeArguments, PkiVerb,
+    PkiCrlArguments, PkiInitArguments, PkiIssueArguments, PkiListArguments, PkiRenewArguments,
+    PkiRevokeArguments, PkiVerb,
 };
 use crate::files;
 use crate::output::{self, Failure};
@@ -50,6 +51,7 @@ pub(crate) fn run(verb: &PkiVerb) -> Result<ExitCode, Failure> {
     match verb {
         PkiVerb::Init(arguments) => init(arguments),
         PkiVerb::Issue(arguments) => issue(arguments),
+        PkiVerb::Renew(arguments) => renew(arguments),
         PkiVerb::Revoke(arguments) => revoke(arguments),
         PkiVerb::Crl(arguments) => crl(arguments),
         PkiVerb::List(arguments) => list(arguments),
@@ -148,6 +150,23 @@ fn issue(arguments: &PkiIssueArguments) -> Result<(), Failure> {
     if let Some((_, path)) = new_key {
         text.push_str(&format!("key in `{}`, for its owner alone\n", path.display()));
     }
+    output::write_stdout(text.as_bytes())
+}
+
+fn renew(arguments: &PkiRenewArguments) -> Result<(), Failure> {
+    let mut authority = Authority::open(&arguments.authority.authority).map_err(authority_failed)?;
+    let key = authority_key(&authority, CertificateKind::Root, &arguments.passphrase)?;
+    let renewed = authority.renew(key, OffsetDateTime::now_utc()).map_err(authority_failed)?;
+    if arguments.json.json {
+        return output::write_json(&renewed);
+    }
+    let text = format!(
+        "certificate {} of {} in `{}`, until {}; what was issued before holds as it is\n",
+        renewed.serial,
+        owner(&renewed),
+        authority.certificate_path(CertificateKind::Intermediate).display(),
+        shown_time(renewed.not_after)
+    );
     output::write_stdout(text.as_bytes())
 }
 

@@ -3,6 +3,8 @@
 
 mod authority;
 mod given;
+mod review;
+mod trust;
 
 use std::time::Duration;
 

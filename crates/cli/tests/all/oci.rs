@@ -10,6 +10,7 @@ use std::process::Output;
 
 use mentat_proto::v1::LoadAgentRequest;
 use serde_json::{Value, json};
+use tonic_types::StatusExt;
 
 use self::registry::{Docker, LOGIN};
 use crate::encryption::Authority;
@@ -234,6 +235,17 @@ async fn the_server_loads_from_registries_that_its_operator_allows() {
         assert_eq!(denied.code(), tonic::Code::PermissionDenied, "{denied}");
         assert!(denied.message().contains("`oci.registries`"), "{denied}");
     }
+    // One that is down is none of the caller's doing, and not the server's load either.
+    let down = pinned.replace(&docker.address, "127.0.0.1:1");
+    let away = Server::with(&["oci.registries=[\"127.0.0.1:1\"]", "oci.insecure=[\"127.0.0.1:1\"]"]);
+    let unavailable = away.client().await.load_agent(request(&down)).await.unwrap_err();
+    assert_eq!(unavailable.code(), tonic::Code::Unavailable, "{unavailable}");
+    let info = unavailable.get_error_details().error_info().cloned().unwrap();
+    assert_eq!(info.reason, "UNAVAILABLE");
+    let output = run(&["load", &down, "--by-server", "--server", &away.grpc]);
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("[UNAVAILABLE]"), "{}", text(&output.stderr));
+    assert_eq!(away.metric("oci_pulls_total{result=\"unavailable\"}"), 2.0);
     let both = LoadAgentRequest { wasm_bytes: assemble(ECHO).into(), ..request(&pinned) };
     assert_eq!(client.load_agent(both).await.unwrap_err().code(), tonic::Code::InvalidArgument);
 
@@ -248,6 +260,46 @@ async fn the_server_loads_from_registries_that_its_operator_allows() {
     let server = server.restart();
     let answer = server.client().await.execute_agent(execute("a.echo", "still")).await.unwrap().into_inner();
     assert_eq!(answer.output, "still");
+}
+
+#[tokio::test]
+async fn a_signed_agent_is_as_good_out_of_a_registry_and_no_other_is() {
+    let desk = crate::pki::Desk::with_alice();
+    desk.agent();
+    let plain = desk.read("agent/manifest.yaml");
+    desk.done("sign agent --key alice@example.com.key --cert alice@example.com.crt");
+    let docker = Docker::start();
+    let push = |name: &str| {
+        let name = docker.name(&format!("agents/{name}"));
+        desk.done(&format!("push agent {name} --plain-http")).trim().to_owned()
+    };
+    let signed = push("signed");
+    desk.done(&format!("pull {signed} copy --plain-http"));
+    assert_eq!(desk.read("copy/manifest.yaml"), desk.read("agent/manifest.yaml"));
+    let told = desk.done("verify copy --roots authority/certs/root_ca.crt --crl authority/crl");
+    assert!(told.starts_with("signer: alice@example.com\n"), "{told}");
+    // The signed manifest with another module, and the module with no signature.
+    desk.write("agent/agent.wasm", assemble(ECHO));
+    let swapped = push("swapped");
+    desk.write("agent/manifest.yaml", plain);
+    let unsigned = push("unsigned");
+
+    let root = format!("attestation.roots=[\"{}\"]", path(&desk.path().join("authority/certs/root_ca.crt")));
+    let (allowed, insecure) = (
+        format!("oci.registries=[\"{}\"]", docker.address),
+        format!("oci.insecure=[\"{}\"]", docker.address),
+    );
+    let server = Server::with(&[&root, &allowed, &insecure, "attestation.mode=required"]);
+    let load = async |reference: &str| {
+        let request = LoadAgentRequest { reference: reference.to_owned(), ..LoadAgentRequest::default() };
+        let loaded = server.client().await.load_agent(request).await;
+        loaded.map(|answer| answer.into_inner().signature.unwrap().signer).map_err(|status| {
+            status.get_error_details().error_info().map(|info| info.metadata["code"].clone()).unwrap()
+        })
+    };
+    assert_eq!(load(&swapped).await, Err("signature_mismatch".into()));
+    assert_eq!(load(&unsigned).await, Err("unsigned".into()));
+    assert_eq!(load(&signed).await.as_deref(), Ok("alice@example.com"));
 }
 
 #[tokio::test]

@@ -276,3 +276,86 @@ fn what_is_wrong_with_an_authority_or_a_request_is_told() {
     desk.write("authority/authority.json", &index[..index.len() / 2]);
     assert!(desk.refused("pki list", 2).contains("`authority.json` cannot be read"));
 }
+
+#[test]
+fn an_authority_is_certified_anew_before_its_five_years_are_over() {
+    let desk = Desk::with_alice();
+    desk.agent();
+    desk.done(SIGN);
+    let before = desk.read("authority/certs/intermediate_ca.crt");
+    let told = desk.done("pki renew");
+    assert!(
+        told.contains("of Example Agent CA in `authority/certs/intermediate_ca.crt`, until 20"),
+        "{told}"
+    );
+    let after = desk.read("authority/certs/intermediate_ca.crt");
+    assert_ne!(after, before);
+    let key = |pem: &str| {
+        desk.write("one.crt", pem);
+        desk.openssl(&["x509", "-in", "one.crt", "-noout", "-pubkey"])
+    };
+    assert_eq!(key(&after), key(&before));
+    // What was signed holds, what is issued is below the new one, and the lists are about both.
+    desk.done(VERIFY);
+    desk.done("pki issue --email bob@example.com");
+    assert!(desk.read("bob@example.com.crt").ends_with(&after));
+    desk.done("sign agent --key bob@example.com.key --cert bob@example.com.crt");
+    desk.done(VERIFY);
+    desk.done("pki revoke bob@example.com");
+    assert!(desk.refused(VERIFY, 4).contains("was revoked by its issuer"));
+    let renewed: Value = serde_json::from_str(&desk.done("pki renew --json")).unwrap();
+    assert_eq!(renewed["kind"], "intermediate");
+    let listed: Value = serde_json::from_str(&desk.done("pki list --json")).unwrap();
+    let kinds = listed["certificates"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap());
+    assert_eq!(kinds.filter(|kind| *kind == "intermediate").count(), 3);
+    // By the root's key, which is best kept elsewhere.
+    std::fs::rename(desk.path().join("authority/private/root_ca.key"), desk.path().join("kept.key")).unwrap();
+    assert!(desk.refused("pki renew", 2).contains("root_ca.key"));
+}
+
+#[test]
+fn an_address_that_stands_for_everybody_is_certified_for_nobody() {
+    let desk = Desk::with_alice();
+    for email in ["*@example.com", "*@*", "a*@example.com", "a@*.example.com"] {
+        let output = desk.command("pki issue --out x.crt --key x.key --email").arg(email).output().unwrap();
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains("is no email address"), "{email}: {told}");
+        assert!(!desk.path().join("x.key").exists());
+    }
+}
+
+#[test]
+fn an_authority_holds_for_ten_years_five_and_one_with_the_names_and_usages_of_each() {
+    let desk = Desk::with_alice();
+    let listed: Value = serde_json::from_str(&desk.done("pki list --json")).unwrap();
+    let day = |text: &Value| chrono::DateTime::parse_from_rfc3339(text.as_str().unwrap()).unwrap();
+    let kinds: Vec<(String, i64)> = listed["certificates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["kind"].as_str().unwrap().to_owned(),
+                (day(&one["not_after"]) - day(&one["not_before"])).num_days(),
+            )
+        })
+        .collect();
+    let expected = [("root", 3652), ("intermediate", 1826), ("developer", 365)];
+    assert_eq!(kinds, expected.map(|(kind, days)| (kind.to_owned(), days)));
+    for (file, expected) in [
+        (
+            "authority/certs/root_ca.crt",
+            ["CN = Example Root CA", "CA:TRUE, pathlen:1", "Certificate Sign, CRL Sign"],
+        ),
+        (
+            "authority/certs/intermediate_ca.crt",
+            ["CN = Example Agent CA", "CA:TRUE, pathlen:0", "Code Signing"],
+        ),
+        ("alice@example.com.crt", ["email:alice@example.com", "Digital Signature", "Code Signing"]),
+    ] {
+        let told = desk.openssl(&["x509", "-in", file, "-noout", "-text"]);
+        for line in expected {
+            assert!(told.contains(line), "{file}: {line}: {told}");
+        }
+    }
+}

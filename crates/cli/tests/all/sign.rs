@@ -271,3 +271,87 @@ fn a_bundle_over_the_module_is_checked_by_a_public_key() {
     let told = desk.refused("verify agent --bundle bundle.json --public-key bundle.json", 2);
     assert!(told.contains("the public key `bundle.json` cannot be used"), "{told}");
 }
+
+#[test]
+fn a_key_that_others_can_read_is_told_of() {
+    let desk = desk(WRITTEN);
+    for (mode, is_told) in [("600", false), ("400", false), ("644", true), ("640", true), ("602", true)] {
+        desk.other("chmod", &[mode, "alice@example.com.key"]);
+        let output = desk.command(SIGN).output().unwrap();
+        let told = text(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        let says = "the key `alice@example.com.key` can be read or changed by others than its owner";
+        assert_eq!(told.contains(says) && told.contains("`chmod 600`"), is_told, "{mode}: {told}");
+    }
+}
+
+#[test]
+fn a_command_asks_for_a_pin_on_the_terminal_and_gives_it_back() {
+    let desk = desk(WRITTEN);
+    let script = "printf 'PIN: ' > /dev/tty\nread pin < /dev/tty\n[ \"$pin\" = 1234 ] || exit 3\n\
+        exec openssl dgst -sha256 -sign alice@example.com.key\n";
+    desk.write("pin.sh", script);
+    // What comes after it has the terminal again, and would be stopped by reading from it if it had not.
+    let words = "agent --cert alice@example.com.crt --signer-command 'sh pin.sh'";
+    let program = env!("CARGO_BIN_EXE_mentat");
+    desk.write(
+        "all.sh",
+        format!("{program} sign {words} || exit $?\nprintf 'Done: '\nread answer\necho \"heard $answer\"\n"),
+    );
+    let terminal = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/terminal.py");
+    let typed = |typed: &str| {
+        let mut command = std::process::Command::new("timeout");
+        command.args(["60", "python3", terminal, typed, "/bin/sh", "all.sh"]).current_dir(desk.path());
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, shown) = typed("1234\nyes");
+    assert!(code == Some(0) && shown.contains("PIN: ") && shown.contains("heard yes"), "{code:?}: {shown}");
+    desk.done(VERIFY);
+    let (code, shown) = typed("4321");
+    assert!(code == Some(2) && shown.contains("exit status: 3"), "{code:?}: {shown}");
+}
+
+#[test]
+fn verify_says_whether_revocations_were_looked_up_for_all_certificates() {
+    let desk = desk(WRITTEN);
+    desk.done(SIGN);
+    for (crls, lists, is_checked, line) in [
+        ("", 0, false, "revocation: not checked, no `--crl` was given\n"),
+        ("--crl authority/crl/root_ca.crl", 1, false, "revocation: not checked for all certificates"),
+        ("--crl authority/crl/intermediate_ca.crl", 1, false, "revocation: not checked for all certificates"),
+        ("--crl authority/crl", 2, true, "revocation: checked, 2 lists\n"),
+    ] {
+        let told = desk.done(&format!("{VERIFY} {crls}"));
+        assert!(told.contains(line), "{crls}: {told}");
+        let reply: Value = serde_json::from_str(&desk.done(&format!("{VERIFY} {crls} --json"))).unwrap();
+        assert_eq!(
+            (&reply["revocation_lists"], &reply["revocation_checked"]),
+            (&lists.into(), &is_checked.into()),
+            "{crls}"
+        );
+    }
+}
+
+#[test]
+fn what_readers_of_yaml_could_take_for_two_manifests_is_neither_signed_nor_verified() {
+    let desk = desk(WRITTEN);
+    desk.done(SIGN);
+    let signed = desk.read("agent/manifest.yaml");
+    for (changed, says) in [
+        ("x-team: yes\nx-more:", "line 11: `yes` is text for some readers"),
+        ("x-more: !!str a\nx-team:", "line 11: it has a tag"),
+        ("# a\u{2028}b\nx-team:", "line 11: it has the character U+2028"),
+        (
+            "x-count: 0.1000000000000000055\nx-team:",
+            "line 11: the number `0.1000000000000000055` is more exact",
+        ),
+    ] {
+        desk.write("agent/manifest.yaml", WRITTEN.replace("x-team:", changed));
+        assert!(desk.refused(SIGN, 2).contains(says), "{}", desk.refused(SIGN, 2));
+        desk.write("agent/manifest.yaml", signed.replace("x-team:", changed));
+        let output = desk.command(&format!("{VERIFY} --json")).output().unwrap();
+        let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(reply["error"]["details"]["cause"], "manifest_unsignable", "{changed}: {reply}");
+    }
+}

@@ -1,17 +1,24 @@
 //! Whose signatures count: the section of the configuration, and what is made of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
-use mentat_attestation::{MissingCrl, Options, StaleCrl};
+use mentat_attestation::{MissingCrl, Options, StaleCrl, is_written_name};
 use mentat_manifest::{AgentId, AgentVersion, escape_untrusted};
 use mentat_runtime::security::attestation::{AttestationMode, AttestationRules, MinimumVersion, TrustRule};
 use mentat_runtime::security::principal::Trust;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+
+/// The most that a signer's clock may be ahead: who is further off has no clock.
+const MAX_CLOCK_SKEW_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Characters of an organisation; of longer names none is read.
+const MAX_ORGANISATION_CHARS: usize = 256;
+/// `anyPolicy` (RFC 5280, section 4.2.1.4), which says nothing of a signer.
+const ANY_POLICY: &str = "2.5.29.32.0";
 
 /// Whose signatures count.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,8 +127,8 @@ impl AttestationSection {
     /// The operator's rules.
     ///
     /// # Errors
-    /// For a date that is none, a tenant given twice, a rule that fits everybody or nobody, and a demand that no agent could
-    /// meet.
+    /// For a date that is none, a tenant given twice, a rule that fits everybody or nobody, a demand that no agent could meet, and
+    /// what is given and would do nothing.
     pub fn rules(&self) -> Result<AttestationRules, ConfigError> {
         let mut tenants = BTreeMap::new();
         for TenantMode { tenant, mode } in &self.tenants {
@@ -135,12 +142,41 @@ impl AttestationSection {
             .map(|one| one.mode)
             .chain([self.mode])
             .any(|mode| mode == AttestationMode::Required);
-        if is_required && self.roots.is_empty() {
+        let (enforce_from, trust) = (
+            date(&self.enforce_from)?,
+            self.trust.iter().map(TrustConfig::rule).collect::<Result<Vec<_>, _>>()?,
+        );
+        if self.clock_skew_ms > MAX_CLOCK_SKEW_MS {
             return Err(wrong(
-                "roots",
-                "none are given, and agents must be signed (`attestation.mode`), so that none could be loaded; give the \
-                 certificates of those who certify your signers",
+                "clock_skew_ms",
+                &format!(
+                    "{} is more than a day ({MAX_CLOCK_SKEW_MS}), so that signatures of tomorrow would hold today; a minute is \
+                     enough where clocks are set",
+                    self.clock_skew_ms
+                ),
             ));
+        }
+        if enforce_from.is_some() && !is_required {
+            return Err(wrong(
+                "enforce_from",
+                "nothing is enforced from then on, since nobody's agents must be signed; set `attestation.mode = \
+                 \"required\"`, or leave the date out",
+            ));
+        }
+        if self.roots.is_empty() {
+            const WHOSE: &str = "give the certificates of those who certify your signers";
+            let why = if is_required {
+                "agents must be signed (`attestation.mode`), so that none could be loaded"
+            } else if !trust.is_empty() {
+                "nobody can be trusted further without them (`attestation.trust`)"
+            } else if !self.crls.is_empty() {
+                "nothing is verified without them, so that nobody is refused for a revocation (`attestation.crls`)"
+            } else {
+                ""
+            };
+            if !why.is_empty() {
+                return Err(wrong("roots", &format!("none are given, and {why}; {WHOSE}")));
+            }
         }
         let minimum = |one: &MinimumVersionConfig| MinimumVersion {
             agent: one.agent.clone(),
@@ -150,10 +186,35 @@ impl AttestationSection {
         Ok(AttestationRules {
             mode: self.mode,
             tenants,
-            enforce_from: date(&self.enforce_from)?,
-            trust: self.trust.iter().map(TrustConfig::rule).collect::<Result<_, _>>()?,
+            enforce_from,
+            trust,
             minimum_versions: self.minimum_versions.iter().map(minimum).collect(),
         })
+    }
+
+    /// That each tenant that is named has credentials by which somebody is of it: `tenants` are all that have. A misspelt one
+    /// would leave the tenant that is meant to the rules for everybody.
+    ///
+    /// # Errors
+    /// For one that nobody is of.
+    pub(super) fn check_tenants(&self, tenants: &BTreeSet<String>) -> Result<(), ConfigError> {
+        let modes = self.tenants.iter().map(|one| ("tenants", &one.tenant));
+        let minimums = self.minimum_versions.iter().flat_map(|one| &one.tenants);
+        for (key, tenant) in modes.chain(minimums.map(|tenant| ("minimum_versions", tenant))) {
+            if !tenants.contains(tenant) {
+                let known: Vec<String> =
+                    tenants.iter().map(|tenant| format!("`{}`", escape_untrusted(tenant, 64))).collect();
+                return Err(wrong(
+                    key,
+                    &format!(
+                        "nobody is of the tenant `{}`; by the credentials under `auth` there are {}",
+                        escape_untrusted(tenant, 64),
+                        escape_untrusted(&known.join(", "), 500)
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// How strictly signatures are verified.
@@ -200,8 +261,20 @@ impl TrustConfig {
             }
             _ => Ok(()),
         };
-        fits("email address", email, is_email, "`dev@example.com`, or `*@example.com` for a domain")?;
-        fits("object identifier", policy, is_object_identifier, "numbers, such as `1.3.6.1.4.1.55555.1`")?;
+        fits("email address", email, is_email, "`dev@example.com`, or `*@example.com` for all of a domain")?;
+        fits(
+            "subject as certificates are compared by",
+            subject,
+            is_written_name,
+            "all of it as `mentat verify` prints it, such as `CN=dev,O=Example`",
+        )?;
+        fits(
+            "organisation",
+            organisation,
+            is_organisation,
+            "it as the certificates have it, such as `Example`",
+        )?;
+        fits("object identifier of a policy", policy, is_policy, "one such as `1.3.6.1.4.1.55555.1`")?;
         fits("fingerprint", root, is_fingerprint, "`sha256:` and 64 digits, as `mentat verify` prints")?;
         Ok(TrustRule {
             level: *level,
@@ -214,13 +287,39 @@ impl TrustConfig {
     }
 }
 
+/// An address that a certificate can have, or `*@` and its domain.
 fn is_email(text: &str) -> bool {
-    text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let is_local = |local: &str| {
+        local == "*"
+            || (!local.is_empty()
+                && local.bytes().all(|byte| byte.is_ascii_graphic() && !b"*@".contains(&byte)))
+    };
+    text.rsplit_once('@').is_some_and(|(local, domain)| is_local(local) && domain.split('.').all(is_label))
 }
 
-fn is_object_identifier(text: &str) -> bool {
-    let is_number = |arc: &str| !arc.is_empty() && arc.bytes().all(|byte| byte.is_ascii_digit());
-    text.contains('.') && text.split('.').all(is_number)
+/// One that a certificate can have: names that cannot be shown are taken from none.
+fn is_organisation(text: &str) -> bool {
+    !text.trim().is_empty() && escape_untrusted(text, MAX_ORGANISATION_CHARS) == text
+}
+
+/// An object identifier (ITU-T X.660) that is a policy: what stands for any policy is none.
+fn is_policy(text: &str) -> bool {
+    let is_number = |arc: &&str| {
+        !arc.is_empty()
+            && arc.bytes().all(|byte| byte.is_ascii_digit())
+            && (*arc == "0" || !arc.starts_with('0'))
+    };
+    let arcs: Vec<&str> = text.split('.').collect();
+    let begins = match arcs.as_slice() {
+        ["0" | "1", second, ..] => second.parse::<u8>().is_ok_and(|second| second < 40),
+        ["2", _, ..] => true,
+        _ => false,
+    };
+    begins && arcs.iter().all(is_number) && text != ANY_POLICY
 }
 
 fn is_fingerprint(text: &str) -> bool {
@@ -257,7 +356,10 @@ mod tests {
 
     #[test]
     fn a_date_is_a_day_or_a_moment() {
-        let from = |text: &str| rules(&format!("enforce_from = \"{text}\"")).unwrap().enforce_from.unwrap();
+        let required = "mode = \"required\"\nroots = [\"/r\"]\n";
+        let from = |text: &str| {
+            rules(&format!("{required}enforce_from = \"{text}\"")).unwrap().enforce_from.unwrap()
+        };
         assert_eq!(from("2026-07-01"), from("2026-07-01T02:00:00+02:00"));
         assert!(from("2026-07-01T00:00:01Z") > from("2026-07-01"));
         assert_eq!(rules("").unwrap().enforce_from, None);
@@ -277,7 +379,33 @@ mod tests {
             ("trust = [{ level = \"signed\", email = \"a@b\" }]", "does nothing"),
             ("trust = [{ level = \"best\", email = \"a@b\" }]", "unknown variant"),
             ("trust = [{ level = \"verified\", email = \"example.com\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \"*@*\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \"*@*.example.com\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \"dev*@example.com\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \" dev@example.com\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \"d\u{e9}v@example.com\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \"dev@example..com\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \"@example.com\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", email = \"\" }]", "no email address"),
+            ("trust = [{ level = \"verified\", organisation = \"\" }]", "no organisation"),
+            ("trust = [{ level = \"verified\", organisation = \"  \" }]", "no organisation"),
+            ("trust = [{ level = \"verified\", organisation = \"a\\nb\" }]", "no organisation"),
+            ("trust = [{ level = \"verified\", subject = \" \" }]", "no subject as certificates"),
+            ("trust = [{ level = \"verified\", subject = \"dev\" }]", "such as `CN=dev,O=Example`"),
+            (
+                "trust = [{ level = \"verified\", subject = \"CN = dev, O = Example\" }]",
+                "as `mentat verify` prints",
+            ),
             ("trust = [{ level = \"verified\", policy = \"1.x\" }]", "no object identifier"),
+            ("trust = [{ level = \"verified\", policy = \"9.9\" }]", "no object identifier"),
+            ("trust = [{ level = \"verified\", policy = \"1.40.1\" }]", "no object identifier"),
+            ("trust = [{ level = \"verified\", policy = \"1.3.06\" }]", "no object identifier"),
+            ("trust = [{ level = \"verified\", policy = \"2.5.29.32.0\" }]", "no object identifier"),
+            ("trust = [{ level = \"verified\", email = \"a@b\" }]", "nobody can be trusted further"),
+            ("crls = [\"/c\"]", "nothing is verified without them"),
+            ("roots = [\"/r\"]\nenforce_from = \"2026-07-01\"", "nothing is enforced from then on"),
+            ("clock_skew_ms = 86400001", "`attestation.clock_skew_ms`: 86400001 is more than a day"),
+            ("clock_skew_ms = 9223372036854775807", "is more than a day"),
             ("trust = [{ level = \"verified\", root = \"sha256:AB\" }]", "no fingerprint"),
             ("minimum_versions = [{ agent = \"a\", version = \"1\" }]", "version"),
             ("mode = \"maybe\"", "unknown variant"),
@@ -288,15 +416,40 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_that_nobody_is_of_is_named() {
+        let check = |text: &str| {
+            let section: AttestationSection = toml::from_str(text).unwrap();
+            section
+                .check_tenants(&["default".to_owned(), "ci".to_owned()].into())
+                .map_err(|error| error.to_string())
+        };
+        check("tenants = [{ tenant = \"ci\", mode = \"off\" }]").unwrap();
+        check("minimum_versions = [{ agent = \"a\", version = \"1.0.0\", tenants = [\"ci\", \"default\"] }]")
+            .unwrap();
+        let told = check("tenants = [{ tenant = \"cl\", mode = \"required\" }]").unwrap_err();
+        assert!(
+            told.contains("`attestation.tenants`: nobody is of the tenant `cl`") && told.contains("`ci`"),
+            "{told}"
+        );
+        let told = check("minimum_versions = [{ agent = \"a\", version = \"1.0.0\", tenants = [\"\"] }]")
+            .unwrap_err();
+        assert!(told.contains("`attestation.minimum_versions`"), "{told}");
+    }
+
+    #[test]
     fn rules_are_read_as_they_are_written() {
         let read = rules(
             "mode = \"required\"\nroots = [\"/r\"]\ntenants = [{ tenant = \"ci\", mode = \"off\" }]\n\
-             trust = [{ level = \"verified\", email = \"*@example.com\", organisation = \"Example\" }]\n\
+             trust = [{ level = \"verified\", email = \"*@example.com\", organisation = \"Example\", subject = \
+             \"CN=dev,O=Example\", policy = \"2.999.1\" }]\n\
              minimum_versions = [{ agent = \"a.b\", version = \"1.2.0\", tenants = [\"ci\"] }]\n",
         )
         .unwrap();
         assert_eq!((read.mode, read.tenants["ci"]), (AttestationMode::Required, AttestationMode::Off));
-        assert_eq!((read.trust[0].level, read.trust[0].subject.as_deref()), (Trust::Verified, None));
+        assert_eq!(
+            (read.trust[0].level, read.trust[0].subject.as_deref()),
+            (Trust::Verified, Some("CN=dev,O=Example"))
+        );
         assert_eq!(read.minimum_versions[0].version.to_string(), "1.2.0");
     }
 }

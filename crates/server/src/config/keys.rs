@@ -146,7 +146,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "attestation.clock_skew_ms",
-        "Milliseconds, in whole seconds, that a signer's clock may be ahead of this machine's.",
+        "Milliseconds, in whole seconds, that a signer's clock may be ahead of this machine's; a day at most.",
     ),
     key(
         "attestation.reload_ms",
@@ -285,7 +285,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "oci.credentials",
-        "File with names and passwords for registries, in the form of docker's `config.json`; empty: none.",
+        "File with names and passwords for registries, in the form of docker's `config.json` or podman's `auth.json`; empty: none.",
     ),
     key(
         "oci.roots",

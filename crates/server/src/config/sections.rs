@@ -1,11 +1,13 @@
 //! The sections of the configuration and their defaults. What each key is for stands in `keys`, for people.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mentat_manifest::{ByteCount, FileAccess, Fuel, Limits};
 use mentat_runtime::SandboxLimits;
+use mentat_runtime::model::Caller;
 use mentat_runtime::security::audit::{OnAuditFailure, SyncMode};
 use mentat_runtime::security::policy::{OnViolation, Rules};
 use serde::{Deserialize, Serialize};
@@ -86,6 +88,15 @@ impl AuthConfig {
     #[must_use]
     pub fn wants_credentials(&self) -> bool {
         !self.api_keys.is_empty() || !self.clients.is_empty()
+    }
+
+    /// The tenants that callers can be of.
+    pub(super) fn tenants(&self) -> BTreeSet<String> {
+        if !self.wants_credentials() {
+            return [Caller::local().tenant.to_string()].into();
+        }
+        let keys = self.api_keys.iter().map(|key| key.tenant.clone());
+        keys.chain(self.clients.iter().map(|client| client.tenant.clone())).collect()
     }
 }
 

@@ -90,6 +90,14 @@ impl Dispatcher {
         Ok(removed)
     }
 
+    /// Finds out how every stored agent stands by its signature, and tells of those that may not run.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the store cannot be read.
+    pub fn review_signatures(&self) -> Result<StandingCounts, Error> {
+        self.registry.review()
+    }
+
     /// How many of the agents in memory stand how.
     #[must_use]
     pub fn standings(&self) -> StandingCounts {

@@ -28,7 +28,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// Those of `load`; `INVALID_REQUEST` for a reference without a digest and for what is no agent, `POLICY_DENIED` for
-    /// another registry, `OVERLOADED` for one that does not answer.
+    /// another registry, `UNAVAILABLE` for one that does not answer.
     pub async fn load_from(&self, caller: &Caller, request: PullRequest) -> Result<Arc<LoadedAgent>, Error> {
         let PullRequest { agent_id, reference, attestation, on_conflict } = request;
         let pulled = self.oci.pull(&reference).await;

@@ -27,8 +27,9 @@ pub(super) struct LoadBody {
     manifest: Option<String>,
     /// The module's bytes in base64; left out of a container agent's.
     module_base64: Option<String>,
-    /// The attestation where it comes beside the manifest: the block as YAML or JSON text.
-    attestation: Option<String>,
+    /// The attestation where it comes beside the manifest: the block as YAML or JSON text, or as an object.
+    #[schema(value_type = Option<Object>)]
+    attestation: Option<Box<RawValue>>,
     /// Where the server is to take the agent from, in place of manifest and module: `oci://HOST/REPOSITORY@sha256:…`, of a
     /// registry that the operator allows.
     reference: Option<String>,
@@ -251,11 +252,26 @@ fn decode(key: &str, text: &str) -> Result<Bytes, Error> {
     STANDARD.decode(text).map(Bytes::from).map_err(wrong)
 }
 
+/// A block as text, which JSON is as it stands.
+fn attestation_text(block: &RawValue) -> Result<String, Error> {
+    let wrong = || {
+        Error::InvalidRequest {
+        message: "`attestation` must be the block as an object, or as text in YAML or JSON, as `mentat sign --detached` prints it"
+            .into(),
+    }
+    };
+    match block.get().as_bytes().first() {
+        Some(b'{') => Ok(block.get().to_owned()),
+        Some(b'"') => serde_json::from_str(block.get()).map_err(|_| wrong()),
+        _ => Err(wrong()),
+    }
+}
+
 impl LoadBody {
     pub(super) fn into_request(self) -> Result<Load, Error> {
         let agent_id = self.agent_id.as_deref().map(agent_id).transpose()?;
         let on_conflict = if self.replace { OnConflict::Replace } else { OnConflict::Refuse };
-        let attestation = self.attestation;
+        let attestation = self.attestation.as_deref().map(attestation_text).transpose()?;
         match (self.reference, self.manifest, self.module_base64) {
             (Some(reference), None, None) => {
                 Ok(Load::Pulled(PullRequest { agent_id, reference, attestation, on_conflict }))

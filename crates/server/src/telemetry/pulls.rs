@@ -21,7 +21,8 @@ impl Metrics {
         let result = match pulled {
             Ok(_) => "pulled",
             Err(Error::PolicyDenied { .. }) => "denied",
-            Err(Error::Overloaded { .. }) => "unavailable",
+            Err(Error::Unavailable { .. }) => "unavailable",
+            Err(Error::Overloaded { .. }) => "overloaded",
             Err(_) => "refused",
         };
         self.pulls.get_or_create(&PullLabels { result }).inc();

@@ -40,6 +40,7 @@ const HTTP_REASON: &str = "HTTP is known in the room `gateway` alone";
 /// What decides whether a signature holds.
 pub(super) const VERIFYING: &[&str] = &[
     "crates/attestation/src/algorithm.rs",
+    "crates/attestation/src/ambiguity.rs",
     "crates/attestation/src/canonical",
     "crates/attestation/src/certificate.rs",
     "crates/attestation/src/chain.rs",

@@ -95,8 +95,11 @@ pub enum AuthorityError {
     )]
     Request(String),
     /// The intermediate authority no longer holds.
-    #[error("the intermediate authority ended at {0}; make a new authority with `mentat pki init`")]
+    #[error("the intermediate authority ended at {0}; certify it anew with `mentat pki renew`")]
     Ended(OffsetDateTime),
+    /// The root no longer holds.
+    #[error("the root ended at {0}; make a new authority with `mentat pki init`")]
+    RootEnded(OffsetDateTime),
     /// The intermediate authority was revoked.
     #[error("the intermediate authority is revoked; make a new authority with `mentat pki init`")]
     IssuerRevoked,

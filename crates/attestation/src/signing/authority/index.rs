@@ -127,6 +127,17 @@ impl Index {
         Ok(text)
     }
 
+    /// The certificate by which an authority issues: the last that it was given.
+    ///
+    /// # Errors
+    /// When there is none, or it was revoked.
+    pub(super) fn newest(&self, kind: CertificateKind) -> Result<&IssuedCertificate, AuthorityError> {
+        let newest = self.certificates.iter().rfind(|certificate| certificate.kind == kind);
+        let newest = newest
+            .ok_or_else(|| AuthorityError::Index(format!("there is no {} authority in it", kind.as_str())))?;
+        if newest.revoked.is_some() { Err(AuthorityError::IssuerRevoked) } else { Ok(newest) }
+    }
+
     pub(super) fn crl(&self, issuer: CertificateKind) -> CrlState {
         match issuer {
             CertificateKind::Root => self.root_crl,

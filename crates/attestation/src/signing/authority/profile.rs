@@ -54,6 +54,27 @@ pub(super) struct Draft {
     pub(super) row: IssuedCertificate,
 }
 
+impl Draft {
+    /// The same, which ends no later than its issuer.
+    pub(super) fn until(
+        mut self,
+        issuer_ends: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<Self, AuthorityError> {
+        if self.row.not_after > issuer_ends {
+            self.row.not_after = issuer_ends;
+            self.params.not_after = issuer_ends;
+        }
+        if self.row.not_after > now {
+            return Ok(self);
+        }
+        Err(match self.row.kind {
+            CertificateKind::Developer => AuthorityError::Ended(issuer_ends),
+            CertificateKind::Root | CertificateKind::Intermediate => AuthorityError::RootEnded(issuer_ends),
+        })
+    }
+}
+
 pub(super) fn root(organisation: &str, now: OffsetDateTime) -> Result<Draft, AuthorityError> {
     let name = format!("{organisation} Root CA");
     let mut draft = draft(CertificateKind::Root, &name, organisation, now, ROOT_DAYS)?;
@@ -82,14 +103,8 @@ pub(super) fn developer(
 ) -> Result<Draft, AuthorityError> {
     let email = check_email(&developer.email)?;
     let name = developer.name.as_deref().unwrap_or(&developer.email);
-    let mut draft = draft(CertificateKind::Developer, name, organisation, now, i64::from(developer.days))?;
-    if draft.row.not_after > issuer_ends {
-        draft.row.not_after = issuer_ends;
-        draft.params.not_after = issuer_ends;
-    }
-    if draft.row.not_after <= now {
-        return Err(AuthorityError::Ended(issuer_ends));
-    }
+    let draft = draft(CertificateKind::Developer, name, organisation, now, i64::from(developer.days))?;
+    let mut draft = draft.until(issuer_ends, now)?;
     draft.row.email = Some(developer.email.clone());
     draft.params.subject_alt_names = vec![SanType::Rfc822Name(email)];
     draft.params.is_ca = IsCa::ExplicitNoCa;
@@ -170,13 +185,13 @@ pub(super) fn check_name(name: &str) -> Result<(), AuthorityError> {
 }
 
 /// What an `rfc822Name` may be: a mailbox in ASCII without quotes, comments or white space, nor a `/`, since files are named
-/// by it.
+/// by it, nor a `*`, which stands for everybody where an operator says whom they trust.
 fn check_email(email: &str) -> Result<Ia5String, AuthorityError> {
     let refused = || AuthorityError::Email(email.to_owned());
     let (local, domain) = email.split_once('@').ok_or_else(refused)?;
     let is_atom = |text: &str| {
         !text.is_empty()
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-=?^_`{|}~".contains(&byte))
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-=?^_`{|}~".contains(&byte))
     };
     let is_label = |text: &str| {
         !text.is_empty()
@@ -243,6 +258,10 @@ mod tests {
             ".a@b",
             "ä@b.example",
             "a@b\n",
+            "*@b",
+            "a*b@c",
+            "a@*",
+            "a@*.example",
             &long,
         ] {
             assert!(matches!(check_email(bad), Err(AuthorityError::Email(_))), "{bad}");

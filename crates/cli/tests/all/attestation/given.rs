@@ -102,6 +102,12 @@ async fn roots_that_cannot_be_read_keep_a_server_from_starting_and_later_stay_as
     let leaf = format!("attestation.roots=[\"{}\"]", authority.path("leaf.pem").display());
     refuse(&leaf, "not that of an authority");
     refuse("attestation.mode=required", "attestation.roots");
+    refuse(
+        "attestation.trust=[{ level = \"verified\", email = \"*@*\" }]",
+        "`attestation.trust`: `*@*` is no email address",
+    );
+    refuse("attestation.tenants=[{ tenant = \"lba\", mode = \"off\" }]", "nobody is of the tenant `lba`");
+    refuse("attestation.clock_skew_ms=999999999999", "is more than a day");
 
     let server = server(&authority, &["attestation.mode=required"]);
     let module = assemble(ECHO);
@@ -153,7 +159,9 @@ fn an_agent_is_inspected_by_the_configuration_of_the_server_that_is_to_load_it()
     );
     let demanding = config(
         "demanding.toml",
-        "[[attestation.minimum_versions]]\nagent = \"a.echo\"\nversion = \"2.0.0\"\ntenants = [\"strict\"]\n",
+        "[[attestation.minimum_versions]]\nagent = \"a.echo\"\nversion = \"2.0.0\"\ntenants = [\"strict\"]\n\
+         [[auth.api_keys]]\nname = \"ci\"\ntenant = \"strict\"\nsha256 = \
+         \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n",
     );
     let inspect = |manifest: &str, config: &str, more: &[&str]| {
         let agent = agent_folder(manifest, &module);

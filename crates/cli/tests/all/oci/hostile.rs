@@ -200,7 +200,7 @@ fn a_store_that_is_named_is_asked_without_the_credentials() {
     let (folder, auth) = login(&registry);
     let name = registry.name(":1");
     let options = ["--plain-http", "--registry-auth", path(&auth), "--input", "x"];
-    fails(&[&["run", &name], &options[..]].concat(), 2, "without encryption");
+    fails(&[&["run", &name], &options[..]].concat(), 2, "plain HTTP to another host");
     assert_eq!(store.asked().len(), 0);
     let host = format!("127.0.0.1:{}", store.port);
     assert_eq!(succeeds(&[&["run", &name, "--registry-host", &host], &options[..]].concat()), "x");
@@ -364,4 +364,109 @@ fn an_upload_goes_to_the_registry_and_nowhere_else() {
     let folder = super::echo();
     fails(&["push", path(folder.path()), &registry.name(":1"), "--plain-http"], 2, "another host");
     assert_eq!(registry.asked().len(), 2);
+}
+
+#[test]
+fn what_is_pulled_is_a_module_where_a_module_may_be_and_takes_no_other_place() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("agent");
+    std::fs::create_dir(&folder).unwrap();
+    for (file, text) in [("manifest.yaml", "mine"), (".bashrc", "mine"), ("run.sh", "mine")] {
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    std::fs::create_dir(folder.join(".git")).unwrap();
+    let pulls = |agent: &Agent, says: &str| {
+        let content = agent.content();
+        let registry = Lying::start(move |path, _, stream| honest(&content, path, stream));
+        for force in [&["--force"][..], &[]] {
+            let into = if force.is_empty() { scratch.path().join("new") } else { folder.clone() };
+            let name = registry.name(":1");
+            fails(&[&["pull", &name, path(&into), "--plain-http"], force].concat(), 2, says);
+        }
+        assert!(!scratch.path().join("new").exists(), "{says}");
+        for file in ["manifest.yaml", ".bashrc", "run.sh"] {
+            assert_eq!(std::fs::read_to_string(folder.join(file)).unwrap(), "mine", "{says}: {file}");
+        }
+        assert_eq!(std::fs::read_dir(folder.join(".git")).unwrap().count(), 0, "{says}");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1, "{says}");
+    };
+    let at = |module: &str| {
+        let text = crate::guests::manifest("a.echo", "1.0.0");
+        assert!(text.contains("module: agent.wasm\n"), "{text}");
+        text.replace("module: agent.wasm", &format!("module: \"{module}\""))
+    };
+    let module = crate::guests::assemble(ECHO);
+    for place in [
+        "../outside.wasm",
+        "/etc/cron.d/x",
+        ".bashrc",
+        ".git/hooks/post-checkout",
+        "a/../b",
+        "manifest.yaml",
+        "manifest.yaml/x",
+    ] {
+        pulls(&Agent::of(&at(place), module.clone()), "must be a file beside the manifest");
+    }
+    pulls(&Agent::of(&at("run.sh"), b"#!/bin/sh\nrm -rf ~\n".to_vec()), "which begins with `\\0asm`");
+    pulls(&Agent::of("no manifest", module), "a mapping of keys");
+}
+
+#[test]
+fn of_several_challenges_in_one_header_the_one_that_is_known_is_answered() {
+    let agent = Agent::new();
+    let content = agent.content();
+    let registry = Lying::start(move |path, head, stream| {
+        if head.to_lowercase().contains("authorization: basic dxnlcjpwyxnz") {
+            honest(&content, path, stream);
+        } else {
+            let challenges = "Negotiate, Digest realm=\"a, b\", nonce=\"x\", Basic realm=\"r\", Bearer realm=\"http://localhost:1/\"";
+            let head = format!("401 Unauthorized\r\nwww-authenticate: {challenges}\r\ncontent-length: 0");
+            say(stream, &head, b"");
+        }
+    });
+    let (_folder, auth) = login(&registry);
+    let options = ["--plain-http", "--registry-auth", path(&auth), "--input", "x"];
+    assert_eq!(succeeds(&[&["run", &registry.name(":1")], &options[..]].concat()), "x");
+    let kerberos = Lying::start(|_, _, stream| {
+        say(stream, "401 x\r\nwww-authenticate: Negotiate dG9rZW4=, NTLM\r\ncontent-length: 0", b"");
+    });
+    refuses(&kerberos, ":1", 4, "wants `Negotiate`, which is not known here");
+}
+
+#[test]
+fn what_is_for_a_part_of_a_registry_is_said_for_that_part_alone() {
+    let agent = Agent::new();
+    let content = agent.content();
+    let registry = Lying::start(move |path, head, stream| {
+        if head.to_lowercase().contains("authorization: basic ") {
+            honest(&content, path, stream);
+        } else {
+            say(stream, "401 Unauthorized\r\nwww-authenticate: Basic realm=x\r\ncontent-length: 0", b"");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("auth.json");
+    let run = |names: &[(&str, &str)]| {
+        let auths: serde_json::Map<String, serde_json::Value> = names
+            .iter()
+            .map(|(part, login)| {
+                (format!("127.0.0.1:{}{part}", registry.port), json!({ "auth": STANDARD.encode(login) }))
+            })
+            .collect();
+        std::fs::write(&file, json!({ "auths": auths }).to_string()).unwrap();
+        ["run", &registry.name(":1"), "--plain-http", "--registry-auth", path(&file), "--input", "x"]
+            .map(str::to_owned)
+    };
+    let words = run(&[("", "all:1"), ("/a", "part:2"), ("/b", "other:3"), ("/a/c", "deeper:4")]);
+    assert_eq!(succeeds(&words.each_ref().map(String::as_str)), "x");
+    let said = format!("authorization: basic {}", STANDARD.encode("part:2").to_lowercase());
+    let asked = registry.asked();
+    let with: Vec<&String> =
+        asked.iter().filter(|head| head.to_lowercase().contains("authorization")).collect();
+    assert!(!with.is_empty() && with.iter().all(|head| head.to_lowercase().contains(&said)), "{asked:?}");
+    // What is for others is not said, and that is told.
+    let before = registry.asked().len();
+    let words = run(&[("/b", "other:3"), ("/ab", "near:4")]);
+    fails(&words.each_ref().map(String::as_str), 4, "for other parts of it, and none for this repository");
+    assert!(registry.asked()[before..].iter().all(|head| !head.to_lowercase().contains("authorization")));
 }

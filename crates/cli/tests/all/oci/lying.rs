@@ -45,11 +45,14 @@ pub struct Agent {
 
 impl Agent {
     pub fn new() -> Self {
-        let module = assemble(ECHO);
+        Self::of(&manifest("a.echo", "1.0.0"), assemble(ECHO))
+    }
+
+    pub fn of(manifest: &str, module: Vec<u8>) -> Self {
         let config = json!({
             "created": "2026-01-01T00:00:00Z", "author": "somebody", "architecture": "wasm", "os": "wasip1",
             "layerDigests": [digest(&module)],
-            "mentat": { "format": 1, "manifest": manifest("a.echo", "1.0.0") },
+            "mentat": { "format": 1, "manifest": manifest },
         });
         let config = serde_json::to_vec(&config).unwrap();
         let image = json!({
