@@ -4,6 +4,8 @@ use bytes::Bytes;
 use mentat_manifest::escape_untrusted;
 use mentat_runtime::events::Delivery;
 use mentat_runtime::model::{Event, NumberedEvent, Report, STDOUT_STREAM};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::output::{self, Stop};
@@ -155,7 +157,9 @@ impl Teller {
             // How it ended is told by the report of the whole.
             Delivery::Event(event) if matches!(event.event, Event::End(_)) => return,
             Delivery::Event(event) => line_of(event),
-            Delivery::Missed { first, last } => json!({ "kind": "missed", "first": first, "last": last }),
+            Delivery::Missed { first, last } => {
+                Line::Own(json!({ "kind": "missed", "first": first, "last": last }))
+            }
         };
         self.note(output::write_json_part(&line));
     }
@@ -202,11 +206,29 @@ fn write_report(report: &Report) {
     output::write_stderr(&text);
 }
 
-fn line_of(event: &NumberedEvent) -> Value {
+/// An event as a line of JSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line<'a> {
+    Own(Value),
+    /// What an agent elsewhere has published, as it did.
+    Published {
+        kind: &'static str,
+        data: &'a RawValue,
+        sequence: u64,
+        timestamp_ms: u64,
+    },
+}
+
+fn line_of(event: &NumberedEvent) -> Line<'_> {
+    let (sequence, timestamp_ms) = (event.sequence, milliseconds_since_epoch(event.time));
+    if let Event::Published(data) = &event.event {
+        return Line::Published { kind: "published", data, sequence, timestamp_ms };
+    }
     let mut line = event.event.to_json();
     if let Some(line) = line.as_object_mut() {
-        line.insert("sequence".into(), event.sequence.into());
-        line.insert("timestamp_ms".into(), milliseconds_since_epoch(event.time).into());
+        line.insert("sequence".into(), sequence.into());
+        line.insert("timestamp_ms".into(), timestamp_ms.into());
     }
-    line
+    Line::Own(line)
 }

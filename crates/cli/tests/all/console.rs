@@ -275,6 +275,32 @@ async fn a_stream_that_is_cut_off_goes_on_behind_the_last_line_that_was_shown() 
     assert_eq!(text.as_str().unwrap(), expected);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_elsewhere_publishes_is_listed_and_shown_as_it_comes() {
+    let server = Server::start();
+    let post = |path: &str, body: Value| {
+        let url = format!("{}/api/v1/streams{path}", server.http);
+        ureq::post(url).send_json(body).unwrap().body_mut().read_json::<Value>().unwrap()
+    };
+    let opened = post("/init", json!({ "agent_id": "mentatlab.outside", "pin_name": "tokens" }));
+    let id = opened["stream_id"].as_str().unwrap();
+    let browser = Browser::start();
+    browser.open(&format!("{}/#/executions", server.http));
+    browser.wait_for("#published", "mentatlab.outside");
+    browser.click("#published a");
+    browser.wait_for("#execution-facts", "tokens");
+    for said in [json!({ "token": "first" }), json!({ "kind": "chunk" }), json!({ "token": "last" })] {
+        post(&format!("/{id}/publish"), said);
+    }
+    browser.wait_for("#stream", "first");
+    browser.wait_for("#stream", "\"kind\":\"chunk\"");
+    browser.wait_for("#stream", "last");
+    browser.photograph("published");
+    ureq::delete(format!("{}/api/v1/streams/{id}", server.http)).call().unwrap();
+    browser.wait_for("#stream-status", "ended");
+    assert_eq!(browser.value("document.getElementById('problem').hidden"), json!(true));
+}
+
 /// Where axe-core lies, which knows the rules of WCAG that a program can check: contrasts, names, roles, the order of headings.
 const AXE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/accessibility/node_modules/axe-core/axe.min.js");

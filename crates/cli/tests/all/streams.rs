@@ -291,6 +291,8 @@ async fn browsers_get_events_and_go_on_behind_the_last_one_that_they_saw() {
     assert_eq!(rest, [21, 22]);
     assert_eq!(Events::open(&server, &path, Some("22")).0, 204, "there is nothing more, so do not come back");
     assert_eq!(Events::open(&server, &path, Some("x")).0, 400);
+    let (status, mut events) = Events::open(&server, &path, Some(""));
+    assert_eq!((status, events.next().unwrap().0.as_str()), (200, "stream_start"), "nothing was seen");
     assert_eq!(
         Events::open(&server, "/api/v1/streams/01890a5d-ac96-774b-bcce-b302099a8000/sse", None).0,
         404
@@ -332,7 +334,7 @@ async fn a_reader_that_stalls_costs_its_execution_no_more_than_is_configured_and
     let (mut next, mut missed) = (0, 0);
     while let Some(message) = message(&mut stalled).await {
         let data = &message["data"];
-        if data["kind"] == "missed" {
+        if message["type"] == "stream_missed" {
             assert_eq!(data["first"].as_u64(), Some(next));
             let last = data["last"].as_u64().unwrap();
             missed += last + 1 - next;

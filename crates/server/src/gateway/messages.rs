@@ -43,6 +43,8 @@ pub(super) enum MessageType {
     StreamStart,
     /// An event.
     StreamData,
+    /// Events that are not there any more.
+    StreamMissed,
     /// The end of an execution that ran to its end.
     StreamEnd,
     /// The end of any other.
@@ -141,7 +143,7 @@ impl Follower {
         let event = match delivery {
             Delivery::Missed { first, last } => {
                 let data = json!({ "kind": "missed", "first": first, "last": last });
-                return self.told(MessageType::StreamData, &data, Some(last), SystemTime::now());
+                return self.told(MessageType::StreamMissed, &data, Some(last), SystemTime::now());
             }
             Delivery::Event(event) => event,
         };
@@ -174,8 +176,12 @@ impl Follower {
             }
             Format::CloudEvents => json_of(&CloudEvent {
                 specversion: "1.0",
-                id: sequence
-                    .map_or_else(|| format!("{}-{timestamp}", kind.as_str()), |number| number.to_string()),
+                id: match (kind, sequence) {
+                    // The event itself, which was not told, has that number.
+                    (MessageType::StreamMissed, Some(last)) => format!("{}-{last}", kind.as_str()),
+                    (_, Some(number)) => number.to_string(),
+                    (_, None) => format!("{}-{timestamp}", kind.as_str()),
+                },
                 source: format!("/v1/executions/{}", self.stream_id),
                 r#type: format!("mentat.runtime.{}", kind.as_str()),
                 time: timestamp,
@@ -206,6 +212,7 @@ impl MessageType {
         match self {
             Self::StreamStart => "stream_start",
             Self::StreamData => "stream_data",
+            Self::StreamMissed => "stream_missed",
             Self::StreamEnd => "stream_end",
             Self::StreamError => "stream_error",
             Self::Heartbeat => "heartbeat",

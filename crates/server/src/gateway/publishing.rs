@@ -18,6 +18,9 @@ use super::requests::{Authenticated, Kind, kind, name, parse_json, read, read_wi
 use crate::dispatch::PublishedStream;
 use crate::door::DoorState;
 
+/// Levels of lists and objects in what is published; many libraries read no more than some hundred.
+const MAX_DEPTH: usize = 100;
+
 /// The pin of those who name none.
 const DEFAULT_PIN: &str = "output";
 
@@ -166,6 +169,7 @@ pub(super) async fn get(
 /// The same without the blanks between its parts, so that it is a line wherever lines are told.
 fn in_one_line(data: &RawValue) -> Result<Box<RawValue>, Error> {
     let (mut text, mut in_string, mut is_escaped) = (String::with_capacity(data.get().len()), false, false);
+    let mut depth = 0_usize;
     for character in data.get().chars() {
         if in_string {
             in_string = is_escaped || character != '"';
@@ -174,6 +178,17 @@ fn in_one_line(data: &RawValue) -> Result<Box<RawValue>, Error> {
             continue;
         } else {
             in_string = character == '"';
+            match character {
+                '{' | '[' => depth = depth.saturating_add(1),
+                '}' | ']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                let message = format!(
+                    "the body is nested deeper than {MAX_DEPTH} levels, which most readers cannot read"
+                );
+                return Err(Error::InvalidRequest { message });
+            }
         }
         text.push(character);
     }

@@ -49,7 +49,8 @@ pub(super) async fn follow(
 }
 
 fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Error> {
-    let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    // One that is empty says that nothing was seen (WHATWG HTML, section 9.2.3).
+    let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     number.map(Some).ok_or_else(|| Error::InvalidRequest {
         message: "`Last-Event-ID` is not the number of an event of this stream".into(),

@@ -71,3 +71,48 @@ async fn the_output_of_a_command_is_written_once_from_wherever_it_is_followed() 
         assert_eq!(followed.status.code(), Some(0));
     }
 }
+
+/// A command that writes a line every fifty milliseconds, forty times.
+const TICKS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\20\00\00\00\05\00\00\00")
+  (data (i32.const 32) "tick\0a")
+  (func (export "_start")
+    (local $left i32)
+    (local.set $left (i32.const 40))
+    ;; A subscription to the monotonic clock, in nanoseconds from now.
+    (i32.store (i32.const 80) (i32.const 1))
+    (i64.store (i32.const 88) (i64.const 50000000))
+    (loop $again
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+      (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 20)))
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $again (local.get $left)))))"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_late_to_a_command_that_was_not_detached_is_told_all_of_its_output() {
+    let server = Server::start();
+    server.load("a.ticks", TICKS).await;
+    let execution_id = mentat_runtime::model::ExecutionId::new().to_string();
+    let request = v1::ExecuteAgentRequest { execution_id: execution_id.clone(), ..execute("a.ticks", "") };
+    let mut client = server.client().await;
+    let executing = tokio::spawn(async move { client.execute_agent(request).await.unwrap().into_inner() });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut events = follow(&server, &execution_id, 0).await.unwrap();
+    let (mut told, mut chunks) = (Vec::new(), 0);
+    while let Some(event) = events.next().await {
+        match event.unwrap().event {
+            Some(Event::StreamData(data)) => {
+                told.extend_from_slice(&data.chunk);
+                chunks += 1;
+            }
+            Some(Event::Response(response)) => assert_eq!(response.output, told),
+            _ => {}
+        }
+    }
+    assert_eq!(text(&told), "tick\n".repeat(40));
+    assert!(chunks > 5, "as it is written: {chunks}");
+    assert_eq!(executing.await.unwrap().output, told);
+}

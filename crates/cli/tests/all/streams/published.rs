@@ -54,6 +54,11 @@ async fn agents_elsewhere_publish_here_and_are_followed_in_the_same_way() {
     let mut status = String::new();
     BufReader::new(large).read_line(&mut status).unwrap();
     assert!(status.starts_with("HTTP/1.1 413 "), "{status}");
+    let deep = |levels: usize| {
+        serde_json::from_str(&format!("{{\"a\": {}{}}}", "[".repeat(levels), "]".repeat(levels))).unwrap()
+    };
+    assert_eq!(ask("POST", &format!("/{again}/publish"), Some(deep(99))).0, 200);
+    assert_eq!(ask("POST", &format!("/{again}/publish"), Some(deep(100))).0, 400);
     for (path, body) in
         [("/init", json!({})), ("/init", json!({ "agent_id": "a b" })), ("/x/publish", json!({}))]
     {
@@ -81,4 +86,27 @@ async fn agents_elsewhere_publish_here_and_are_followed_in_the_same_way() {
     let followed = mentat().args(["stream", &id, "--server", &server.grpc]).output().unwrap();
     assert_eq!(text(&followed.stdout), "{\"token\":0}\n{\"token\":1}\n{\"token\":2}\n");
     assert_eq!(followed.status.code(), Some(0), "{}", text(&followed.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_is_not_taken_for_what_the_server_says_of_it() {
+    let server = Server::start();
+    let post = |path: &str, body: Value| {
+        let url = format!("{}/api/v1/streams{path}", server.http);
+        ureq::post(url).send_json(body).unwrap().body_mut().read_json::<Value>().unwrap()
+    };
+    let opened = post("/init", json!({ "agent_id": "a.b" }));
+    let id = opened["stream_id"].as_str().unwrap();
+    let said = json!({ "kind": "missed", "first": 0, "last": 41, "sequence": 5 });
+    post(&format!("/{id}/publish"), said.clone());
+    ureq::delete(format!("{}/api/v1/streams/{id}", server.http)).call().unwrap();
+    let all = ureq::get(format!("{}/api/v1/streams/{id}/sse", server.http)).call().unwrap();
+    let all = all.into_body().read_to_string().unwrap();
+    let mut told = all.lines().filter_map(|line| line.strip_prefix("data:"));
+    let told: Value = serde_json::from_str(told.nth(1).unwrap()).unwrap();
+    check(&told, false);
+    assert_eq!((&told["type"], &told["data"]), (&json!("stream_data"), &said));
+    let followed = mentat().args(["stream", id, "--json", "--server", &server.grpc]).output().unwrap();
+    let line: Value = serde_json::from_str(text(&followed.stdout).lines().next().unwrap()).unwrap();
+    assert_eq!((&line["kind"], &line["data"], &line["sequence"]), (&json!("published"), &said, &json!(0)));
 }

@@ -185,3 +185,29 @@ async fn a_goodbye_is_answered() {
     };
     assert!(answered, "it was cut off without a word");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_that_says_something_after_the_end_still_gets_all_of_it() {
+    let server = Server::start();
+    server.load("a.numbers", &numbers(0)).await;
+    let id = start(&server, "a.numbers", "9000").await;
+    let finished = async || {
+        let request = v1::GetExecutionRequest { execution_id: id.clone() };
+        let execution = server.client().await.get_execution(request).await.unwrap();
+        execution.into_inner().state() == v1::ExecutionState::Finished
+    };
+    eventually("the end", finished).await;
+    let mut socket = socket(&server, &format!("/ws/streams/{id}"), &[]).await.unwrap();
+    assert_eq!(message(&mut socket).await.unwrap()["type"], "stream_start");
+    // The server has sent the rest by then, and its goodbye.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    socket.send(Message::Ping(b"are you there".as_slice().into())).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut last = 0;
+    let mut kinds = Vec::new();
+    while let Some(message) = message(&mut socket).await {
+        last = message["sequence"].as_u64().unwrap();
+        kinds.push(message["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((last, kinds.last().unwrap().as_str()), (9002, "stream_end"));
+}

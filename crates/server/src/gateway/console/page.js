@@ -222,11 +222,27 @@ async function executions(signal) {
   };
   state.onchange = () => guarded(signal, async () => fill(await page(), []));
   fill(await page(), []);
+  await listPublished(signal);
   for (;;) {
     await sleep(LOOK_EVERY_MS, signal);
     // Who has gone back to older ones reads them in peace.
     if (byId("refresh").checked && !document.hidden && !isLong) fill(await page(), []);
+    if (byId("refresh").checked && !document.hidden) await listPublished(signal);
   }
+}
+
+/** The open streams of agents elsewhere, the latest first. */
+async function listPublished(signal) {
+  const { streams } = await get(path(["api", "v1", "streams"]), signal);
+  const shown = streams.slice(-ROWS_OF_A_PAGE).reverse();
+  const items = shown.map((one) =>
+    element("li", {}, link(["executions", one.stream_id], one.agent_id), ` ${one.pin_name}, `, time(one.last_activity)),
+  );
+  const list = byId("published");
+  // Who stands on one of them stays there.
+  const isSame = items.length === list.children.length && items.every((item, at) => item.isEqualNode(list.children[at]));
+  if (!isSame) list.replaceChildren(...items);
+  byId("published-part").hidden = items.length === 0;
 }
 
 const shortId = (id) => `…${id.slice(-12)}`;
@@ -283,11 +299,32 @@ async function execution(signal, id) {
     await soFar;
   } catch (error) {
     if (!(error instanceof Refused && error.status === 404)) throw error;
+    if (await published(signal, id, view, status)) return;
     // The audit log knows executions for longer than the server remembers them.
     byId("remembered").hidden = true;
     byId("forgotten").hidden = false;
   }
   await trail(signal, id, TRIES_FOR_THE_END);
+}
+
+/** Shows what an agent elsewhere publishes, if the id is that of such a stream; answers whether it is. */
+async function published(signal, id, view, status) {
+  const stream = await get(path(["api", "v1", "streams", id]), signal).catch((error) => {
+    if (error instanceof Refused && error.status === 404) return undefined;
+    throw error;
+  });
+  if (stream === undefined) return false;
+  byId("execution-state").replaceChildren(badge("running", "published from elsewhere"));
+  describe(byId("execution-facts"), [
+    ["Agent", plain(stream.agent_id)],
+    ["Pin", plain(stream.pin_name)],
+    ["Messages", number(stream.message_count)],
+  ]);
+  // The audit log is about what is executed here.
+  byId("trail-part").hidden = true;
+  view.isPublished = true;
+  await followInto(view, id, signal, status);
+  return true;
 }
 
 async function followInto(view, id, signal, status) {
@@ -297,8 +334,12 @@ async function followInto(view, id, signal, status) {
   for await (const message of follow(id, signal, connection)) {
     if (message.type === "stream_start" || message.type === "heartbeat") continue;
     view.add(message);
-    if (message.type === "stream_data") continue;
+    if (message.type === "stream_data" || message.type === "stream_missed") continue;
     const { data } = message;
+    if (data.kind === "closed") {
+      status.replaceChildren(badge("finished", data.whole ? "ended" : "given up"), ` ${chunks(data.total_chunks)}`);
+      return;
+    }
     const isFinished = data.kind === "finished";
     const how = isFinished ? exit(data.exit_code, `ended with exit code ${data.exit_code}`) : badge("failed", `ended: ${data.reason}`);
     status.replaceChildren(how, ` ${chunks(data.total_chunks)}`);

@@ -19,6 +19,8 @@ export class StreamView {
   #leftOut = 0;
   /** The line that the next chunk of its stream goes on with. */
   #open;
+  /** Whether what is told was published from elsewhere, and may be anything. */
+  isPublished = false;
 
   constructor() {
     this.#list.replaceChildren();
@@ -51,8 +53,14 @@ export class StreamView {
     if (wasAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }
 
-  #show({ data, timestamp }) {
+  #show({ type, data, timestamp }) {
     const at = timestamp;
+    if (type === "stream_missed") {
+      return this.#line(at, "", "missed", `events ${data.first} to ${data.last} are not kept any more`, "missed");
+    }
+    if (this.isPublished && type === "stream_data") {
+      return this.#line(at, "published", "published", JSON.stringify(data));
+    }
     switch (data.kind) {
       case "log":
         return this.#line(at, "log", data.level, data.message, `log ${data.level}`);
@@ -66,8 +74,8 @@ export class StreamView {
       }
       case "metric":
         return this.#line(at, "metric", "metric", `${data.name} = ${data.value}`);
-      case "missed":
-        return this.#line(at, "", "missed", `events ${data.first} to ${data.last} are not kept any more`, "missed");
+      case "closed":
+        return this.#line(at, "", "end", data.whole ? "ended" : "given up: nothing was published any more", "note");
       case "finished":
         return this.#line(at, "", "end", `finished with exit code ${data.exit_code}`, "note");
       case "failed":
