@@ -318,7 +318,7 @@ async function published(signal, id, view, status) {
   describe(byId("execution-facts"), [
     ["Agent", plain(stream.agent_id)],
     ["Pin", plain(stream.pin_name)],
-    ["Messages", number(stream.message_count)],
+    ["Opened", time(stream.created_at)],
   ]);
   // The audit log is about what is executed here.
   byId("trail-part").hidden = true;
