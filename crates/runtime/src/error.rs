@@ -282,7 +282,10 @@ impl fmt::Display for Shortage {
                 )
             }
             Self::Container(limit) => {
-                write!(formatter, "memory than its limit of {limit}; raise `resources.memory` in its manifest")
+                write!(
+                    formatter,
+                    "memory than its limit of {limit}; raise `resources.memory` in its manifest"
+                )
             }
             Self::TableElements(limit) => {
                 write!(formatter, "table elements than the {limit} of `engine.table_elements`")

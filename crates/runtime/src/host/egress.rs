@@ -105,11 +105,7 @@ impl Egress {
     }
 }
 
-async fn answer(
-    outbound: &Arc<Outbound>,
-    opened: &Opened,
-    request: Request<Incoming>,
-) -> Response<Received> {
+async fn answer(outbound: &Arc<Outbound>, opened: &Opened, request: Request<Incoming>) -> Response<Received> {
     let answered = if request.method() == Method::CONNECT {
         open(outbound, opened, request).await
     } else {

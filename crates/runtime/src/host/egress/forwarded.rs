@@ -3,7 +3,9 @@
 //!
 //! Invariant: how long a body is, is never said by a header that was passed on beside another one.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING,
+};
 use http::uri::Authority;
 use http::{Request, Response, StatusCode, Version};
 use mentat_manifest::{Capability, Host, Port, Protocol, escape_untrusted};
@@ -80,9 +82,7 @@ pub(super) fn tunnel<B>(request: &Request<B>) -> Result<Ways, NetworkError> {
     let (tcp, https) = (way("tcp")?, way("https")?);
     match tcp {
         Capability::Network {
-            host: Host::Name(_) | Host::Network { .. },
-            port: Port::Number(port),
-            ..
+            host: Host::Name(_) | Host::Network { .. }, port: Port::Number(port), ..
         } => Ok(Ways { tcp, https, port }),
         _ => Err(wrong("must name one host and one port")),
     }
@@ -141,7 +141,10 @@ mod tests {
         let passed = request(asked(Method::POST, "http://a.example/x?y", &headers)).unwrap();
         let names: Vec<&str> = passed.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-length", "accept"]);
-        assert_eq!((passed.uri().to_string().as_str(), passed.version()), ("http://a.example/x?y", Version::HTTP_11));
+        assert_eq!(
+            (passed.uri().to_string().as_str(), passed.version()),
+            ("http://a.example/x?y", Version::HTTP_11)
+        );
     }
 
     #[test]

@@ -40,7 +40,9 @@ fn kind(error: &NetworkError) -> (StatusCode, &'static str) {
             (StatusCode::GATEWAY_TIMEOUT, "mentat; error=connection_timeout")
         }
         NetworkError::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "mentat; error=http_response_timeout"),
-        NetworkError::Unreachable { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
+        NetworkError::Unreachable { source, .. }
+            if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+        {
             (StatusCode::BAD_GATEWAY, "mentat; error=connection_refused")
         }
         NetworkError::Unreachable { .. } => {
@@ -51,9 +53,7 @@ fn kind(error: &NetworkError) -> (StatusCode, &'static str) {
         NetworkError::TooLarge { what: "request", .. } => {
             (StatusCode::PAYLOAD_TOO_LARGE, "mentat; error=http_request_error")
         }
-        NetworkError::TooLarge { .. } => {
-            (StatusCode::BAD_GATEWAY, "mentat; error=http_response_body_size")
-        }
+        NetworkError::TooLarge { .. } => (StatusCode::BAD_GATEWAY, "mentat; error=http_response_body_size"),
         NetworkError::Encoded(_) => (StatusCode::BAD_GATEWAY, "mentat; error=http_response_content_coding"),
     }
 }

@@ -52,7 +52,10 @@ enum Cut {
     /// A side is gone.
     Broken,
     Idle(Duration),
-    TooLarge { what: &'static str, limit: u64 },
+    TooLarge {
+        what: &'static str,
+        limit: u64,
+    },
 }
 
 impl Tunnel {
@@ -73,11 +76,7 @@ impl Tunnel {
     }
 
     /// Carries bytes both ways until both sides have said all, or one has for too long said nothing or too much.
-    pub(super) async fn carry(
-        mut self,
-        outbound: &Outbound,
-        mut agent: impl AsyncRead + AsyncWrite + Unpin,
-    ) {
+    pub(super) async fn carry(mut self, outbound: &Outbound, mut agent: impl AsyncRead + AsyncWrite + Unpin) {
         let config = outbound.network.config();
         if let Carries::Encrypted(host) = &self.carries {
             let reading = tokio::time::timeout(config.connect_timeout, hello(&mut agent, host)).await;
@@ -103,10 +102,17 @@ impl Tunnel {
         let message = match cut {
             None | Some(Cut::Broken) => return,
             Some(Cut::Idle(patience)) => {
-                format!("nothing went through the tunnel for `{}` for {} ms; it is closed", self.asked, patience.as_millis())
+                format!(
+                    "nothing went through the tunnel for `{}` for {} ms; it is closed",
+                    self.asked,
+                    patience.as_millis()
+                )
             }
             Some(Cut::TooLarge { what, limit }) => {
-                format!("more than {limit} bytes were {what} through the tunnel for `{}`; it is closed", self.asked)
+                format!(
+                    "more than {limit} bytes were {what} through the tunnel for `{}`; it is closed",
+                    self.asked
+                )
             }
         };
         outbound.logs.log(LogLevel::Warn, message.as_bytes());
