@@ -50,8 +50,8 @@ const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu
 
 /// The registry of the distribution project, as a Debian package and as a program.
 const REGISTRY_PROGRAM: &str = "docker-registry";
-/// A container engine and what starts its containers, as Debian packages.
-const CONTAINER_PACKAGES: &[&str] = &["podman", "runc"];
+/// A container engine, what starts its containers, and a program that nobody here wrote to be put into one, as Debian packages.
+const CONTAINER_PACKAGES: &[&str] = &["podman", "runc", "curl"];
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {

@@ -45,6 +45,12 @@ impl Authority {
         self.sign("server", vec![local], ExtendedKeyUsagePurpose::ServerAuth);
     }
 
+    /// For a name, as the files `server`.
+    pub fn sign_server_of(&self, name: &str) {
+        let names = vec![SanType::DnsName(name.to_owned().try_into().unwrap())];
+        self.sign("server", names, ExtendedKeyUsagePurpose::ServerAuth);
+    }
+
     fn sign_client(&self, name: &str, uri: &str) {
         let names = vec![SanType::URI(uri.to_owned().try_into().unwrap())];
         self.sign(name, names, ExtendedKeyUsagePurpose::ClientAuth);
@@ -54,7 +60,7 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    fn setting(&self, key: &str, file: &str) -> String {
+    pub fn setting(&self, key: &str, file: &str) -> String {
         format!("{key}={}", self.path(file).display())
     }
 }
