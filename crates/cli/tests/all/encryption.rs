@@ -34,6 +34,8 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::default();
         parameters.subject_alt_names = names;
+        // Not the authority's: some would take it for a certificate that signs itself.
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
         parameters.extended_key_usages = vec![usage];
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();

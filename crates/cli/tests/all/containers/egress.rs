@@ -206,6 +206,7 @@ async fn a_target_that_stalls_is_given_up_and_what_is_open_ends_with_the_executi
         log.contains("waiting for the response took too long") && log.contains("nothing went through"),
         "{log}"
     );
+    engine.is_empty();
     drop((listener, server));
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -330,7 +331,8 @@ async fn a_client_that_nobody_here_wrote_goes_by_the_proxy_and_encrypts_what_it_
         let log: Vec<String> = answer.logs.into_iter().map(|line| line.message).collect();
         (answer.exit_code, text(&answer.output), log.join("\n"))
     };
-    let (code, page, log) = fetch(&format!("url = https://api.internal:{port}/healthz")).await;
+    let (code, page, log) =
+        fetch(&format!("url = https://api.internal:{port}/healthz\nheader = \"host: localhost\"")).await;
     assert_eq!((code, page.trim()), (0, "ok"), "{log}");
     let (code, page, log) = fetch(&format!("url = http://web.internal:{web}/x\ndata = hello")).await;
     assert!(code == 0 && page.starts_with("POST /x HTTP/1.1\r\n"), "{page} {log}");

@@ -6,8 +6,8 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
-use super::super::requests::Received;
 use super::NetworkError;
+use crate::host::requests::Received;
 
 /// RFC 9209, section 2.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");

@@ -15,9 +15,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::rustls::server::Acceptor;
 
-use super::super::network::Endpoint;
 use super::forwarded::Ways;
 use super::{NetworkError, Outbound};
+use crate::host::network::Endpoint;
 use crate::model::LogLevel;
 
 /// The port that encrypted connections go to.
