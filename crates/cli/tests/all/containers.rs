@@ -1,5 +1,6 @@
 //! Agents in containers, on a real engine: loaded, listed and executed by the very same calls as modules.
 
+mod docker;
 mod egress;
 mod engine;
 mod faults;

@@ -205,7 +205,7 @@ fn left() -> Vec<rustix::process::Pid> {
 }
 
 /// The probe's program, compiled once for each text that it has.
-fn probe() -> PathBuf {
+pub fn probe() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/containers/probe.rs");
     let digest = <sha2::Sha256 as sha2::Digest>::digest(std::fs::read(&source).unwrap());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
