@@ -71,7 +71,7 @@ impl Process {
         let (sender, listening) = oneshot::channel();
         // A thread of its own, which ends with it: whatever else it did would be done in there.
         std::thread::Builder::new().name("listen".into()).spawn(move || {
-            let listened = enter(namespace)
+            let listened = enter(&namespace)
                 .and_then(|()| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)))
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
             let _ = sender.send(listened);
@@ -109,7 +109,7 @@ impl PeakMemory {
 pub(super) fn may_enter() -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
-        let enter_own = || File::open("/proc/thread-self/ns/net").and_then(enter);
+        let enter_own = || File::open("/proc/thread-self/ns/net").and_then(|own| enter(&own));
         std::thread::Builder::new()
             .name("listen".into())
             .spawn(enter_own)
@@ -118,7 +118,7 @@ pub(super) fn may_enter() -> bool {
 }
 
 /// Moves this thread into a network.
-fn enter(namespace: File) -> io::Result<()> {
+fn enter(namespace: &File) -> io::Result<()> {
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 

@@ -339,7 +339,7 @@ async fn a_client_that_nobody_here_wrote_goes_by_the_proxy_and_encrypts_what_it_
     assert!(page.contains(&format!("host: web.internal:{web}\r\n")), "{page}");
     // Another name in the encrypted part than in front of it; a host without leave; what is not encrypted.
     let elsewhere =
-        format!("url = https://other.internal:{port}/healthz\nconnect-to = ::api.internal:{port}");
+        format!("url = https://other.internal:{port}/healthz\nconnect-to = \"::api.internal:{port}\"");
     let (code, page, log) = fetch(&elsewhere).await;
     assert!(
         code != 0 && page.is_empty() && log.contains("is for another host than the tunnel"),
