@@ -8,7 +8,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mentat_proto::v1;
-use serde_json::Value;
 
 use super::engine::{Engine, IMAGE};
 use super::{load, manifest, reason, run};
