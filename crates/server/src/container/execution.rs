@@ -32,8 +32,9 @@ use crate::config::PullPolicy;
 /// How long to wait before looking again whether a container has ended that writes nothing any more: at first, and at most.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(250);
-/// A container that has ended by so much later than what it wrote: an engine tells the end of one that it has just seen.
-const LATE_END: Duration = Duration::from_millis(500);
+/// A container that has ended by so much later than what it wrote was cut off: engines tell of an end at once, on a busy machine
+/// in less than this.
+const LATE_END: Duration = Duration::from_secs(1);
 /// And one that goes on for so long.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
 /// How often it is looked at how much memory a container has had.
