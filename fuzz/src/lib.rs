@@ -13,6 +13,7 @@
 pub mod abi;
 pub mod capability;
 pub mod certificate;
+pub mod egress;
 pub mod manifest;
 pub mod module;
 pub mod oci;

@@ -40,6 +40,19 @@ fn main() {
             }
         }
         "look" => look(),
+        // A lot of output, and none of its input.
+        "unread" => io::stdout().write_all(&vec![b'y'; 1_000_000]).expect("stdout"),
+        "touch" => {
+            std::hint::black_box(vec![1_u8; 24 << 20]);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        // A tunnel that stays open.
+        "hold" => {
+            let mut tunnel = open(text().trim(), "").expect("a tunnel").0;
+            println!("open");
+            io::stdout().flush().expect("stdout");
+            drop(tunnel.read_to_end(&mut Vec::new()));
+        }
         "threads" => threads(),
         other => panic!("no mode `{other}`"),
     }
@@ -112,6 +125,9 @@ fn look() {
                 let address = rest.parse().expect("an address");
                 TcpStream::connect_timeout(&address, Duration::from_secs(2)).map(|_| "done".to_owned())
             }
+            "ask" => ask(rest),
+            "tunnel" => tunnel(rest),
+            "listeners" => listeners(),
             "rename" => fs::rename(rest, format!("{rest}.renamed")).map(|()| "done".to_owned()),
             other => panic!("nothing to try is called `{other}`"),
         };
@@ -120,6 +136,61 @@ fn look() {
             Err(error) => println!("{line}: {:?}", error.kind()),
         }
     }
+}
+
+/// The proxy that the variables name.
+fn proxy() -> io::Result<TcpStream> {
+    let proxy = std::env::var("http_proxy").map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+    let stream = TcpStream::connect(proxy.trim_start_matches("http://"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    Ok(stream)
+}
+
+/// Sends the beginning of a request to the proxy; answers the status, and the last line of what came.
+fn ask(request: &str) -> io::Result<String> {
+    let mut stream = proxy()?;
+    write!(stream, "{}\r\n\r\n", request.replace("\\n", "\r\n"))?;
+    let mut answer = Vec::new();
+    // A connection that is cut off has said what it has said.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).unwrap_or("nothing").to_owned();
+    Ok(format!("{status} {}", answer.trim_end().lines().last().unwrap_or_default()))
+}
+
+/// Opens a tunnel, and says something in it; answers its status.
+fn open(to: &str, said: &str) -> io::Result<(TcpStream, String)> {
+    let mut stream = proxy()?;
+    write!(stream, "CONNECT {to} HTTP/1.1\r\n\r\n")?;
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? > 0 {
+        head.push(byte[0]);
+    }
+    let status = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or("nothing").to_owned();
+    stream.write_all(said.as_bytes())?;
+    Ok((stream, status))
+}
+
+/// What comes through a tunnel for what is said in it.
+fn tunnel(words: &str) -> io::Result<String> {
+    let (to, said) = words.split_once(' ').unwrap_or((words, ""));
+    let (mut stream, status) = open(to, said)?;
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    Ok(format!("{status} {}", String::from_utf8_lossy(&answer).lines().last().unwrap_or_default()))
+}
+
+/// Who listens in this network, as the kernel writes it.
+fn listeners() -> io::Result<String> {
+    let mut all = fs::read_to_string("/proc/net/tcp")?;
+    all.push_str(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default());
+    let lines = all.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(3) == Some(&"0A")).then(|| fields[1].to_owned())
+    });
+    Ok(lines.collect::<Vec<_>>().join(" "))
 }
 
 /// Writes a file until there is no more room; answers how many megabytes that were.

@@ -79,8 +79,8 @@ mod tests {
         let error = fuzz("manifests", 1).unwrap_err().to_string();
         assert!(
             error.contains(
-                "no fuzz target `manifests`; there are abi, capability, certificate, manifest, module, oci, receipt, \
-                 reports, sigstore, statement"
+                "no fuzz target `manifests`; there are abi, capability, certificate, egress, manifest, module, oci, \
+                 receipt, reports, sigstore, statement"
             ),
             "{error}"
         );

@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 
 use crate::process::{run, workspace};
 use crate::toolchains::{
-    Toolchains, install_browser, install_container_engine, install_npm_packages, install_openssl,
-    install_registry,
+    Toolchains, fetch_docker, install_browser, install_container_engine, install_npm_packages,
+    install_openssl, install_registry,
 };
 use crate::{agents, client, codegen, demo, documents, tidy};
 
@@ -123,6 +123,7 @@ fn tests(toolchains: &Toolchains) -> anyhow::Result<()> {
     install_registry()?;
     install_openssl()?;
     install_container_engine()?;
+    fetch_docker()?;
     install_npm_packages(&workspace().join("tests/accessibility"))?;
     let mut nextest = toolchains.program("cargo-nextest");
     nextest.args(["nextest", "run", "--locked", "--workspace", "--cargo-quiet"]).current_dir(workspace());

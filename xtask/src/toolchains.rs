@@ -51,8 +51,11 @@ const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu
 
 /// The registry of the distribution project, as a Debian package and as a program.
 const REGISTRY_PROGRAM: &str = "docker-registry";
-/// A container engine and what starts its containers, as Debian packages.
-const CONTAINER_PACKAGES: &[&str] = &["podman", "runc"];
+/// A container engine, what starts its containers, and a program that nobody here wrote to be put into one, as Debian packages.
+const CONTAINER_PACKAGES: &[&str] = &["podman", "runc", "curl"];
+
+/// The other engine, and what it starts its containers by: unpacked and not installed, for the package would start it.
+const DOCKER_PACKAGES: &[&str] = &["docker.io", "containerd"];
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {
@@ -201,6 +204,35 @@ pub(crate) fn install_container_engine() -> anyhow::Result<()> {
         CONTAINER_PACKAGES,
         "container agents are tested with Podman and runc, which this machine does not have",
     )
+}
+
+/// Docker's engine for the tests that start one of their own: that of the machine, or else Debian's in `.tools/docker`.
+///
+/// # Errors
+/// There is none, and it could not be fetched.
+pub(crate) fn fetch_docker() -> anyhow::Result<()> {
+    let folder = workspace().join(".tools/docker");
+    if folder.join("usr/sbin/dockerd").exists() || run(Command::new("dockerd").arg("--version")).is_ok() {
+        return Ok(());
+    }
+    announced("fetching Docker's engine", || {
+        let packages = workspace().join(".tools/docker-packages");
+        let _ = fs::remove_dir_all(&packages);
+        fs::create_dir_all(&packages).with_context(|| format!("cannot create `{}`", packages.display()))?;
+        run(Command::new("apt-get").args(["update", "-qq"]))?;
+        run(Command::new("apt-get").arg("download").args(DOCKER_PACKAGES).current_dir(&packages))
+            .context("container agents are tested with Docker as well, which this machine does not have")?;
+        // It gets its name when it is whole.
+        let unpacked = packages.join("docker");
+        for entry in fs::read_dir(&packages).context("cannot read what was fetched")? {
+            let package = entry.context("cannot read what was fetched")?.path();
+            if package.extension().is_some_and(|extension| extension == "deb") {
+                run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+            }
+        }
+        fs::rename(&unpacked, &folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+        fs::remove_dir_all(&packages).with_context(|| format!("cannot remove `{}`", packages.display()))
+    })
 }
 
 fn install_debian(packages: &[&str], missing: &str) -> anyhow::Result<()> {

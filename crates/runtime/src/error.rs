@@ -96,6 +96,8 @@ pub enum ModuleProblemKind {
 pub enum Shortage {
     /// Linear memory; its budget in bytes.
     Memory(ByteCount),
+    /// The memory of a container; its limit in bytes.
+    Container(ByteCount),
     /// Elements of all tables together; the engine's limit.
     TableElements(usize),
     /// The memory of all executions together, which others have; its limit in bytes.
@@ -277,6 +279,12 @@ impl fmt::Display for Shortage {
                 write!(
                     formatter,
                     "memory than its limit of {limit}; raise `wasm.memory.maximum` in its manifest"
+                )
+            }
+            Self::Container(limit) => {
+                write!(
+                    formatter,
+                    "memory than its limit of {limit}; raise `resources.memory` in its manifest"
                 )
             }
             Self::TableElements(limit) => {
@@ -463,7 +471,7 @@ impl Error {
             Self::FuelExhausted { limit } => vec![("limit_fuel", limit.0.to_string())],
             Self::MemoryLimit { shortage, trap } => {
                 let mut details = vec![match shortage {
-                    Shortage::Memory(limit) | Shortage::AllMemory(limit) => {
+                    Shortage::Memory(limit) | Shortage::Container(limit) | Shortage::AllMemory(limit) => {
                         ("limit_bytes", limit.0.to_string())
                     }
                     Shortage::TableElements(limit) => ("limit_table_elements", limit.to_string()),

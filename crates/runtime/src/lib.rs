@@ -11,6 +11,7 @@ pub mod model;
 mod runtime;
 pub mod security;
 
+pub use host::egress::Egress;
 pub use host::standard::{StandardStreams, Written};
 pub use runtime::code::{CodeConfig, Tier};
 pub use runtime::compile::{CompileConfig, CompileRequest, Compiler, Priority, Tiers, compile_here};

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::anchors::TrustFiles;
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
-use crate::container::{Containers, ServerId, keep_swept};
+use crate::container::{Containers, PlainFiles, ServerId, keep_swept};
 use crate::dispatch::{Dispatcher, Records, Sources, Trails};
 use crate::door::Door;
 use crate::executions::Executions;
@@ -100,8 +100,18 @@ impl App {
             Arc::new(Signatures::new(Arc::clone(&attestations), Arc::clone(&metrics), Some(audit.clone())));
         let tasks = TaskTracker::new();
         let server = ServerId::of(&config.server.data_dir)?;
-        let containers =
-            Containers::new(config.container.clone(), config.pool.clone(), server, tasks.clone());
+        let files = match config.container.is_given() {
+            true => PlainFiles::write(&config.server.data_dir)?,
+            false => PlainFiles::default(),
+        };
+        let containers = Containers::new(
+            config.container.clone(),
+            config.pool.clone(),
+            server,
+            tasks.clone(),
+            Arc::clone(&runtime),
+            files,
+        );
         let containers = Arc::new(containers);
         let registry = Registry::new(
             store,

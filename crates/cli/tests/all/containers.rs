@@ -1,7 +1,10 @@
 //! Agents in containers, on a real engine: loaded, listed and executed by the very same calls as modules.
 
+mod docker;
+mod egress;
 mod engine;
 mod faults;
+mod losses;
 mod sandbox;
 
 use mentat_proto::v1::{self, execute_agent_event::Event};
@@ -168,12 +171,14 @@ async fn reports_are_events_while_the_agent_runs_and_the_rest_of_stdout_is_its_o
 async fn an_agent_that_cannot_be_executed_here_is_refused_when_it_is_loaded() {
     let engine = Engine::start();
     engine.import("localhost/disk:1", &["VOLUME /data"]);
+    engine.import_folder("localhost/mute:1", &engine.path("image"), &[]);
     let server = engine.server(&["container.images=[\"localhost\"]", "container.max_cpus=2"]);
     let with_image = |image: &str| manifest("a.b", "echo", "").replace(IMAGE, image);
     for (manifest, module, says) in [
         (with_image("localhost/nothing:1"), &b""[..], "is not in the container engine"),
         (with_image("localhost.evil.example/probe:1"), b"", "none that agents may have here"),
         (with_image("localhost/disk:1"), b"", "declares the volume `/data`"),
+        (with_image("localhost/mute:1"), b"", "build it with `ENTRYPOINT` or `CMD`"),
         (manifest("a.b", "echo", ""), b"\0asm", "came with a module"),
         (manifest("a.b", "echo", "resources: { memory: 8Gi }\n"), b"", "over this installation's ceiling"),
         (manifest("a.b", "echo", "resources: { cpu: \"3\" }\n"), b"", "`container.max_cpus`"),

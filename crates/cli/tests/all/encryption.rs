@@ -34,6 +34,8 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::default();
         parameters.subject_alt_names = names;
+        // Not the authority's: some would take it for a certificate that signs itself.
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
         parameters.extended_key_usages = vec![usage];
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
@@ -45,6 +47,12 @@ impl Authority {
         self.sign("server", vec![local], ExtendedKeyUsagePurpose::ServerAuth);
     }
 
+    /// For a name, as the files `server`.
+    pub fn sign_server_of(&self, name: &str) {
+        let names = vec![SanType::DnsName(name.to_owned().try_into().unwrap())];
+        self.sign("server", names, ExtendedKeyUsagePurpose::ServerAuth);
+    }
+
     fn sign_client(&self, name: &str, uri: &str) {
         let names = vec![SanType::URI(uri.to_owned().try_into().unwrap())];
         self.sign(name, names, ExtendedKeyUsagePurpose::ClientAuth);
@@ -54,7 +62,7 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    fn setting(&self, key: &str, file: &str) -> String {
+    pub fn setting(&self, key: &str, file: &str) -> String {
         format!("{key}={}", self.path(file).display())
     }
 }

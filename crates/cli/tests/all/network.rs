@@ -40,7 +40,7 @@ pub fn fetch() -> PathBuf {
 }
 
 /// A server that repeats what it gets until the other side has said all.
-fn repeater() -> u16 {
+pub fn repeater() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -57,7 +57,7 @@ fn repeater() -> u16 {
 }
 
 /// A server of pages, each of which is the request's own header; and what it was asked.
-fn pages() -> (u16, Arc<Mutex<Vec<String>>>) {
+pub fn pages() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(Mutex::new(Vec::new()));

@@ -40,12 +40,21 @@ impl Server {
     /// The same, whose files can be kept from growing.
     pub fn with_growing_files(settings: &[&str]) -> Self {
         // A file that may not grow is told by a signal, and by an error where that is not heard; as a full disk is.
+        Self::started_by("trap '' XFSZ; exec \"$0\" \"$@\"", settings)
+    }
+
+    /// The same, which may not enter the networks of others (capabilities(7)).
+    pub fn confined(settings: &[&str]) -> Self {
+        Self::started_by(
+            "exec setpriv --inh-caps=-sys_admin --bounding-set=-sys_admin \"$0\" \"$@\"",
+            settings,
+        )
+    }
+
+    fn started_by(script: &str, settings: &[&str]) -> Self {
         let program = mentat();
         let mut command = Command::new("sh");
-        command
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-            .arg(program.get_program())
-            .stdin(Stdio::null());
+        command.args(["-c", script]).arg(program.get_program()).stdin(Stdio::null());
         for (name, value) in program.get_envs() {
             match value {
                 Some(value) => command.env(name, value),

@@ -8,6 +8,7 @@ pub(crate) mod capabilities;
 pub(crate) mod component;
 pub(crate) mod context;
 pub(crate) mod descriptors;
+pub(crate) mod egress;
 pub(crate) mod exchanges;
 pub(crate) mod extensions;
 pub(crate) mod file_streams;

@@ -185,6 +185,11 @@ impl Outbound {
         self.denied(self.gate.refuse(&asked, why));
     }
 
+    /// Takes back what was given, for this reason: the sandbox has found that it is used for something else.
+    pub(crate) fn withdraw(&self, capability: &Capability, why: &'static str) {
+        self.denied(self.gate.refuse(capability, why));
+    }
+
     fn settle(&self, decided: Result<Permission, Denial>) -> Result<Permission, NetworkError> {
         let permission = decided.map_err(|denial| self.denied(denial))?;
         self.is_permitted.store(true, Ordering::Relaxed);

@@ -49,6 +49,11 @@ impl StandardStreams {
         Self { limit: limits.output_bytes, output, logs, stdout, stderr }
     }
 
+    /// Where what the host has to say to the agent's author goes.
+    pub(crate) fn logs(&self) -> &LogSink {
+        &self.logs
+    }
+
     /// Takes what was written to stdout. Waits for those who follow it, as long as they may be waited for.
     ///
     /// # Errors

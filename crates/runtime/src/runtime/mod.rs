@@ -48,12 +48,14 @@ use self::warm::{WarmConfig, WarmInstance, WarmInstances};
 use crate::error::Error;
 use crate::host::context::HostConfig;
 pub use crate::host::context::SandboxLimits;
+use crate::host::egress::Egress;
 pub use crate::host::media::{BucketConfig, BucketCredentials, MediaConfig, MediaCounts, MediaPlace};
 use crate::host::media::{MediaStore, ObjectStdin};
 use crate::host::network::Network;
 pub use crate::host::network::NetworkConfig;
 use crate::host::quota::Storage;
 use crate::host::scratch;
+use crate::host::standard::StandardStreams;
 use crate::model::{Caller, Invocation, Outcome};
 use crate::security::audit::Recorder;
 use crate::security::policy::{AgentIdentity, Grant};
@@ -138,6 +140,13 @@ impl Runtime {
         let warm = Arc::new(WarmInstances::new(config.warm.clone()));
         let (sweeper, ahead) = (OnceLock::new(), TaskTracker::new());
         Ok(Self { config, host, pool, loader: Arc::new(loader), warm, sweeper, ahead })
+    }
+
+    /// The way onto the network of an execution that runs outside this process, by the rules of those that run in it. What is
+    /// refused is told to its log.
+    #[must_use]
+    pub fn egress(&self, grant: &Grant, streams: &StandardStreams) -> Egress {
+        Egress::new(Arc::clone(&self.host.network), grant.clone(), streams.logs().clone())
     }
 
     /// Who runs now.

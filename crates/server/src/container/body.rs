@@ -4,13 +4,16 @@
 //! bounds anything.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
     MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
-use mentat_manifest::{FileAccess, MilliCpus};
+use mentat_manifest::{FileAccess, MilliCpus, is_at_or_below};
 
+use super::engine::EngineKind;
+use super::files::PlainFiles;
 use super::sandbox::{Sandbox, Scratch};
 use crate::config::ContainerSection;
 
@@ -27,15 +30,24 @@ const ENGINE_DIRECTORIES: [&str; 2] = ["/run", "/var/tmp"];
 const NOTHING_WRITABLE: &str = "ro,nosuid,nodev,noexec,size=64k,mode=755";
 const SCRATCH: &str = "/tmp";
 
+/// What all containers of a server have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) section: &'a ContainerSection,
+    pub(super) files: &'a PlainFiles,
+    pub(super) kind: EngineKind,
+}
+
 /// The container for a sandbox: an image by its id, and the labels that it is known by.
 pub(super) fn container(
     image: String,
     sandbox: &Sandbox,
     cpus: MilliCpus,
-    section: &ContainerSection,
+    surroundings: Surroundings<'_>,
     labels: HashMap<String, String>,
 ) -> ContainerCreateBody {
-    let host = host(sandbox, cpus, section);
+    let section = surroundings.section;
+    let host = host(sandbox, cpus, surroundings);
     ContainerCreateBody {
         image: Some(image),
         hostname: Some("agent".into()),
@@ -55,7 +67,8 @@ pub(super) fn container(
     }
 }
 
-fn host(sandbox: &Sandbox, cpus: MilliCpus, section: &ContainerSection) -> HostConfig {
+fn host(sandbox: &Sandbox, cpus: MilliCpus, surroundings: Surroundings<'_>) -> HostConfig {
+    let section = surroundings.section;
     let memory = i64::try_from(sandbox.limits.memory_bytes.0).unwrap_or(i64::MAX);
     let limit = |name: &str, value: i64| ResourcesUlimits {
         name: Some(name.into()),
@@ -79,9 +92,14 @@ fn host(sandbox: &Sandbox, cpus: MilliCpus, section: &ContainerSection) -> HostC
             limit("nproc", MAX_USER_PROCESSES),
             limit("core", 0),
         ]),
-        shm_size: Some(SHARED_MEMORY_BYTES.min(memory)),
-        tmpfs: Some(directories(sandbox, section)),
-        mounts: Some(sandbox.mounts.iter().map(|(guest, bind)| mount(guest, bind)).collect()),
+        // Memory by name is a place for files as well: `/dev/shm`.
+        ipc_mode: Some(match sandbox.scratch {
+            Scratch::None => "none".into(),
+            Scratch::Writable => "private".into(),
+        }),
+        shm_size: (sandbox.scratch == Scratch::Writable).then(|| SHARED_MEMORY_BYTES.min(memory)),
+        tmpfs: Some(directories(sandbox, surroundings)),
+        mounts: Some(mounts(sandbox, surroundings.files)),
         // What it writes is read as it is written; the engine keeps no copy on disk.
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         auto_remove: Some(false),
@@ -89,12 +107,20 @@ fn host(sandbox: &Sandbox, cpus: MilliCpus, section: &ContainerSection) -> HostC
     }
 }
 
-fn directories(sandbox: &Sandbox, section: &ContainerSection) -> HashMap<String, String> {
-    let nothing = ENGINE_DIRECTORIES.map(|directory| (directory.to_owned(), NOTHING_WRITABLE.to_owned()));
+fn directories(sandbox: &Sandbox, surroundings: Surroundings<'_>) -> HashMap<String, String> {
+    // Podman copies what the image has there, which may be more than there is room for.
+    let empty = match surroundings.kind {
+        EngineKind::Podman => ",notmpcopyup",
+        EngineKind::Docker => "",
+    };
+    let nothing =
+        ENGINE_DIRECTORIES.map(|directory| (directory.to_owned(), format!("{NOTHING_WRITABLE}{empty}")));
     let mut directories = HashMap::from(nothing);
     let scratch = match sandbox.scratch {
-        Scratch::None => NOTHING_WRITABLE.to_owned(),
-        Scratch::Writable => format!("rw,nosuid,nodev,noexec,size={},mode=1777", section.tmp.0),
+        Scratch::None => format!("{NOTHING_WRITABLE}{empty}"),
+        Scratch::Writable => {
+            format!("rw,nosuid,nodev,noexec,size={},mode=1777{empty}", surroundings.section.tmp.0)
+        }
     };
     directories.insert(SCRATCH.into(), scratch);
     // What the operator mounts there is meant.
@@ -102,12 +128,20 @@ fn directories(sandbox: &Sandbox, section: &ContainerSection) -> HashMap<String,
     directories
 }
 
-fn mount(guest: &str, bind: &super::sandbox::Bind) -> Mount {
+/// What is mounted: the operator's directories, and our files in place of the engine's where those leave room for them.
+fn mounts(sandbox: &Sandbox, files: &PlainFiles) -> Vec<Mount> {
+    let directories = sandbox.mounts.iter().map(|(guest, bind)| mount(guest, &bind.host, bind.access));
+    let is_free = |guest: &str| !sandbox.mounts.keys().any(|mounted| is_at_or_below(guest, mounted));
+    let files = files.iter().filter(|(guest, _)| is_free(guest));
+    directories.chain(files.map(|(guest, host)| mount(guest, host, FileAccess::Read))).collect()
+}
+
+fn mount(guest: &str, host: &Path, access: FileAccess) -> Mount {
     Mount {
         target: Some(guest.into()),
-        source: Some(bind.host.to_string_lossy().into_owned()),
+        source: Some(host.to_string_lossy().into_owned()),
         typ: Some(MountType::BIND),
-        read_only: Some(bind.access == FileAccess::Read),
+        read_only: Some(access == FileAccess::Read),
         bind_options: Some(MountBindOptions {
             // What is mounted later on either side is not seen on the other.
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
@@ -126,7 +160,7 @@ mod tests {
     use super::super::sandbox::Bind;
     use super::*;
 
-    fn made(scratch: Scratch) -> ContainerCreateBody {
+    fn made(scratch: Scratch, kind: EngineKind) -> ContainerCreateBody {
         let bind = |access| Bind { host: "/srv/x".into(), access };
         let sandbox = Sandbox {
             limits: Limits { memory_bytes: ByteCount(64 << 20), ..Limits::DEFAULT },
@@ -136,14 +170,16 @@ mod tests {
                 ("/work".into(), bind(FileAccess::ReadWrite)),
             ]),
             scratch,
+            network: Vec::new(),
         };
-        let section = ContainerSection::default();
-        container("sha256:1".into(), &sandbox, MilliCpus(250), &section, HashMap::new())
+        let (section, files) = (ContainerSection::default(), PlainFiles::default());
+        let surroundings = Surroundings { section: &section, files: &files, kind };
+        container("sha256:1".into(), &sandbox, MilliCpus(250), surroundings, HashMap::new())
     }
 
     #[test]
     fn everything_that_bounds_a_container_is_said() {
-        let made = made(Scratch::None);
+        let made = made(Scratch::None, EngineKind::Docker);
         let host = made.host_config.unwrap();
         assert_eq!((made.user.as_deref(), host.network_mode.as_deref()), (Some("65534:65534"), Some("none")));
         assert_eq!((host.readonly_rootfs, host.privileged), (Some(true), Some(false)));
@@ -159,10 +195,15 @@ mod tests {
 
     #[test]
     fn nothing_can_be_written_but_a_scratch_directory_that_was_granted() {
-        let none = made(Scratch::None).host_config.unwrap().tmpfs.unwrap();
-        assert!(none.values().all(|how| how.starts_with("ro,")), "{none:?}");
+        let host = made(Scratch::None, EngineKind::Podman).host_config.unwrap();
+        assert_eq!((host.ipc_mode.as_deref(), host.shm_size), (Some("none"), None));
+        let none = host.tmpfs.unwrap();
+        assert!(none.values().all(|how| how.starts_with("ro,") && how.ends_with(",notmpcopyup")), "{none:?}");
         assert_eq!(none.len(), 3);
-        let some = made(Scratch::Writable).host_config.unwrap().tmpfs.unwrap();
+        let host = made(Scratch::Writable, EngineKind::Docker).host_config.unwrap();
+        assert_eq!((host.ipc_mode.as_deref(), host.shm_size), (Some("private"), Some(16 << 20)));
+        let some = host.tmpfs.unwrap();
+        assert!(some.values().all(|how| !how.contains("notmpcopyup")), "Docker knows it not: {some:?}");
         assert!(some[SCRATCH].starts_with("rw,nosuid,nodev,noexec,size=67108864"), "{some:?}");
         assert!(some["/run"].starts_with("ro,"));
     }

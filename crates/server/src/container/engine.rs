@@ -4,10 +4,12 @@
 //! Knows nothing of agents, grants and executions.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use bollard::container::LogOutput;
 use bollard::errors::Error as DockerError;
@@ -19,6 +21,7 @@ use bollard::query_parameters::{
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use bytes::Bytes;
+use chrono::DateTime;
 use futures::{Stream, StreamExt, TryStreamExt};
 use mentat_manifest::escape_untrusted;
 use parking_lot::Mutex;
@@ -29,16 +32,24 @@ const MAX_ENGINE_CHARS: usize = 300;
 /// Entries of a list of containers that are looked at in one go.
 const MAX_LISTED: i32 = 1_000;
 
-/// A container engine.
-#[derive(Debug)]
+/// A container engine; clones are the same one.
+#[derive(Clone, Debug)]
 pub(super) struct Engine {
-    socket: PathBuf,
+    socket: Arc<Path>,
     /// What it may take for one step.
     patience: Duration,
     /// The client, and the version that was agreed on; made anew when the engine was away, since it may come back as
     /// another one.
-    client: Mutex<Option<Docker>>,
-    is_up: AtomicBool,
+    client: Arc<Mutex<Option<(Docker, EngineKind)>>>,
+    is_up: Arc<AtomicBool>,
+}
+
+/// Whose engine it is, where theirs differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EngineKind {
+    Podman,
+    /// Docker, or one that speaks as it does.
+    Docker,
 }
 
 /// Why the engine did not do what it was asked for.
@@ -83,10 +94,12 @@ pub(super) struct Attached {
 /// How a container stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ContainerState {
-    /// It has not ended.
-    Running,
+    /// It has not ended; the number of its first process, where it has one already.
+    Running { process: Option<i64> },
     /// It has.
     Ended {
+        /// When, by the clock of this machine, which is the engine's too.
+        at: Option<SystemTime>,
         /// 128 and the number of a signal where that ended it.
         exit_code: i64,
         /// Whether the engine has seen that it was killed for want of memory. Some do not look.
@@ -124,7 +137,7 @@ impl From<DockerError> for EngineError {
 
 impl Engine {
     pub(super) fn new(socket: PathBuf, patience: Duration) -> Self {
-        Self { socket, patience, client: Mutex::default(), is_up: AtomicBool::new(false) }
+        Self { socket: socket.into(), patience, client: Arc::default(), is_up: Arc::default() }
     }
 
     /// Where it listens.
@@ -138,7 +151,7 @@ impl Engine {
     }
 
     /// The client, made if there is none.
-    async fn client(&self) -> Result<Docker, EngineError> {
+    async fn client(&self) -> Result<(Docker, EngineKind), EngineError> {
         if let Some(client) = self.client.lock().clone() {
             return Ok(client);
         }
@@ -146,8 +159,11 @@ impl Engine {
         let seconds = self.patience.as_secs().saturating_add(1);
         let client = Docker::connect_with_unix(&socket, seconds, API_DEFAULT_VERSION)?;
         let client = client.negotiate_version().await?;
-        *self.client.lock() = Some(client.clone());
-        Ok(client)
+        let components = client.version().await?.components.unwrap_or_default();
+        let is_podman = components.iter().any(|component| component.name.starts_with("Podman"));
+        let kind = if is_podman { EngineKind::Podman } else { EngineKind::Docker };
+        *self.client.lock() = Some((client.clone(), kind));
+        Ok((client, kind))
     }
 
     /// Asks for something, and waits for as long as the engine may take.
@@ -155,7 +171,7 @@ impl Engine {
     where
         F: Future<Output = Result<T, DockerError>>,
     {
-        let asked = async { Ok(question(self.client().await?).await?) };
+        let asked = async { Ok(question(self.client().await?.0).await?) };
         let late = |_| EngineError::Away(format!("no answer within {} ms", within.as_millis()));
         let answer = tokio::time::timeout(within, asked).await.map_err(late).flatten();
         let is_away = matches!(answer, Err(EngineError::Away(_)));
@@ -193,21 +209,40 @@ impl Engine {
         Ok(self.ask(self.patience, create).await?.id)
     }
 
-    /// Takes the standard streams of a container that has not started yet.
+    /// Whose engine it is.
+    pub(super) async fn kind(&self) -> Result<EngineKind, EngineError> {
+        let late = |_| EngineError::Away(format!("no answer within {} ms", self.patience.as_millis()));
+        Ok(tokio::time::timeout(self.patience, self.client()).await.map_err(late)??.1)
+    }
+
+    /// Takes the standard streams of a container that has not started yet. What it writes and what it reads have a connection
+    /// each: where a container ends with input before it that nobody has read, Podman gives that connection up, and what is
+    /// still on its way there is lost.
     pub(super) async fn attach(&self, id: &str) -> Result<Attached, EngineError> {
         // Without keys that would detach: the input is any bytes.
-        let options = AttachContainerOptionsBuilder::new().detach_keys("").stream(true);
-        let options = options.stdin(true).stdout(true).stderr(true).build();
-        let attach = async |client: Docker| client.attach_container(id, Some(options)).await;
-        let attached = self.ask(self.patience, attach).await?;
-        let pieces = attached.output.map(|piece| match piece {
+        let options = || AttachContainerOptionsBuilder::new().detach_keys("").stream(true);
+        let (output, input) = (options().stdout(true).stderr(true).build(), options().stdin(true).build());
+        let attach = async |client: Docker| client.attach_container(id, Some(output)).await;
+        let output = self.ask(self.patience, attach).await?;
+        let attach = async |client: Docker| client.attach_container(id, Some(input)).await;
+        let input = self.ask(self.patience, attach).await?;
+        let mut pieces = output.output.map(|piece| match piece {
             Ok(LogOutput::StdErr { message }) => Ok(Piece::Log(message)),
             Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message }) => Ok(Piece::Output(message)),
             // Bytes outside the frames that the container's own are in: the engine's words in the middle of them.
             Ok(LogOutput::Console { .. }) => Err(EngineError::Garbled),
             Err(error) => Err(EngineError::from(error)),
         });
-        Ok(Attached { pieces: Box::pin(pieces), input: attached.input })
+        // Podman writes all of it there as well, whoever asked for what, and waits where that is not read.
+        let mut again = input.output.fuse();
+        let pieces = futures::stream::poll_fn(move |context| {
+            let piece = pieces.poll_next_unpin(context);
+            if piece.is_pending() {
+                while let Poll::Ready(Some(_)) = again.poll_next_unpin(context) {}
+            }
+            piece
+        });
+        Ok(Attached { pieces: Box::pin(pieces), input: input.input })
     }
 
     pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
@@ -222,7 +257,7 @@ impl Engine {
         match self.ask(self.patience, inspect).await {
             Ok(inspected) => Ok(state_of(&inspected)),
             // It is on its way from one state to another.
-            Err(EngineError::Unreadable(_)) => Ok(ContainerState::Running),
+            Err(EngineError::Unreadable(_)) => Ok(ContainerState::Running { process: None }),
             Err(error) => Err(error),
         }
     }
@@ -263,14 +298,18 @@ impl Engine {
 
 fn state_of(inspected: &ContainerInspectResponse) -> ContainerState {
     let state = inspected.state.as_ref();
-    let has_ended = state.and_then(|state| state.finished_at.as_deref()).is_some_and(is_a_time)
-        && !state.and_then(|state| state.running).unwrap_or_default();
-    if !has_ended {
-        return ContainerState::Running;
-    }
-    ContainerState::Ended {
-        exit_code: state.and_then(|state| state.exit_code).unwrap_or_default(),
-        out_of_memory: state.and_then(|state| state.oom_killed).unwrap_or_default(),
+    let finished = state.and_then(|state| state.finished_at.as_deref()).filter(|text| is_a_time(text));
+    match finished {
+        Some(finished) if !state.and_then(|state| state.running).unwrap_or_default() => {
+            ContainerState::Ended {
+                at: DateTime::parse_from_rfc3339(finished).ok().map(SystemTime::from),
+                exit_code: state.and_then(|state| state.exit_code).unwrap_or_default(),
+                out_of_memory: state.and_then(|state| state.oom_killed).unwrap_or_default(),
+            }
+        }
+        _ => ContainerState::Running {
+            process: state.and_then(|state| state.pid).filter(|process| *process > 0),
+        },
     }
 }
 

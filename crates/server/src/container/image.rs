@@ -14,7 +14,7 @@ use crate::config::{ContainerSection, PullPolicy};
 /// Finds an image by its name.
 ///
 /// # Errors
-/// `INVALID_REQUEST` where agents may not have it, it is not there and may not be fetched, or asks for volumes;
+/// `INVALID_REQUEST` where agents may not have it, it is not there and may not be fetched, names no program, or asks for volumes;
 /// `UNAVAILABLE` where the engine does not answer.
 pub(super) async fn find(engine: &Engine, section: &ContainerSection, name: &str) -> Result<Image, Error> {
     let wrong = |message: String| Error::InvalidRequest { message };
@@ -56,6 +56,15 @@ fn check(name: &str, image: &ImageInspect) -> Result<ModuleDigest, String> {
         return Err(format!(
             "image `{name}` declares the volume `{volume}`, and a container has no disk of its own; build it without \
              `VOLUME`, and ask for a directory by `filesystem:`"
+        ));
+    }
+    let is_empty = |words: Option<&Vec<String>>| words.is_none_or(Vec::is_empty);
+    let config = image.config.as_ref();
+    if is_empty(config.and_then(|config| config.entrypoint.as_ref()))
+        && is_empty(config.and_then(|config| config.cmd.as_ref()))
+    {
+        return Err(format!(
+            "image `{name}` says of no program that it is the one to run; build it with `ENTRYPOINT` or `CMD`"
         ));
     }
     let id = image.id.as_deref().unwrap_or_default();
@@ -102,13 +111,19 @@ mod tests {
     }
 
     #[test]
-    fn an_image_with_volumes_or_without_an_id_is_refused() {
+    fn an_image_with_volumes_or_without_a_program_or_an_id_is_refused() {
         let id = format!("sha256:{}", "0a".repeat(32));
-        let plain = ImageInspect { id: Some(id.clone()), ..ImageInspect::default() };
+        let config = ImageConfig { cmd: Some(vec!["/agent".into()]), ..ImageConfig::default() };
+        let plain = ImageInspect { id: Some(id.clone()), config: Some(config), ..ImageInspect::default() };
         assert_eq!(check("x", &plain).unwrap().to_string(), id);
-        let bare = ImageInspect { id: Some("0a".repeat(32)), ..ImageInspect::default() };
+        let bare = ImageInspect { id: Some("0a".repeat(32)), ..plain.clone() };
         assert_eq!(check("x", &bare).unwrap().to_string(), id);
-        assert!(check("x", &ImageInspect::default()).unwrap_err().contains("no SHA-256"));
+        assert!(check("x", &ImageInspect { id: None, ..plain.clone() }).unwrap_err().contains("no SHA-256"));
+        let mute = ImageConfig { entrypoint: Some(Vec::new()), ..ImageConfig::default() };
+        for config in [None, Some(mute)] {
+            let refused = check("x", &ImageInspect { config, ..plain.clone() }).unwrap_err();
+            assert!(refused.contains("`ENTRYPOINT` or `CMD`"), "{refused}");
+        }
         let config = ImageConfig { volumes: Some(vec!["/data".into()]), ..ImageConfig::default() };
         let with_volume = ImageInspect { config: Some(config), ..plain };
         assert!(check("x", &with_volume).unwrap_err().contains("declares the volume `/data`"));

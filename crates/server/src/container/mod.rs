@@ -4,9 +4,12 @@
 //! Knows nothing of the registry and of who asks; what an agent may have, its grant says.
 
 mod body;
+mod egress;
 mod engine;
 mod execution;
+mod files;
 mod image;
+mod process;
 mod sandbox;
 mod sweep;
 
@@ -19,15 +22,17 @@ use mentat_manifest::{Manifest, ModuleDigest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::policy::Grant;
-use mentat_runtime::{Pool, PoolConfig};
+use mentat_runtime::{Pool, PoolConfig, Runtime};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use self::engine::{Engine, EngineError};
 use crate::config::ContainerSection;
 use crate::telemetry::ContainerLevels;
 
+pub(crate) use self::files::PlainFiles;
 pub(crate) use self::sweep::{ServerId, keep_swept};
 
 /// When to ask again for an engine that does not answer.
@@ -50,6 +55,10 @@ pub struct Containers {
     left: Notify,
     /// Containers that were swept away.
     swept: AtomicU64,
+    /// By whose rules they reach the network.
+    runtime: Arc<Runtime>,
+    /// What each finds in place of what engines make.
+    files: PlainFiles,
 }
 
 /// The image of an agent, as the engine knew it when the agent was loaded.
@@ -79,13 +88,22 @@ struct Live {
     containers: Arc<Containers>,
     run: RunId,
     /// The engine's id of it, once there is one.
-    id: OnceLock<String>,
+    id: Arc<OnceLock<String>>,
+    /// What makes it, until that has come to its end.
+    making: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Containers {
     /// Containers of a server, on the engine of the configuration; it is not asked for anything yet.
     #[must_use]
-    pub fn new(section: ContainerSection, queue: PoolConfig, server: ServerId, tasks: TaskTracker) -> Self {
+    pub fn new(
+        section: ContainerSection,
+        queue: PoolConfig,
+        server: ServerId,
+        tasks: TaskTracker,
+        runtime: Arc<Runtime>,
+        files: PlainFiles,
+    ) -> Self {
         let patience = Duration::from_millis(section.engine_ms);
         let engine = section.is_given().then(|| Engine::new(section.socket.clone(), patience));
         let pool = Pool::new("containers", section.max_executions, queue);
@@ -98,6 +116,8 @@ impl Containers {
             live: Mutex::default(),
             left: Notify::new(),
             swept: AtomicU64::new(0),
+            runtime,
+            files,
         }
     }
 
@@ -180,12 +200,7 @@ impl Live {
     fn new(containers: &Arc<Containers>) -> Self {
         let run = ExecutionId::new().to_string();
         containers.live.lock().insert(run.clone());
-        Self { containers: Arc::clone(containers), run, id: OnceLock::new() }
-    }
-
-    /// The container is there.
-    fn made(&self, id: &str) {
-        let _ = self.id.set(id.to_owned());
+        Self { containers: Arc::clone(containers), run, id: Arc::default(), making: Mutex::default() }
     }
 }
 

@@ -9,15 +9,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mentat_manifest::{ByteCount, Capability, FileAccess, Limits, is_at_or_below};
-use mentat_runtime::StandardStreams;
 use mentat_runtime::error::Error;
 use mentat_runtime::security::denial::{Denial, DenialReason};
 use mentat_runtime::security::offers::{Mount, SCRATCH};
 use mentat_runtime::security::policy::{Grant, OnViolation, Permission, common_access};
+use mentat_runtime::{Egress, StandardStreams};
 
-const NO_NETWORK: &str = "a container has no network; a module can be given it";
-const NO_SECRET: &str =
-    "its value is sealed, and a container has no network on which it could be used; a module has";
+use super::{egress, process};
+
+const NO_DATAGRAMS: &str = "a container reaches the network by a proxy for HTTP and CONNECT, which has no way for datagrams; a module has";
+const NO_ENTRY: &str = "the server cannot give a container a way out, for it may not enter its network: that takes a server that runs as \
+     root on the same machine as an engine that does; the server's log says more";
+const NO_SECRET: &str = "its value is sealed, and a container encrypts what it sends by itself, so that nobody could put it in; a module can be \
+     given it";
 const NO_MEDIA: &str = "a container does not reach the media store; a module does";
 const NO_EXTENSION: &str = "a container does not reach extensions; a module does";
 const WRITE_ONLY: &str =
@@ -28,7 +32,7 @@ const PARTS: &str = "policies tell apart what lies below it, to which a containe
 const ROOT: &str = "a container has files of its own at `/`; mount the directory elsewhere";
 
 /// What a container is given.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sandbox {
     /// What it may cost.
     pub(super) limits: Limits,
@@ -38,6 +42,8 @@ pub(super) struct Sandbox {
     pub(super) mounts: BTreeMap<String, Bind>,
     /// Whether it has a `/tmp`.
     pub(super) scratch: Scratch,
+    /// For what it has a way out; none for nothing. Each use is asked for then.
+    pub(super) network: Vec<Capability>,
 }
 
 /// A directory of the machine.
@@ -71,12 +77,33 @@ impl Sandbox {
             env: grant.constants().iter().cloned().collect(),
             mounts: BTreeMap::new(),
             scratch: Scratch::None,
+            network: Vec::new(),
         };
         let mut asking = Asking { grant, streams, sandbox };
         for capability in listed {
             asking.ask(capability)?;
         }
-        Ok(asking.sandbox)
+        let mut sandbox = asking.sandbox;
+        if sandbox.has_way_out() {
+            // Whatever the manifest and the operator set: by these, programs would be sent elsewhere.
+            sandbox.env.extend(egress::variables());
+        }
+        Ok(sandbox)
+    }
+
+    /// Whether it is to have a way onto the network.
+    pub(super) fn has_way_out(&self) -> bool {
+        !self.network.is_empty()
+    }
+
+    /// Refuses all of the network, where a container could not be given its way out.
+    ///
+    /// # Errors
+    /// As [`Sandbox::ask`].
+    pub(super) fn refuse_network(&self, grant: &Grant, streams: &StandardStreams) -> Result<(), Error> {
+        self.network
+            .iter()
+            .try_for_each(|capability| denied(grant, streams, &grant.refuse(capability, NO_ENTRY)))
     }
 }
 
@@ -92,7 +119,7 @@ impl Asking<'_> {
             Capability::Filesystem { path, access } => self.files(capability, path, *access),
             Capability::Env(name) => self.variable(capability, name),
             Capability::Compute { .. } => self.budget(capability),
-            Capability::Network { .. } => self.refuse(capability, NO_NETWORK),
+            Capability::Network { .. } => self.network(capability),
             Capability::Secret(_) => self.refuse(capability, NO_SECRET),
             Capability::Media { .. } => self.refuse(capability, NO_MEDIA),
             Capability::Extension(_) => self.refuse(capability, NO_EXTENSION),
@@ -111,12 +138,18 @@ impl Asking<'_> {
     }
 
     fn denied(&self, denial: &Denial) -> Result<(), Error> {
-        self.streams.warn(&denial.to_string());
-        // That nothing can be recorded is nobody's violation.
-        let is_violation = denial.reason != DenialReason::Unrecorded;
-        if is_violation && self.grant.on_violation() == OnViolation::Terminate {
-            return Err(Error::SecurityViolation { message: denial.to_string() });
+        denied(self.grant, self.streams, denial)
+    }
+
+    /// A way out for what a proxy can do. Whether a host may be reached is asked when it is.
+    fn network(&mut self, capability: &Capability) -> Result<(), Error> {
+        if !Egress::leads_to(capability) {
+            return self.refuse(capability, NO_DATAGRAMS);
         }
+        if !process::may_enter() {
+            return self.refuse(capability, NO_ENTRY);
+        }
+        self.sandbox.network.push(capability.clone());
         Ok(())
     }
 
@@ -203,6 +236,16 @@ impl Asking<'_> {
     }
 }
 
+fn denied(grant: &Grant, streams: &StandardStreams, denial: &Denial) -> Result<(), Error> {
+    streams.warn(&denial.to_string());
+    // That nothing can be recorded is nobody's violation.
+    let is_violation = denial.reason != DenialReason::Unrecorded;
+    if is_violation && grant.on_violation() == OnViolation::Terminate {
+        return Err(Error::SecurityViolation { message: denial.to_string() });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use mentat_manifest::{LimitsRequest, Manifest};
@@ -263,7 +306,7 @@ mod tests {
             ("filesystem:write:/work/a", "can be read where it can be written"),
             ("filesystem:readwrite:/box", "can be read where it can be written"),
             ("filesystem:read:/nowhere", "nothing is mounted"),
-            ("network:https:a.example", "no network"),
+            ("network:udp:a.example:53", "no way for datagrams"),
             ("secret:KEY", "sealed"),
             ("media:read:a", "media store"),
             ("extension:e", "extensions"),
@@ -271,6 +314,19 @@ mod tests {
             let (sandbox, log) = ask(&format!("\"{capability}\""));
             assert!(log.contains(says), "{capability}: {log}");
             assert_eq!(mounts(&sandbox), []);
+        }
+    }
+
+    #[test]
+    fn a_way_out_is_there_for_those_who_ask_for_it_and_nobody_leads_it_elsewhere() {
+        let (sandbox, log) = ask("\"env:KEY\"");
+        assert!(!sandbox.has_way_out() && !sandbox.env.contains_key("http_proxy"), "{log}");
+        let (sandbox, log) = ask("\"network:https:a.example\", \"network:*:*\"");
+        if process::may_enter() {
+            assert_eq!((sandbox.network.len(), log.as_str()), (2, ""));
+            assert_eq!(sandbox.env["http_proxy"], "http://127.0.0.1:3128");
+        } else {
+            assert!(!sandbox.has_way_out() && log.contains("may not enter its network"), "{log}");
         }
     }
 

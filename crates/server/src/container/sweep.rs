@@ -80,6 +80,11 @@ impl Live {
     /// Removes the container of the run, if it has one; leaves it to the sweep where that fails.
     pub(super) async fn remove(&self) {
         let Some(engine) = &self.containers.engine else { return };
+        // One that is still being made has no name yet.
+        let making = self.making.lock().take();
+        if let Some(making) = making {
+            let _ = making.await;
+        }
         let removed = match self.id.get() {
             Some(id) => engine.remove(id).await,
             // It may be there all the same, where the engine did not answer in time.

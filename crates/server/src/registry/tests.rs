@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::config::ContainerSection;
-use crate::container::ServerId;
+use crate::container::{PlainFiles, ServerId};
 use crate::store::Quota;
 
 const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nruntime: wasm\nmodule: agent.wasm\n";
@@ -32,9 +32,11 @@ fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry>
     let attestations = Attestations::new(AttestationRules::default(), Verifier::default());
     let signatures = Signatures::new(Arc::new(attestations), Arc::default(), None);
     let server = ServerId::of(directory).unwrap();
-    let containers =
-        Containers::new(ContainerSection::default(), PoolConfig::default(), server, TaskTracker::new());
-    let (runtime, containers) = (Arc::new(runtime), Arc::new(containers));
+    let runtime = Arc::new(runtime);
+    let (section, queue, tasks) = (ContainerSection::default(), PoolConfig::default(), TaskTracker::new());
+    let files = PlainFiles::default();
+    let containers = Containers::new(section, queue, server, tasks, Arc::clone(&runtime), files);
+    let containers = Arc::new(containers);
     Arc::new(Registry::new(store, runtime, containers, Rules::default(), Arc::new(signatures), room))
 }
 

@@ -19,19 +19,21 @@ const CERTIFICATES: &[&str] = &["crates/server/src/transport/", "crates/attestat
 /// Where connections are served, and where a guest's and those to registries are made.
 const CONNECTIONS: &[&str] = &[
     "crates/server/src/transport/",
+    "crates/runtime/src/host/egress",
     "crates/runtime/src/host/network",
     "crates/runtime/src/host/requests.rs",
     "crates/runtime/src/host/media/s3.rs",
     "crates/oci/src/connection.rs",
 ];
-const HYPER_UTIL: &[&str] = &["crates/server/src/transport/", "crates/oci/src/connection.rs"];
+const HYPER_UTIL: &[&str] =
+    &["crates/server/src/transport/", "crates/runtime/src/host/egress.rs", "crates/oci/src/connection.rs"];
 const HOST: &[&str] = &["crates/runtime/src/host/"];
 const ENGINE_REASON: &str = "Wasmtime is known in the rooms `runtime` and `host` alone";
 const GRPC_REASON: &str = "the wire is known at its doors alone: `grpc` and the command line's client";
 const TRANSPORT_REASON: &str = "connections and their encryption are known in the room `transport` alone";
 const CERTIFICATES_REASON: &str =
     "certificates are read in the room `transport`, of clients, and in the crate of attestations alone";
-const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, made for guests in `network` and `requests`, which take a permission, for the store of media in `s3`, and to registries in `oci`";
+const CONNECTIONS_REASON: &str = "connections are served in the room `transport`, made for guests in `network`, `requests` and `egress`, which take a permission, for the store of media in `s3`, and to registries in `oci`";
 const NAMES_REASON: &str = "names are looked up in `network` alone, which checks what they lead to";
 const OUTSIDE_REASON: &str =
     "what a host function touches outside its own execution goes through the files that ask the gate for it";

@@ -67,14 +67,17 @@ impl Engine {
 
     /// Makes an image of the probe, with changes to what it says of itself.
     pub fn import(&self, name: &str, changes: &[&str]) {
+        let changes: Vec<&str> = ["ENTRYPOINT [\"/agent\"]"].iter().chain(changes).copied().collect();
+        self.import_folder(name, &self.path("image"), &changes);
+    }
+
+    /// Makes an image of what is in a folder.
+    pub fn import_folder(&self, name: &str, folder: &Path, changes: &[&str]) {
         let archive = self.path("image.tar");
-        let packed = Command::new("tar")
-            .arg("-C")
-            .arg(self.path("image"))
-            .args(["-cf", archive.to_str().unwrap(), "agent"])
-            .status();
+        let packed =
+            Command::new("tar").arg("-C").arg(folder).args(["-cf", archive.to_str().unwrap(), "."]).status();
         assert!(packed.unwrap().success());
-        let mut arguments = vec!["import", "--quiet", "--change", "ENTRYPOINT [\"/agent\"]"];
+        let mut arguments = vec!["import", "--quiet"];
         arguments.extend(changes.iter().flat_map(|change| ["--change", change]));
         arguments.extend([archive.to_str().unwrap(), name]);
         self.podman(&arguments);
@@ -123,6 +126,13 @@ impl Engine {
     /// A server that uses it, with more settings.
     pub fn server(&self, settings: &[&str]) -> Server {
         let setting = self.setting();
+        let settings: Vec<&str> = [setting.as_str()].into_iter().chain(settings.iter().copied()).collect();
+        Server::with(&settings)
+    }
+
+    /// A server that uses it by way of a socket of the test's own.
+    pub fn server_by(&self, socket: &Path, settings: &[&str]) -> Server {
+        let setting = format!("container.socket={}", socket.display());
         let settings: Vec<&str> = [setting.as_str()].into_iter().chain(settings.iter().copied()).collect();
         Server::with(&settings)
     }
@@ -195,7 +205,7 @@ fn left() -> Vec<rustix::process::Pid> {
 }
 
 /// The probe's program, compiled once for each text that it has.
-fn probe() -> PathBuf {
+pub fn probe() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/containers/probe.rs");
     let digest = <sha2::Sha256 as sha2::Digest>::digest(std::fs::read(&source).unwrap());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));

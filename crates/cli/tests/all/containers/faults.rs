@@ -13,7 +13,7 @@ use crate::guests::ECHO;
 use crate::server::{Server, eventually, execute};
 
 /// Begins an execution that goes on by itself; answers its id when its container is there.
-async fn begin(engine: &Engine, server: &Server, id: &str) -> String {
+pub async fn begin(engine: &Engine, server: &Server, id: &str) -> String {
     let before = engine.containers().len();
     let request = v1::ExecuteAgentRequest { detach: true, ..execute(id, "") };
     let begun = server.client().await.execute_agent(request).await.unwrap().into_inner();
@@ -31,7 +31,7 @@ async fn record(server: &Server, execution_id: &str) -> v1::Execution {
 }
 
 /// The reason that an execution has failed for, when it has.
-async fn failed(server: &Server, execution_id: &str) -> String {
+pub async fn failed(server: &Server, execution_id: &str) -> String {
     eventually("the end", async || record(server, execution_id).await.state() == v1::ExecutionState::Failed)
         .await;
     record(server, execution_id).await.error_reason

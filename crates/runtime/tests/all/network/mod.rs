@@ -1,6 +1,7 @@
 //! The network by a grant, against real servers on this machine: what is reached, what is not, and what a guest finds out.
 
 mod online;
+mod proxy;
 mod secrets;
 mod servers;
 

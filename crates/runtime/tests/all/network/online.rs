@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mentat_runtime::model::Outcome;
-use mentat_runtime::{NetworkConfig, Runtime};
+use mentat_runtime::{Egress, NetworkConfig, Runtime, StandardStreams};
 
 use crate::harness::{Test, runtime, runtime_with};
 use crate::world::World;
@@ -28,6 +28,13 @@ impl Online {
     pub fn network(mut self, config: NetworkConfig) -> Self {
         self.runtime = Arc::new(runtime_with(config));
         self
+    }
+
+    /// A proxy for an agent outside this process, and its log.
+    pub fn egress(&self) -> (Egress, StandardStreams) {
+        let grant = self.world.grant("default");
+        let streams = StandardStreams::new(&grant, None);
+        (self.runtime.egress(&grant, &streams), streams)
     }
 
     pub async fn run(&self, guest: &str, input: &str) -> Outcome {
