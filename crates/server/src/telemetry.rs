@@ -7,6 +7,7 @@ mod attestation;
 mod containers;
 mod media;
 mod pulls;
+mod rollout;
 mod samples;
 mod streams;
 
@@ -35,6 +36,7 @@ pub use self::containers::ContainerLevels;
 use self::containers::ContainerMetrics;
 use self::media::MediaMetrics;
 use self::pulls::PullMetrics;
+use self::rollout::RolloutMetrics;
 use self::samples::{Sample, Samples};
 pub use self::streams::StreamLevels;
 use self::streams::StreamMetrics;
@@ -104,6 +106,18 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("container_execution_duration_seconds", "From the start of a container to its end", "agent_id, outcome"),
     ("container_engine_up", "1 where the container engine answers", ""),
     ("container_swept", "Containers that were left and swept away", ""),
+    ("container_warm", "Containers that wait for the next execution of their agent", ""),
+    ("container_reused", "Executions that a container served which had waited", ""),
+    (
+        "container_recycled",
+        "Containers that had waited and were removed: used up, idle, displaced, or unwell",
+        "",
+    ),
+    (
+        "rollout_executions",
+        "Executions of agents that have both a module and an image, by what executed them and why: `listed`, `percent`, or `engine_away`",
+        "runtime, reason",
+    ),
     ("stream_events", "Events of executions and of streams from elsewhere", ""),
     ("stream_events_dropped", "Events that went to make room for later ones", ""),
     ("stream_buffered_bytes", "Bytes of events that are kept for their readers", ""),
@@ -132,6 +146,7 @@ pub struct Metrics {
     media: MediaMetrics,
     pulls: PullMetrics,
     containers: ContainerMetrics,
+    rollout: RolloutMetrics,
     in_flight: Gauge,
     streams: StreamMetrics,
     agents: RwLock<HashSet<AgentId>>,
@@ -228,6 +243,7 @@ impl Metrics {
             media: MediaMetrics::default(),
             pulls: PullMetrics::default(),
             containers: ContainerMetrics::default(),
+            rollout: RolloutMetrics::default(),
             in_flight: Gauge::default(),
             streams: StreamMetrics::default(),
             agents: RwLock::default(),
@@ -280,6 +296,10 @@ impl Metrics {
             }
             "container_engine_up" => registry.register(name, help, self.containers.engine_up.clone()),
             "container_swept" => registry.register(name, help, self.containers.swept.clone()),
+            "container_warm" => registry.register(name, help, self.containers.warm.clone()),
+            "container_reused" => registry.register(name, help, self.containers.reused.clone()),
+            "container_recycled" => registry.register(name, help, self.containers.recycled.clone()),
+            "rollout_executions" => registry.register(name, help, self.rollout.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.
             _ => {}
@@ -519,7 +539,13 @@ mod tests {
             disk_evictions: 0,
             media: MediaCounts { stored_bytes: 7, ..MediaCounts::default() },
             standings: StandingCounts { trusted: [4, 0, 0, 1], refused: 2 },
-            containers: ContainerLevels { active: 1, places: 3, engine_up: true, swept: 2 },
+            containers: ContainerLevels {
+                active: 1,
+                places: 3,
+                engine_up: true,
+                swept: 2,
+                ..ContainerLevels::default()
+            },
         };
         let text = metrics.render(&levels).unwrap();
         for (name, help, _) in METRICS {

@@ -2,7 +2,9 @@
 
 mod engine;
 mod faults;
+mod rollout;
 mod sandbox;
+mod warm;
 
 use mentat_proto::v1::{self, execute_agent_event::Event};
 use serde_json::{Value, json};

@@ -98,6 +98,11 @@ impl OutputSink {
         Ok(())
     }
 
+    /// Whether what was written ends with the end of a line.
+    pub(crate) fn ends_line(&self) -> bool {
+        self.buffer.lock().ends_with(b"\n")
+    }
+
     /// Takes what was written.
     pub(crate) fn take(&self) -> Bytes {
         std::mem::take(&mut *self.buffer.lock()).freeze()

@@ -227,6 +227,14 @@ impl Engine {
         }
     }
 
+    /// Whether a container runs, and nobody has paused it.
+    pub(super) async fn is_running(&self, id: &str) -> Result<bool, EngineError> {
+        let inspect =
+            async |client: Docker| client.inspect_container(id, None::<InspectContainerOptions>).await;
+        let state = self.ask(self.patience, inspect).await?.state.unwrap_or_default();
+        Ok(state.running.unwrap_or_default() && !state.paused.unwrap_or_default())
+    }
+
     /// Ends a container at once, and removes it with all that it wrote. One that is gone is as good as removed.
     pub(super) async fn remove(&self, id: &str) -> Result<(), EngineError> {
         // Podman would first ask it to end, and wait for that.

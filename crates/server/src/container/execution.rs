@@ -29,13 +29,13 @@ const LAST_LOOK: Duration = Duration::from_millis(250);
 const KILLED: i64 = 128 + 9;
 
 /// A container that has started.
-struct Started {
-    id: String,
-    attached: Attached,
+pub(super) struct Started {
+    pub(super) id: String,
+    pub(super) attached: Attached,
 }
 
 /// How a conversation with a container came to its end.
-enum Talked {
+pub(super) enum Talked {
     Ended { exit_code: i64, out_of_memory: bool },
     Failed(Error),
 }
@@ -78,7 +78,7 @@ pub(super) async fn run(
 }
 
 /// What is mounted must be there; where it lies is the operator's business.
-async fn leave_out_what_is_gone(sandbox: &mut Sandbox, streams: &StandardStreams) {
+pub(super) async fn leave_out_what_is_gone(sandbox: &mut Sandbox, streams: &StandardStreams) {
     let mounts: Vec<(String, Bind)> = std::mem::take(&mut sandbox.mounts).into_iter().collect();
     for (guest, bind) in mounts {
         match tokio::fs::metadata(&bind.host).await {
@@ -91,7 +91,7 @@ async fn leave_out_what_is_gone(sandbox: &mut Sandbox, streams: &StandardStreams
 }
 
 /// The input as the agent reads it.
-fn input(form: InputForm, input: Bytes) -> Bytes {
+pub(super) fn input(form: InputForm, input: Bytes) -> Bytes {
     if form == InputForm::Bytes || serde_json::from_slice::<serde::de::IgnoredAny>(&input).is_err() {
         return input;
     }
@@ -103,7 +103,7 @@ fn input(form: InputForm, input: Bytes) -> Bytes {
 }
 
 /// Makes a container and starts it.
-async fn start(
+pub(super) async fn start(
     engine: &Engine,
     live: &Live,
     agent: &ContainerAgent<'_>,
@@ -188,16 +188,22 @@ async fn talk(engine: &Engine, started: Started, input: Bytes, streams: &Standar
                 }
             }
             Some(Ok(Piece::Log(bytes))) => streams.stderr(&bytes),
-            // What was lost between the container and here, nobody knows.
-            Some(Err(error)) => {
-                return Talked::Failed(unavailable(engine, "handing over what a container writes", &error));
-            }
-            None => break,
+            Some(Err(error)) => return lost(engine, &error),
+            None => return end_of(engine, &id).await,
         }
     }
+}
+
+/// What was lost between the container and here, nobody knows.
+pub(super) fn lost(engine: &Engine, error: &EngineError) -> Talked {
+    Talked::Failed(unavailable(engine, "handing over what a container writes", error))
+}
+
+/// Waits for the end of a container that writes nothing any more.
+pub(super) async fn end_of(engine: &Engine, id: &str) -> Talked {
     let mut pause = FIRST_LOOK;
     loop {
-        match engine.look(&id).await {
+        match engine.look(id).await {
             Ok(ContainerState::Ended { exit_code, out_of_memory }) => {
                 return Talked::Ended { exit_code, out_of_memory };
             }
@@ -215,7 +221,7 @@ async fn talk(engine: &Engine, started: Started, input: Bytes, streams: &Standar
 
 /// What came of it. A program can hardly be killed but from outside its container, and who does that is the kernel, for
 /// want of memory: not every engine says so.
-fn judge(talked: Talked, sandbox: &Sandbox) -> Result<i32, Error> {
+pub(super) fn judge(talked: Talked, sandbox: &Sandbox) -> Result<i32, Error> {
     let (exit_code, out_of_memory) = match talked {
         Talked::Failed(error) => return Err(error),
         Talked::Ended { exit_code, out_of_memory } => (exit_code, out_of_memory),

@@ -109,6 +109,7 @@ impl Containers {
     /// Removes all that is there of this server's, at its end.
     pub async fn close(&self) {
         let Some(engine) = &self.engine else { return };
+        self.warm.close();
         let label = format!("{SERVER_LABEL}={}", self.server);
         match tokio::time::timeout(LAST_SWEEP, remove_labelled(engine, &label, |_| true)).await {
             Ok(Ok(_)) => {}

@@ -34,8 +34,8 @@ fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry>
     let server = ServerId::of(directory).unwrap();
     let containers =
         Containers::new(ContainerSection::default(), PoolConfig::default(), server, TaskTracker::new());
-    let (runtime, containers) = (Arc::new(runtime), Arc::new(containers));
-    Arc::new(Registry::new(store, runtime, containers, Rules::default(), Arc::new(signatures), room))
+    let (runtime, containers, rollout) = (Arc::new(runtime), Arc::new(containers), Arc::default());
+    Arc::new(Registry::new(store, runtime, containers, rollout, Rules::default(), Arc::new(signatures), room))
 }
 
 /// An agent that exits with a code.
