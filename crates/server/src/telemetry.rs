@@ -506,9 +506,11 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use mentat_manifest::RuntimeKind;
     use mentat_runtime::model::Answer;
 
     use super::*;
+    use crate::rollout::{Choice, ChoiceReason};
 
     fn ran(exit_code: i32) -> Outcome {
         let answer = Answer { output: Bytes::new(), exit_code };
@@ -521,6 +523,8 @@ mod tests {
         metrics.module_loaded(CodeOrigin::Disk);
         metrics.attestation_verified(&Verification { result: "valid", took: Duration::from_millis(1) });
         metrics.pulled(&Ok(()));
+        let choice = Choice { runtime: RuntimeKind::Wasm, reason: ChoiceReason::EngineAway };
+        metrics.chosen(choice);
         metrics.executed(&"a.b".parse().unwrap(), &ran(0));
         let decisions = Decisions { granted: 2, denied: 1 };
         metrics.container_executed(&"a.c".parse().unwrap(), &ran(0));

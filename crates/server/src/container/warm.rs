@@ -174,12 +174,15 @@ impl WarmContainers {
         }
     }
 
-    /// Keeps none from here on; those that wait are for the last sweep.
+    /// Keeps none from here on; those that wait are the last sweep's, and have their streams until then: a program that is
+    /// left alone would end while it is removed.
     pub(super) fn close(&self) {
-        let mut waiting = self.waiting.lock();
-        waiting.is_closed = true;
-        let gone = std::mem::take(&mut waiting.containers);
-        drop(waiting);
+        self.waiting.lock().is_closed = true;
+    }
+
+    /// Forgets those that waited.
+    pub(super) fn clear(&self) {
+        let gone = std::mem::take(&mut self.waiting.lock().containers);
         drop(gone);
     }
 

@@ -144,7 +144,9 @@ async fn the_module_is_executed_while_the_engine_is_away_or_has_not_the_image() 
     assert_eq!(runtime(&server, "a.both").await, "container");
     engine.is_empty();
     engine.stop();
-    eventually("that the engine is away", async || server.metric("container_engine_up") == 0.0).await;
+    // The one that finds out.
+    let (code, why, _) = super::reason(&server, "a.both", "").await;
+    assert_eq!((code, why.as_str()), (tonic::Code::Unavailable, "UNAVAILABLE"));
     assert_eq!(runtime(&server, "a.both").await, "wasm");
     // Loaded again meanwhile, it keeps its image.
     let again = server.load_as(&both("a.both"), EXIT_3).await.unwrap();

@@ -29,8 +29,12 @@ async fn failed(server: &Server, id: &str, what: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_serves_one_execution_after_another_of_its_agent_and_powers() {
     let engine = Engine::start();
+    let policies = tempfile::tempdir().unwrap();
+    let permit =
+        "@id(\"env\") permit (principal, action in Action::\"env\", resource == Variable::\"GIVEN\");\n";
+    std::fs::write(policies.path().join("own.cedar"), permit).unwrap();
     let env = "sandbox.env=[{ name = \"GIVEN\", value = \"a value\" }]";
-    let server = engine.server(&[env]);
+    let server = engine.server(&[env, &format!("policy.dir={}", policies.path().display())]);
     load(&server, "a.serve", "serve", REUSE).await;
     for number in 1..=3 {
         assert_eq!(told(&server, "a.serve", "count").await, format!("{number}\n"));
