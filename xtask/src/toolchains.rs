@@ -50,8 +50,8 @@ const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu
 
 /// The registry of the distribution project, as a Debian package and as a program.
 const REGISTRY_PROGRAM: &str = "docker-registry";
-/// A container engine and what starts its containers, as Debian packages.
-const CONTAINER_PACKAGES: &[&str] = &["podman", "runc"];
+/// A container engine, what starts its containers, and what looks at them, as Debian packages.
+const CONTAINER_PACKAGES: &[&str] = &["podman", "runc", "strace"];
 
 /// Toolchains that are installed: to hold one of these is to know that the commands are there.
 pub(crate) struct Toolchains {
@@ -198,7 +198,7 @@ pub(crate) fn install_container_engine() -> anyhow::Result<()> {
     }
     install_debian(
         CONTAINER_PACKAGES,
-        "container agents are tested with Podman and runc, which this machine does not have",
+        "container agents are tested with Podman, runc and strace, which this machine does not have",
     )
 }
 

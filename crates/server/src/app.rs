@@ -108,7 +108,7 @@ impl App {
             store,
             Arc::clone(&runtime),
             Arc::clone(&containers),
-            Arc::clone(&rollout),
+            rollout,
             config.rules(),
             signatures,
             room,
@@ -123,7 +123,6 @@ impl App {
         let dispatcher = Dispatcher::new(
             runtime,
             Arc::clone(&containers),
-            rollout,
             Sources { registry, oci: OciRegistries::new(oci_client, config.oci.concurrent) },
             Arc::clone(&authority),
             Arc::clone(&metrics),

@@ -41,7 +41,6 @@ use crate::oci::OciRegistries;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
-use crate::rollout::Rollout;
 use crate::telemetry::Metrics;
 
 /// The core behind every door.
@@ -49,7 +48,6 @@ use crate::telemetry::Metrics;
 pub struct Dispatcher {
     runtime: Arc<Runtime>,
     containers: Arc<Containers>,
-    rollout: Arc<Rollout>,
     registry: Arc<Registry>,
     oci: OciRegistries,
     authority: Arc<Authority>,
@@ -145,7 +143,6 @@ impl Dispatcher {
     pub fn new(
         runtime: Arc<Runtime>,
         containers: Arc<Containers>,
-        rollout: Arc<Rollout>,
         sources: Sources,
         authority: Arc<Authority>,
         metrics: Arc<Metrics>,
@@ -155,19 +152,7 @@ impl Dispatcher {
         let Records { executions, published, trails } = records;
         let Sources { registry, oci } = sources;
         let (registry, executions) = (Arc::new(registry), Arc::new(executions));
-        Self {
-            runtime,
-            containers,
-            rollout,
-            registry,
-            oci,
-            authority,
-            executions,
-            published,
-            metrics,
-            guests,
-            trails,
-        }
+        Self { runtime, containers, registry, oci, authority, executions, published, metrics, guests, trails }
     }
 
     /// Loads an agent and makes it the active version of its id.

@@ -112,6 +112,12 @@ impl Registry {
         }
     }
 
+    /// What executes agents that have both a module and an image.
+    #[must_use]
+    pub fn rollout(&self) -> &Rollout {
+        &self.rollout
+    }
+
     /// Who decides by signatures.
     #[must_use]
     pub fn signatures(&self) -> &Signatures {

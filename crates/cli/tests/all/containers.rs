@@ -2,6 +2,7 @@
 
 mod engine;
 mod faults;
+mod moving;
 mod rollout;
 mod sandbox;
 mod warm;

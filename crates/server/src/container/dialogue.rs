@@ -32,7 +32,7 @@ enum Used {
     /// There was none.
     None,
     /// It has answered, and is as it was before.
-    Fit(WarmContainer),
+    Fit(Box<WarmContainer>),
     /// It is not to be used again.
     Spent(Live),
 }
@@ -59,7 +59,7 @@ pub(super) async fn execute(
     let (result, used) = run(engine, containers, agent, grant, &invocation, &streams, &mut usage).await;
     match used {
         Used::None => {}
-        Used::Fit(container) => containers.warm.keep(container),
+        Used::Fit(container) => containers.warm.keep(*container),
         Used::Spent(live) => live.remove_holding(permit),
     }
     let written = streams.finish(result.is_ok());
@@ -114,7 +114,7 @@ async fn run(
             container.uses = container.uses.saturating_add(1);
             container.since = Instant::now();
             if is_quiet {
-                return (Ok(0), Used::Fit(container));
+                return (Ok(0), Used::Fit(Box::new(container)));
             }
             streams.warn(
                 "it wrote more after its answer, or ended; its container is not used again. A program that reads many \

@@ -9,6 +9,7 @@ mod engine;
 mod execution;
 mod image;
 mod sandbox;
+mod survey;
 mod sweep;
 mod warm;
 
@@ -31,6 +32,7 @@ use self::warm::WarmContainers;
 use crate::config::ContainerSection;
 use crate::telemetry::ContainerLevels;
 
+pub use self::survey::{FileUse, ImageFacts, Recording, Seen, Survey};
 pub(crate) use self::sweep::{ServerId, keep_swept};
 pub(crate) use self::warm::keep_fresh;
 

@@ -210,7 +210,7 @@ impl WarmContainer {
 
 /// Whether the engine says so, soon enough.
 async fn is_running(engine: &Engine, id: &str) -> bool {
-    tokio::time::timeout(LOOK_WITHIN, engine.is_running(id)).await.is_ok_and(|told| told.unwrap_or_default())
+    tokio::time::timeout(LOOK_WITHIN, engine.is_running(id)).await.is_ok_and(Result::unwrap_or_default)
 }
 
 /// Looks through the containers that wait until the service closes.

@@ -34,7 +34,7 @@ impl Dispatcher {
             (Program::Image(_), _) => RuntimeKind::Container,
             (Program::Module { .. }, None) => RuntimeKind::Wasm,
             (Program::Module { .. }, Some(_)) => {
-                let mut choice = self.rollout.choose(&agent.stored.id, execution);
+                let mut choice = self.registry.rollout().choose(&agent.stored.id, execution);
                 if choice.runtime == RuntimeKind::Container && !self.containers.is_up() {
                     choice = Choice { runtime: RuntimeKind::Wasm, reason: ChoiceReason::EngineAway };
                 }
