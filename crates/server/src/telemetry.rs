@@ -503,3 +503,28 @@ pub fn init_logging(config: &LogConfig) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod page {
+    use super::METRICS;
+
+    #[test]
+    fn the_metrics_page_is_up_to_date() {
+        let mut page = String::from(
+            "# Metrics\n\n`GET /metrics` answers these, in OpenMetrics text form. Counters carry `_total` behind \
+             their name, histograms `_bucket`, `_sum` and `_count`.\n\n| metric | meaning | labels |\n|---|---|---|\n",
+        );
+        for (name, help, labels) in METRICS {
+            page.push_str(&format!("| `{name}` | {help} | {labels} |\n"));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            page,
+            "run the tests with UPDATE_EXPECT=1"
+        );
+    }
+}

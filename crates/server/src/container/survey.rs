@@ -19,7 +19,8 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use self::trace::Trace;
 pub use self::trace::{FileUse, Seen};
-use super::engine::{Attached, ContainerState, Engine, EngineError, Piece};
+use super::engine::{Attached, Engine, EngineError, Piece};
+use super::execution::{Talked, end_of};
 use super::sandbox::{Sandbox, Scratch};
 use super::{RETRY_AFTER, body};
 use crate::config::ContainerSection;
@@ -37,6 +38,8 @@ const MAX_OUTPUT_BYTES: usize = 64 << 10;
 /// Bytes of one line of the record, and lines of it.
 const MAX_LINE_BYTES: usize = 8 << 10;
 const MAX_LINES: usize = 500_000;
+/// How long a program has to end that writes nothing any more.
+const ENDING: Duration = Duration::from_secs(5);
 /// How long the tracer has to take hold of the program.
 const TAKE_HOLD: Duration = Duration::from_secs(10);
 /// The first block of an archive, and where in it the kind of its entry and the target of a link stand.
@@ -206,11 +209,15 @@ impl Survey {
             };
             tokio::time::timeout(within, both).await.unwrap_or((Bytes::new(), false))
         };
-        let exit_code = match self.engine.look(id).await {
-            Ok(ContainerState::Ended { exit_code, .. }) if is_over => Some(exit_code),
-            _ => None,
-        };
         let took = since.elapsed();
+        // Who has closed its streams is about to end; that is looked at, and not waited for without end.
+        let exit_code = match is_over.then(|| tokio::time::timeout(ENDING, end_of(&self.engine, id))) {
+            Some(ending) => match ending.await {
+                Ok(Talked::Ended { exit_code, .. }) => Some(exit_code),
+                Ok(Talked::Failed(_)) | Err(_) => None,
+            },
+            None => None,
+        };
         Ok(Recording { seen: tracer.finish().await, exit_code, output, took })
     }
 

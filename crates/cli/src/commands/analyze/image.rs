@@ -127,6 +127,11 @@ pub(super) fn follow(recording: &Recording, findings: &mut Findings) {
         findings.wants(&format!("network:{connection}"), RUN);
     }
     for (folder, used) in folders(recording) {
+        // There is nothing in its container but its image.
+        if !used.written && used.came_about {
+            findings.add(Topic::OwnFiles, &folder, RUN);
+            continue;
+        }
         let access = if used.written { "readwrite" } else { "read" };
         findings.add(Topic::Files, &folder, RUN);
         findings.wants(&format!("filesystem:{access}:{folder}"), RUN);
@@ -155,6 +160,7 @@ fn folders(recording: &Recording) -> std::collections::BTreeMap<String, FileUse>
             let known = folders.entry(folder.to_owned()).or_default();
             known.read |= used.read;
             known.written |= used.written;
+            known.came_about |= used.came_about;
         }
     }
     folders
@@ -184,7 +190,8 @@ mod tests {
         let used = |read, written| FileUse { read, written, came_about: true };
         let files = [
             ("/usr/lib/x.so", used(true, false)),
-            ("/data/in/words.txt", used(true, false)),
+            ("/data/in/words.txt", FileUse { came_about: false, ..used(true, false) }),
+            ("/app/main.py", used(true, false)),
             ("/data/out/a", used(false, true)),
             ("/tmp/x/y", used(true, true)),
             ("/dev/null", used(false, true)),
@@ -206,6 +213,9 @@ mod tests {
             ]
         );
         assert_eq!(findings.verdict(), Verdict::WithChanges);
+        let own: Vec<_> =
+            findings.sorted().into_iter().filter(|found| found.topic == Topic::OwnFiles).collect();
+        assert!(own.len() == 1 && own[0].what.contains("/app"));
     }
 
     proptest! {

@@ -135,6 +135,10 @@ impl Topic {
             Self::Jumps => (Weight::Change, "a module cannot jump out of a function; hand errors back"),
             Self::Root => (Weight::Note, "a module has no user; nothing of that is left"),
             Self::Files => (Weight::Note, "as a capability, `filesystem:…`, where the operator mounts it"),
+            Self::OwnFiles => (
+                Weight::Note,
+                "they are put into the module when it is made, or mounted by the operator and asked for as `filesystem:read:…`",
+            ),
             Self::Network => (Weight::Note, "as a capability, `network:…`, where policy grants it"),
             Self::LocalSockets => {
                 (Weight::Blocks, "a module does not reach services of the machine by their sockets")
