@@ -217,7 +217,7 @@ impl EventBuffer {
     pub fn write(&self, event: Event) -> Result<u64, EventError> {
         let (bytes, is_end) = (event.bytes(), event.is_end());
         let is_counted = self.count(bytes, is_end);
-        self.push(self.state.lock(), event, is_counted)
+        self.push(event, is_counted)
     }
 
     /// Writes a chunk of a stream, or something else whose writer can wait for its readers. Answers its number.
@@ -229,48 +229,57 @@ impl EventBuffer {
         if bytes > self.limits.bytes {
             return Err(EventError::TooLarge(self.limits.bytes));
         }
-        let is_counted = self.count(bytes, false);
         // Given back where the event is refused, and where its writer goes away while it waits.
-        let mut waiting = Waiting { buffer: self, event: Some(event), bytes, is_counted };
-        self.wait_to_push(&mut waiting).await
-    }
-
-    async fn wait_to_push(&self, waiting: &mut Waiting<'_>) -> Result<u64, EventError> {
-        let (bytes, is_counted) = (waiting.bytes, waiting.is_counted);
+        let mut waiting = Waiting { buffer: self, event: Some(event), bytes, is_counted: None };
         let mut until = None;
         loop {
             let progress = self.progress.notified();
-            {
-                let mut state = self.state.lock();
-                while !state.has_room(&self.limits, bytes) && !state.is_awaited() && !state.kept.is_empty() {
-                    self.make_way(&mut state);
-                }
-                if state.is_ended {
-                    return Err(EventError::Closed);
-                }
-                if state.has_room(&self.limits, bytes)
-                    && let Some(event) = waiting.event.take()
-                {
-                    return self.push(state, event, is_counted);
-                }
+            if let Some(written) = self.push_without_loss(&mut waiting) {
+                return written;
             }
             let deadline = match self.limits.back_pressure {
                 BackPressure::Fail => return Err(EventError::Full),
-                BackPressure::DropOldest => None,
+                BackPressure::DropOldest => return self.push_anyway(&mut waiting),
                 // A time without end is one.
                 BackPressure::Block(time) => *until.get_or_insert_with(|| Instant::now().checked_add(time)),
             };
-            let has_progress = match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline, progress).await.is_ok(),
-                None if self.limits.back_pressure == BackPressure::DropOldest => false,
-                None => {
-                    progress.await;
-                    true
+            match deadline {
+                None => progress.await,
+                Some(deadline) => {
+                    if tokio::time::timeout_at(deadline, progress).await.is_err() {
+                        return self.push_anyway(&mut waiting);
+                    }
                 }
-            };
-            if !has_progress && let Some(event) = waiting.event.take() {
-                return self.push(self.state.lock(), event, is_counted);
             }
+        }
+    }
+
+    /// Puts an event behind the others, where no reader misses one for it; `None` where one would. Its bytes may be counted
+    /// all the same.
+    fn push_without_loss(&self, waiting: &mut Waiting<'_>) -> Option<Result<u64, EventError>> {
+        if self.state.lock().is_ended {
+            return Some(Err(EventError::Closed));
+        }
+        if waiting.is_counted.is_none() {
+            waiting.is_counted = self.count_without_loss(waiting.bytes);
+        }
+        let is_counted = waiting.is_counted?;
+        let mut state = self.state.lock();
+        while !state.has_room(&self.limits, waiting.bytes) && !state.is_awaited() && !state.kept.is_empty() {
+            self.make_way(&mut state);
+        }
+        if !state.has_room(&self.limits, waiting.bytes) {
+            return None;
+        }
+        Some(self.push_to(state, waiting.event.take()?, is_counted))
+    }
+
+    /// Puts an event behind the others, whoever misses others for it.
+    fn push_anyway(&self, waiting: &mut Waiting<'_>) -> Result<u64, EventError> {
+        let is_counted = waiting.is_counted.unwrap_or_else(|| self.count(waiting.bytes, false));
+        match waiting.event.take() {
+            Some(event) => self.push(event, is_counted),
+            None => Err(EventError::Closed),
         }
     }
 
@@ -313,29 +322,58 @@ impl EventBuffer {
 
     /// Counts bytes in the room for all, for which others may have to go. They are counted in any case where they must be kept,
     /// and where this buffer has little. Answers whether they are.
-    ///
-    /// Not while the state is locked: this buffer may itself be among those that have to go.
     fn count(&self, bytes: usize, must_be_kept: bool) -> bool {
-        let share = self.state.lock().share.get_or_insert_with(|| self.room.share(&self.tenant)).clone();
-        while !share.take(bytes) {
-            if self.room.make_room(&self.tenant, bytes) {
-                continue;
-            }
-            let mut state = self.state.lock();
-            if must_be_kept || state.bytes.saturating_add(bytes) <= LEAST_BYTES {
-                share.take_anyway(bytes);
-                return true;
-            }
+        loop {
+            let Err(mut state) = self.try_to_count(bytes, must_be_kept) else { return true };
             if state.kept.is_empty() {
                 return false;
             }
             self.make_way(&mut state);
         }
-        true
+    }
+
+    /// The same, as long as no reader misses an event for it; `None` where one would.
+    fn count_without_loss(&self, bytes: usize) -> Option<bool> {
+        loop {
+            let Err(mut state) = self.try_to_count(bytes, false) else { return Some(true) };
+            if state.kept.is_empty() {
+                return Some(false);
+            }
+            if state.is_awaited() {
+                return None;
+            }
+            self.make_way(&mut state);
+        }
+    }
+
+    /// Counts bytes, in the room of what has ended where need be.
+    ///
+    /// Not while the state is locked: this buffer may itself be among those that have to go.
+    ///
+    /// # Errors
+    /// Where something of this buffer has to go first.
+    fn try_to_count(&self, bytes: usize, must_be_kept: bool) -> Result<(), MutexGuard<'_, State>> {
+        let share = self.state.lock().share.get_or_insert_with(|| self.room.share(&self.tenant)).clone();
+        while !share.take(bytes) {
+            if self.room.make_room(&self.tenant, bytes) {
+                continue;
+            }
+            let state = self.state.lock();
+            if must_be_kept || state.bytes.saturating_add(bytes) <= LEAST_BYTES {
+                share.take_anyway(bytes);
+                return Ok(());
+            }
+            return Err(state);
+        }
+        Ok(())
     }
 
     /// Puts an event behind the others.
-    fn push(
+    fn push(&self, event: Event, is_counted: bool) -> Result<u64, EventError> {
+        self.push_to(self.state.lock(), event, is_counted)
+    }
+
+    fn push_to(
         &self,
         mut state: MutexGuard<'_, State>,
         event: Event,
@@ -378,18 +416,19 @@ impl EventBuffer {
     }
 }
 
-/// An event on its way, whose bytes are counted already.
+/// An event on its way.
 struct Waiting<'a> {
     buffer: &'a EventBuffer,
     /// Gone when it was written.
     event: Option<Event>,
     bytes: usize,
-    is_counted: bool,
+    /// Whether its bytes are counted, once that is known.
+    is_counted: Option<bool>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.is_counted && self.event.is_some() {
+        if self.is_counted == Some(true) && self.event.is_some() {
             self.buffer.state.lock().give_back(self.bytes);
         }
     }

@@ -18,6 +18,7 @@ pub use runtime::engine::{Allocator, EngineConfig};
 pub use runtime::inspect::{Export, Import, ImportKind, MemoryInfo, ModuleInfo, Shape, Signature};
 pub use runtime::loader::{CodeOrigin, Loaded, Preparation};
 pub use runtime::module::Module;
+pub use runtime::objects::{NewObject, StoredContent, StoredObject, TenantMedia};
 pub use runtime::pool::{Permit, Pool, PoolConfig};
 pub use runtime::warm::WarmConfig;
 pub use runtime::{

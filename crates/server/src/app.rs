@@ -143,6 +143,7 @@ impl App {
             metrics,
             traffic: Arc::clone(&limits.traffic),
             max_message: config.server.max_message,
+            max_object: config.media.object_bytes,
             max_module: config.compile.max_module,
             names: config.host_names(),
             heartbeat: Duration::from_millis(config.streams.heartbeat_ms.max(1)),

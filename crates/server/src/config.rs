@@ -334,6 +334,7 @@ impl ServerConfig {
             },
             max_input: self.limits.max_input,
             container_memory: self.container.memory,
+            own_media: self.media.callers,
         }
     }
 }

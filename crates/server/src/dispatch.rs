@@ -7,6 +7,7 @@
 mod agents;
 mod following;
 mod levels;
+mod media;
 mod place;
 mod publishing;
 mod pulling;
@@ -29,6 +30,7 @@ use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 
 pub use self::agents::AgentPage;
+pub use self::media::{StoredContent, StoredObject};
 use self::place::{Place, Placed};
 pub use self::pulling::PullRequest;
 use self::terms::{ending, narrowing, record_for_receipt};

@@ -29,6 +29,8 @@ pub struct Door {
     pub(crate) traffic: Arc<Traffic>,
     /// Bytes of one request at most.
     pub max_message: ByteCount,
+    /// Bytes of an object of the media store at most.
+    pub max_object: ByteCount,
     /// Bytes of a module at most.
     pub max_module: ByteCount,
     /// The names that a browser may know this server by.

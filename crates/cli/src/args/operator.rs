@@ -242,6 +242,8 @@ pub(crate) enum AuditEvent {
     Artifact,
     /// An agent was kept out for its signature, or for want of one
     Attestation,
+    /// A caller stored or read an object itself
+    Media,
     /// Records were lost
     Loss,
 }

@@ -196,10 +196,15 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
         Event::Retention { .. } => AuditEvent::Retention,
         Event::Artifact { .. } => AuditEvent::Artifact,
         Event::AttestationRejected { .. } => AuditEvent::Attestation,
+        Event::Media { .. } => AuditEvent::Media,
         Event::Loss { .. } => AuditEvent::Loss,
     };
     let rejection = match &record.event {
         Event::AttestationRejected { rejection } => Some(rejection),
+        _ => None,
+    };
+    let media = match &record.event {
+        Event::Media { media } => Some(media.tenant.as_str()),
         _ => None,
     };
     let activity = record.activity();
@@ -209,7 +214,7 @@ fn matches(filter: &AuditFilter, record: &Record) -> bool {
     let tenant = activity.map(|activity| activity.tenant.as_str());
     is(&filter.agent, agent.or(rejection.map(|rejection| rejection.agent.as_str())))
         && is(&filter.execution, activity.map(|activity| activity.execution.instance_id.as_str()))
-        && is(&filter.tenant, tenant.or(rejection.map(|rejection| rejection.tenant.as_str())))
+        && is(&filter.tenant, tenant.or(rejection.map(|rejection| rejection.tenant.as_str())).or(media))
         && filter.event.is_none_or(|wanted| wanted == event)
         && (!filter.denied || activity.is_some_and(|activity| activity.security.capability_denials > 0))
         && filter.since.is_none_or(|since| time.is_some_and(|time| time >= since))

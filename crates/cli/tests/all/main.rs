@@ -34,6 +34,7 @@ mod guests;
 mod large;
 mod media;
 mod network;
+mod objects;
 mod oci;
 mod pki;
 mod policy;

@@ -222,6 +222,71 @@ fn who_speaks_little_is_heard_whatever_others_keep() {
     }
 }
 
+/// Two buffers of one tenant, with room for six lines of 10,000 bytes in all.
+fn neighbours(back_pressure: BackPressure) -> (Arc<EventBuffer>, Arc<EventBuffer>) {
+    let limits = RoomLimits { tenant_bytes: 65_000, total_bytes: 1 << 20, retention: Duration::MAX };
+    let room = Arc::new(EventRoom::new(limits));
+    let limits = EventLimits { back_pressure, ..EventLimits::default() };
+    let new = || Arc::new(EventBuffer::alone(limits, Arc::clone(&room)));
+    (new(), new())
+}
+
+fn long() -> Event {
+    line(&"x".repeat(10_000))
+}
+
+#[tokio::test]
+async fn where_the_tenants_room_is_full_a_writer_waits_for_its_own_readers() {
+    let (other, events) = neighbours(BackPressure::Block(Duration::MAX));
+    (0..3).for_each(|_| assert!(other.write(long()).is_ok()));
+    let mut reader = events.read_from(0);
+    for number in 0..3 {
+        assert_eq!(events.write_waiting(long()).await, Ok(number));
+    }
+    let before = events.room.bytes();
+    let waited = tokio::time::timeout(Duration::from_millis(20), events.write_waiting(long()));
+    assert!(waited.await.is_err(), "it takes nothing from its reader");
+    assert_eq!(events.room.bytes(), before);
+    let reading = async {
+        tokio::task::yield_now().await;
+        told(reader.now())
+    };
+    let (written, read) = tokio::join!(events.write_waiting(long()), reading);
+    assert_eq!((written, read), (Ok(3), Ok(0)), "who reads makes room");
+    for number in 1..4 {
+        assert_eq!(told(reader.now()), Ok(number));
+    }
+    assert_eq!(told(other.read_from(0).now()), Ok(0), "the neighbour's are kept");
+    let _behind = events.read_from(1);
+    let ending = async {
+        tokio::task::yield_now().await;
+        events.close();
+    };
+    let (written, ()) = tokio::join!(events.write_waiting(long()), ending);
+    assert_eq!(written, Err(EventError::Closed));
+}
+
+#[tokio::test]
+async fn where_the_tenants_room_is_full_what_is_configured_for_slow_readers_holds() {
+    const LONGEST: Duration = Duration::from_millis(100);
+    for back_pressure in [BackPressure::Fail, BackPressure::DropOldest, BackPressure::Block(LONGEST)] {
+        let (_other, events) = neighbours(back_pressure);
+        let mut slow = events.read_from(0);
+        for number in 0..6 {
+            assert_eq!(events.write_waiting(long()).await, Ok(number));
+        }
+        let began = Instant::now();
+        let written = events.write_waiting(long()).await;
+        let (expected, waits, first) = match back_pressure {
+            BackPressure::Fail => (Err(EventError::Full), false, Ok(0)),
+            BackPressure::DropOldest => (Ok(6), false, Err((0, 0))),
+            BackPressure::Block(_) => (Ok(6), true, Err((0, 0))),
+        };
+        assert_eq!((written, began.elapsed() >= LONGEST), (expected, waits), "{back_pressure:?}");
+        assert_eq!(told(slow.now()), first, "{back_pressure:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_writer_that_goes_away_while_it_waits_leaves_nothing_counted() {
     let events = buffer(1, BackPressure::Block(Duration::MAX));

@@ -16,6 +16,7 @@ pub(crate) mod loader;
 mod machine;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod objects;
 pub(crate) mod pool;
 mod referred;
 mod snapshot;

@@ -72,11 +72,18 @@ async fn within<T>(grant: &Grant, doing: impl Future<Output = Result<T, CallErro
 
 /// What a caller is told of what a guest would have been told.
 fn told(grant: &Grant, error: CallError) -> Error {
-    let message = error.message;
     match error.code {
         AbiError::NotInManifest | AbiError::Denied if grant.on_violation() == OnViolation::Terminate => {
-            Error::SecurityViolation { message }
+            Error::SecurityViolation { message: error.message }
         }
+        _ => told_to_caller(error),
+    }
+}
+
+/// What a caller is told of what went wrong with an object.
+pub(super) fn told_to_caller(error: CallError) -> Error {
+    let message = error.message;
+    match error.code {
         AbiError::NotInManifest | AbiError::Denied => Error::PolicyDenied { message },
         AbiError::Exhausted | AbiError::TimedOut | AbiError::Unavailable => {
             Error::Overloaded { message, retry_after: RETRY_AFTER }

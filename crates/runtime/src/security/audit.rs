@@ -9,6 +9,7 @@ mod ending;
 mod fault;
 mod files;
 mod log;
+mod parts;
 mod proof;
 mod reading;
 mod redaction;
@@ -38,6 +39,9 @@ pub(crate) use ending::Ended;
 pub use ending::{Decisions, Ending};
 pub use fault::Fault;
 pub use log::AuditError;
+pub use parts::{
+    ArtifactPart, LossPart, MediaAction, MediaPart, RejectionPart, RetentionPart, RetentionReason,
+};
 pub use proof::ProofError;
 pub(crate) use proof::Proven;
 pub use reading::{first_kept, read, read_from};
@@ -49,8 +53,8 @@ pub use writer::{AuditConfig, OnAuditFailure, Recorder, SyncMode};
 
 /// The form of records that are written now. Version 1, which says no `format`, knew no host calls and no retention.
 const FORMAT: u32 = 2;
-/// Characters of each text in a record of an agent that was kept out.
-const MAX_REJECTION_CHARS: usize = 500;
+/// Characters of each text in a record of an agent that was kept out, and of one of an object.
+const MAX_TEXT_CHARS: usize = 500;
 /// Reasons of decisions that policies were asked for.
 const ASKED: [&str; 4] = ["permitted", "forbidden", "not_permitted", "faulty_policy"];
 
@@ -92,6 +96,11 @@ pub enum Event {
         /// Which, and why.
         rejection: RejectionPart,
     },
+    /// A caller stored or read an object itself, without an agent.
+    Media {
+        /// Which, and who.
+        media: MediaPart,
+    },
     /// Records were lost while the log could not be written, which the operator prefers to refusing executions.
     Loss {
         /// What was lost.
@@ -112,67 +121,6 @@ pub struct Activity {
     pub execution: ExecutionPart,
     /// What was asked for and what was decided.
     pub security: SecurityPart,
-}
-
-/// Leave to take records out of the folder: none from `first_kept` on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetentionPart {
-    /// The first record that stays.
-    pub first_kept: u64,
-    /// Why those before it may go.
-    pub reason: RetentionReason,
-    /// What the operator allows: seconds of age, or bytes of records.
-    pub limit: u64,
-    /// Whether they are kept in an archive.
-    pub archived: bool,
-}
-
-/// Compiled code that was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArtifactPart {
-    /// `sha256:` and the digest of the module that it should have been made from.
-    pub module: String,
-    /// The name of its file.
-    pub file: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-/// An agent that was kept out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RejectionPart {
-    /// The manifest's id.
-    pub agent: String,
-    /// The manifest's version.
-    pub version: String,
-    /// `sha256:` and the digest of the module.
-    pub module: String,
-    /// Whose agent it is.
-    pub tenant: String,
-    /// The name of the credential that it came with; none where the service found it among what is stored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caller: Option<String>,
-    /// The cause in one word.
-    pub code: String,
-    /// The cause in a sentence.
-    pub reason: String,
-}
-
-/// Records that are in no log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LossPart {
-    /// How many.
-    pub records: u64,
-}
-
-/// Why records are taken out of the folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RetentionReason {
-    /// They are older than the operator wants to keep them.
-    Age,
-    /// All records together take more room than the operator gives them.
-    Size,
 }
 
 /// The agent of a record.
@@ -375,7 +323,7 @@ impl Record {
     /// The record of an agent that was kept out.
     #[must_use]
     pub fn of_rejection(rejection: RejectionPart) -> Self {
-        let cut = |text: &str| escape_untrusted(text, MAX_REJECTION_CHARS);
+        let cut = |text: &str| escape_untrusted(text, MAX_TEXT_CHARS);
         Self::new(Event::AttestationRejected {
             rejection: RejectionPart {
                 tenant: cut(&rejection.tenant),
@@ -384,6 +332,14 @@ impl Record {
                 ..rejection
             },
         })
+    }
+
+    /// The record of what a caller did with an object.
+    #[must_use]
+    pub(crate) fn of_media(media: MediaPart) -> Self {
+        let cut = |text: &str| escape_untrusted(text, MAX_TEXT_CHARS);
+        let (tenant, caller) = (cut(&media.tenant), cut(&media.caller));
+        Self::new(Event::Media { media: MediaPart { tenant, caller, ..media } })
     }
 
     /// The record of records that were lost.
@@ -400,6 +356,7 @@ impl Record {
             Event::Retention { .. }
             | Event::Artifact { .. }
             | Event::AttestationRejected { .. }
+            | Event::Media { .. }
             | Event::Loss { .. } => None,
         }
     }

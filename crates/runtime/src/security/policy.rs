@@ -38,6 +38,21 @@ pub struct Rules {
     pub max_input: ByteCount,
     /// The memory of a container agent whose manifest names none.
     pub container_memory: ByteCount,
+    /// What callers may do with objects of their tenant themselves, without an agent.
+    pub own_media: OwnMedia,
+}
+
+/// What callers may do with objects of their tenant themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnMedia {
+    /// Store and read.
+    #[default]
+    ReadWrite,
+    /// Read.
+    ReadOnly,
+    /// Nothing.
+    None,
 }
 
 /// What a user on the command line gives an agent.
@@ -122,6 +137,7 @@ impl Default for Rules {
             ceiling: Limits::CEILING,
             max_input: ByteCount(256 << 20),
             container_memory: ByteCount(256 << 20),
+            own_media: OwnMedia::default(),
         }
     }
 }

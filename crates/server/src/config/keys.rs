@@ -257,8 +257,12 @@ pub const KEYS: &[Key] = &[
         "media.credentials",
         "Who asks for objects of the bucket: `access_key_id`, `secret_access_key` and if need be `session_token`, each with `name` and one of `from` (a variable of the service) and `file`; empty: requests are not signed.",
     ),
+    key(
+        "media.callers",
+        "What callers may do with objects of their tenant themselves, at `/v1/media`: `read-write`, `read-only` or `none`.",
+    ),
     key("media.object_bytes", "Bytes of one object at most; 5 GB at most."),
-    key("media.bytes_per_tenant", "Bytes of all objects that agents have stored for one tenant."),
+    key("media.bytes_per_tenant", "Bytes of all objects that agents and callers have stored for one tenant."),
     key(
         "media.retain_days",
         "Days that objects are kept which agents have stored; 0 for ever. What others put into the store stays.",

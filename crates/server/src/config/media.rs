@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mentat_manifest::ByteCount;
+use mentat_runtime::security::policy::OwnMedia;
 use mentat_runtime::{BucketConfig, BucketCredentials, MediaConfig, MediaPlace};
 use serde::{Deserialize, Serialize};
 
@@ -30,11 +31,14 @@ pub struct MediaSection {
     pub prefix: String,
     /// Who asks for objects of the bucket.
     pub credentials: Vec<VariableConfig>,
+    /// What callers may do with objects of their tenant themselves, at `/v1/media`: `read-write`, `read-only` or `none`. What
+    /// agents may is for policies.
+    pub callers: OwnMedia,
     /// Bytes of one object.
     pub object_bytes: ByteCount,
-    /// Bytes of all that agents have stored for one tenant.
+    /// Bytes of all that agents and callers have stored for one tenant.
     pub bytes_per_tenant: ByteCount,
-    /// Days that what agents have stored is kept; 0 for ever.
+    /// Days that what agents and callers have stored is kept; 0 for ever.
     pub retain_days: u64,
     /// Milliseconds that the store may keep an execution waiting.
     pub timeout_ms: u64,
@@ -50,6 +54,7 @@ impl Default for MediaSection {
             region: "us-east-1".into(),
             prefix: String::new(),
             credentials: Vec::new(),
+            callers: OwnMedia::default(),
             object_bytes: object,
             bytes_per_tenant: per_tenant,
             retain_days: 0,

@@ -27,7 +27,7 @@ use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
 use super::site::Guard;
 use super::straight::HttpDoor;
-use super::{console, executions, openapi, publishing, sse, websocket};
+use super::{console, executions, media, openapi, publishing, sse, websocket};
 use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::{Levels, StreamLevels};
@@ -55,6 +55,8 @@ fn router(state: DoorState) -> Router {
         .route("/v1/executions/{id}", get(executions::get_execution))
         .route("/v1/executions/{id}/audit", get(executions::get_execution_audit))
         .route("/v1/executions/{id}/cancel", post(executions::cancel_execution))
+        .route("/v1/media", post(media::store))
+        .route("/v1/media/{*name}", get(media::fetch))
         .route("/api/v1/streams", get(publishing::list))
         .route("/api/v1/streams/init", post(publishing::init))
         .route("/api/v1/streams/{stream_id}", get(publishing::get).delete(publishing::end))

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use mentat_runtime::error::Error;
 use mentat_runtime::events::{Delivery, EventReader};
@@ -86,8 +85,6 @@ pub(super) struct Told {
     /// What a reader that saw it names to go on behind it.
     pub(super) sequence: Option<u64>,
     pub(super) text: String,
-    /// The chunk, where the message is one: for those who take bytes as they are.
-    pub(super) chunk: Option<(Bytes, u64)>,
 }
 
 /// One who follows an execution.
@@ -129,37 +126,37 @@ impl Follower {
         self.told(MessageType::Heartbeat, &json!({}), None, SystemTime::now())
     }
 
-    /// Waits for the next message; `None` at the end. Nothing is lost where this is given up.
-    pub(super) async fn next(&mut self) -> Option<Told> {
-        let event = match self.reader.next().await? {
+    /// Waits for what is to be told next; `None` at the end. Nothing is lost where this is given up.
+    pub(super) async fn next(&mut self) -> Option<Delivery> {
+        self.reader.next().await
+    }
+
+    /// What is to be told next, if it is there already.
+    pub(super) fn now(&mut self) -> Option<Delivery> {
+        self.reader.now()
+    }
+
+    /// The message that tells it.
+    pub(super) fn tell(&self, delivery: Delivery) -> Told {
+        let event = match delivery {
             Delivery::Missed { first, last } => {
                 let data = json!({ "kind": "missed", "first": first, "last": last });
-                return Some(self.told(MessageType::StreamData, &data, Some(last), SystemTime::now()));
+                return self.told(MessageType::StreamData, &data, Some(last), SystemTime::now());
             }
             Delivery::Event(event) => event,
         };
-        if let Event::Published(data) = &event.event {
-            // As it was published: as a value it would take many times its size.
-            return Some(self.told(MessageType::StreamData, data, Some(event.sequence), event.time));
-        }
-        let mut data = event.event.to_json();
-        let total_chunks = self.reader.buffer().total_chunks();
         let kind = match &event.event {
             Event::End(ended) if ended.result.is_ok() => MessageType::StreamEnd,
             Event::Closed { whole: true } => MessageType::StreamEnd,
             Event::End(_) | Event::Closed { .. } => MessageType::StreamError,
-            _ => MessageType::StreamData,
+            // As it is: as a value it would take many times its size.
+            said => return self.told(MessageType::StreamData, said, Some(event.sequence), event.time),
         };
-        if event.event.is_end()
-            && let Some(data) = data.as_object_mut()
-        {
-            data.insert("total_chunks".into(), total_chunks.into());
+        let mut data = event.event.to_json();
+        if let Some(data) = data.as_object_mut() {
+            data.insert("total_chunks".into(), self.reader.buffer().total_chunks().into());
         }
-        let mut told = self.told(kind, &data, Some(event.sequence), event.time);
-        if let Event::StreamData { chunk, .. } = &event.event {
-            told.chunk = Some((chunk.clone(), event.sequence));
-        }
-        Some(told)
+        self.told(kind, &data, Some(event.sequence), event.time)
     }
 
     fn told<D: Serialize + ?Sized>(
@@ -187,7 +184,7 @@ impl Follower {
                 data,
             }),
         };
-        Told { kind, sequence, text, chunk: None }
+        Told { kind, sequence, text }
     }
 }
 

@@ -7,6 +7,7 @@ mod executed;
 mod executions;
 mod form;
 mod http;
+mod media;
 mod messages;
 mod openapi;
 mod publishing;

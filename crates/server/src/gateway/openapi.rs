@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{executions, http, publishing, sse};
+use super::{executions, http, media, publishing, sse};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +26,8 @@ use super::{executions, http, publishing, sse};
         executions::get_execution,
         executions::cancel_execution,
         executions::get_execution_audit,
+        media::store,
+        media::fetch,
         sse::follow,
         publishing::init,
         publishing::publish,

@@ -90,7 +90,8 @@ where
     Ok(if read.is_empty() { first } else { read.freeze() })
 }
 
-fn refusal(error: &(dyn StdError + 'static)) -> Reply {
+/// What is told of a body that does not come.
+pub(super) fn refusal(error: &(dyn StdError + 'static)) -> Reply {
     match BodyError::among(error) {
         Some(silent @ BodyError::Silent(_)) => {
             Reply::transport(StatusCode::REQUEST_TIMEOUT, silent.to_string())

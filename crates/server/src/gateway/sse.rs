@@ -73,7 +73,7 @@ fn events(follower: Follower, state: DoorState) -> impl Stream<Item = Result<Eve
                 let next = tokio::time::timeout(state.heartbeat, follower.next());
                 // A browser comes back, to another server perhaps, with the number of what it saw last.
                 match state.closing.run_until_cancelled(next).await? {
-                    Ok(told) => (told?, follower),
+                    Ok(delivery) => (follower.tell(delivery?), follower),
                     Err(_elapsed) => (follower.heartbeat(), follower),
                 }
             }

@@ -15,8 +15,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::{BufMut, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt, stream};
 use mentat_runtime::error::Error;
+use mentat_runtime::events::Delivery;
+use mentat_runtime::model::Event;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tungstenite::error::ProtocolError;
@@ -39,6 +41,12 @@ const TOO_LARGE: Goodbye = (close_code::SIZE, "a reader's message has at most 40
 const NOT_UTF8: Goodbye = (close_code::INVALID, "a text is not UTF-8");
 const NO_WEBSOCKET: Goodbye = (close_code::PROTOCOL, "what was sent is not of the WebSocket protocol");
 
+/// Bytes that are sent at once to a reader that is behind, about, and so many are kept for it: a chunk of its own for each
+/// would be a system call of its own.
+const BATCH_BYTES: usize = 16 << 10;
+/// Bytes that are kept of what a reader says while it is read; tungstenite's own measure would be most of what an idle one
+/// takes.
+const READ_BYTES: usize = 4 << 10;
 /// How long the answer to a reader's goodbye may take.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 /// How many times as long as what it tells a message can be: JSON needs six bytes for a control character.
@@ -75,6 +83,7 @@ enum Heard {
 /// Where a reader is told.
 struct Teller {
     sink: SplitSink<WebSocket, Message>,
+    follower: Follower,
     takes_bytes: bool,
     patience: Duration,
     traffic: Arc<Traffic>,
@@ -118,18 +127,19 @@ pub(super) async fn follow(
         .protocols(JSON.into_iter().chain([BINARY]))
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
-        .write_buffer_size(0)
-        .max_write_buffer_size(longest.saturating_add(ENVELOPE_BYTES));
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(BATCH_BYTES)
+        .max_write_buffer_size(longest.saturating_add(ENVELOPE_BYTES + 2 * BATCH_BYTES));
     let takes_bytes = upgrade.selected_protocol().is_some_and(|protocol| protocol == BINARY);
     Ok(upgrade.on_upgrade(async move |socket| {
         let (sink, heard) = socket.split();
         let (patience, traffic) = (state.idle_timeout, Arc::clone(&state.traffic));
-        let teller = Teller { sink, takes_bytes, patience, traffic, _place: place };
+        let teller = Teller { sink, follower, takes_bytes, patience, traffic, _place: place };
         let cancel = || {
             // It may have ended meanwhile; and a stream from elsewhere is nobody's to cancel here.
             let _ = state.dispatcher.cancel(&caller, execution_id);
         };
-        let told = tell(teller, heard, follower, &state, cancel).await;
+        let told = tell(teller, heard, &state, cancel).await;
         if told.is_none() && asked.cancel_on_disconnect {
             cancel();
         }
@@ -140,20 +150,19 @@ pub(super) async fn follow(
 async fn tell(
     mut teller: Teller,
     mut reader: SplitStream<WebSocket>,
-    mut follower: Follower,
     state: &DoorState,
     cancel: impl Fn(),
 ) -> Option<()> {
-    let mut told = Some(follower.start());
+    let mut next = Some(text(teller.follower.start()));
     loop {
-        let Some(message) = told else {
+        let Some(message) = next else {
             teller.close((close_code::NORMAL, "the stream has ended")).await;
             return Some(());
         };
         let (mut pings, mut wrong) = (0_u32, None);
         // Heard while it is told: who does not take what it is sent can cancel and go away all the same.
         let sent = {
-            let mut sending = pin!(teller.send(message));
+            let mut sending = pin!(teller.send_with_more(message));
             loop {
                 tokio::select! {
                     sent = &mut sending => break sent,
@@ -186,16 +195,16 @@ async fn tell(
                 return Some(());
             }
         }
-        told = loop {
+        next = loop {
             if let Some(goodbye) = wrong {
                 teller.close(goodbye).await;
                 return None;
             }
             for _ in 0..std::mem::take(&mut pings) {
-                teller.hand_over(Message::text(r#"{"type":"pong"}"#)).await.ok()?;
+                teller.send(Message::text(r#"{"type":"pong"}"#)).await.ok()?;
             }
             tokio::select! {
-                told = follower.next() => break told,
+                delivery = teller.follower.next() => break delivery.map(|delivery| teller.message(delivery)),
                 heard = hear(&mut reader) => match heard {
                     Heard::Said(Said::Cancel {}) => cancel(),
                     Heard::Said(Said::Ping {}) => pings = 1,
@@ -207,7 +216,7 @@ async fn tell(
                     }
                     Heard::Gone => return None,
                 },
-                () = tokio::time::sleep(state.heartbeat) => break Some(follower.heartbeat()),
+                () = tokio::time::sleep(state.heartbeat) => break Some(text(teller.follower.heartbeat())),
                 () = state.closing.cancelled() => {
                     teller.close((close_code::AWAY, "the server is closing")).await;
                     // The execution is ended by the server itself, or goes on to its end.
@@ -244,25 +253,42 @@ fn broken(error: &axum::Error) -> Heard {
 }
 
 impl Teller {
-    async fn send(&mut self, told: Told) -> Result<(), Gone> {
-        let message = match told.chunk.filter(|_| self.takes_bytes) {
-            Some((chunk, sequence)) => Message::Binary(framed(&chunk, sequence)),
-            None => Message::Text(told.text.into()),
-        };
-        self.hand_over(message).await
+    /// Sends a message, and what else there is to be told already.
+    async fn send_with_more(&mut self, message: Message) -> Result<(), Gone> {
+        let mut bytes = length(&message);
+        let mut batch = vec![message];
+        while bytes < BATCH_BYTES
+            && let Some(delivery) = self.follower.now()
+        {
+            let message = self.message(delivery);
+            bytes = bytes.saturating_add(length(&message));
+            batch.push(message);
+        }
+        self.hand_over(batch, bytes).await
     }
 
-    async fn hand_over(&mut self, message: Message) -> Result<(), Gone> {
-        let bytes = match &message {
-            Message::Text(text) => text.len(),
-            Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-            Message::Close(_) => 0,
-        };
+    async fn send(&mut self, message: Message) -> Result<(), Gone> {
+        let bytes = length(&message);
+        self.hand_over(vec![message], bytes).await
+    }
+
+    async fn hand_over(&mut self, batch: Vec<Message>, bytes: usize) -> Result<(), Gone> {
         let _held = self.traffic.hold(bytes).ok_or(Gone::Busy)?;
-        match tokio::time::timeout(self.patience, self.sink.send(message)).await {
+        let mut batch = stream::iter(batch).map(Ok);
+        match tokio::time::timeout(self.patience, self.sink.send_all(&mut batch)).await {
             Ok(sent) => sent.map_err(|_| Gone::Closed),
             Err(_elapsed) => Err(Gone::Stuck),
         }
+    }
+
+    fn message(&self, delivery: Delivery) -> Message {
+        if self.takes_bytes
+            && let Delivery::Event(event) = &delivery
+            && let Event::StreamData { chunk, .. } = &event.event
+        {
+            return Message::Binary(framed(chunk, event.sequence));
+        }
+        text(self.follower.tell(delivery))
     }
 
     /// Lets the answer to a reader's goodbye be sent, which RFC 6455 asks for in section 5.5.1.
@@ -275,7 +301,19 @@ impl Teller {
     async fn close(&mut self, (code, reason): Goodbye) {
         let frame = CloseFrame { code, reason: reason.into() };
         // Who does not hear it has gone already.
-        let _ = self.hand_over(Message::Close(Some(frame))).await;
+        let _ = self.send(Message::Close(Some(frame))).await;
+    }
+}
+
+fn text(told: Told) -> Message {
+    Message::Text(told.text.into())
+}
+
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
     }
 }
 

@@ -54,6 +54,15 @@ impl Charge {
         self.try_add(bytes);
     }
 
+    /// Gives back bytes that were counted, and are kept no longer.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        let less = |held: u64| held.checked_sub(bytes);
+        if self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            self.traffic.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Gives everything back.
     pub(super) fn remove_all(&self) {
         self.traffic.bytes.fetch_sub(self.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
@@ -81,6 +90,9 @@ mod tests {
         first.remove_all();
         assert!(first.try_add(10));
         first.add(5);
+        first.give_back(12);
+        first.give_back(12);
+        assert_eq!(traffic.bytes(), 3, "no more is given back than was counted");
         drop(first);
         let held = traffic.hold(10).unwrap();
         assert!(traffic.hold(1).is_none());

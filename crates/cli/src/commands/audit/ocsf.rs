@@ -4,7 +4,8 @@
 
 use chrono::{DateTime, Utc};
 use mentat_runtime::security::audit::{
-    Activity, ArtifactPart, DecisionPart, Event, LossPart, Record, RejectionPart, RetentionPart,
+    Activity, ArtifactPart, DecisionPart, Event, LossPart, MediaAction, MediaPart, Record, RejectionPart,
+    RetentionPart,
 };
 use serde_json::{Value, json};
 
@@ -47,6 +48,7 @@ pub(super) fn event(record: &Record) -> Value {
         Event::Retention { retention } => retained(retention),
         Event::Artifact { artifact } => refused(artifact),
         Event::AttestationRejected { rejection } => kept_out(rejection),
+        Event::Media { media } => reached(media),
         Event::Loss { loss } => lost(*loss),
     };
     let mut event = json!({
@@ -184,6 +186,24 @@ fn kept_out(rejection: &RejectionPart) -> (Class, Value) {
     (class, own)
 }
 
+/// A caller stored or read an object.
+fn reached(media: &MediaPart) -> (Class, Value) {
+    let (activity, operation, what) = match media.action {
+        MediaAction::Stored => ((1, "Create"), "media:write", "stored"),
+        MediaAction::Read => ((2, "Read"), "media:read", "read"),
+    };
+    let class = Class { uid: 6003, name: "API Activity", category: APPLICATION, activity };
+    let mut own = json!({
+        "message": format!("`{}` was {what} by `{}`", media.reference, media.caller),
+        "actor": { "user": { "name": media.caller } },
+        "api": { "operation": operation, "service": { "name": PROVIDER } },
+        "resources": [{ "name": media.reference, "type": "media" }],
+        "src_endpoint": { "svc_name": media.caller },
+    });
+    outcome(&mut own, true, Severity::Informational);
+    (class, own)
+}
+
 /// Records were lost.
 fn lost(loss: LossPart) -> (Class, Value) {
     let class = Class { uid: 1008, name: "Event Log Activity", category: SYSTEM, activity: (99, "Other") };
@@ -226,6 +246,9 @@ fn metadata(record: &Record) -> Value {
         "log_provider": PROVIDER,
         "original_time": record.timestamp,
     });
+    if let (Some(metadata), Event::Media { media }) = (metadata.as_object_mut(), &record.event) {
+        metadata.insert("tenant_uid".into(), media.tenant.clone().into());
+    }
     if let (Some(metadata), Some(activity)) = (metadata.as_object_mut(), record.activity()) {
         metadata.insert("correlation_uid".into(), activity.execution.instance_id.clone().into());
         metadata.insert("tenant_uid".into(), activity.tenant.clone().into());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{Ended, Event, Failure, Report, ReportKind};
@@ -20,9 +21,7 @@ impl Event {
             }
             Self::StreamStart { stream } => json!({ "kind": "start", "stream": **stream }),
             Self::StreamData { stream, index, chunk } => {
-                let mut data = json!({ "kind": "chunk", "stream": **stream, "index": index });
-                put_bytes(&mut data, "text", "base64", chunk);
-                data
+                serde_json::to_value(Chunk::new(stream, *index, chunk)).unwrap_or_default()
             }
             Self::StreamEnd { stream, total_chunks, whole } => {
                 json!({ "kind": "end", "stream": **stream, "total_chunks": total_chunks, "whole": whole })
@@ -33,6 +32,39 @@ impl Event {
             Self::Closed { whole } => json!({ "kind": "closed", "whole": whole }),
             Self::End(ended) => ended.to_json(),
         }
+    }
+}
+
+/// The same as [`Event::to_json`], without a value in between for chunks, of which there are many.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::StreamData { stream, index, chunk } => {
+                Chunk::new(stream, *index, chunk).serialize(serializer)
+            }
+            Self::Published(data) => data.serialize(serializer),
+            _ => self.to_json().serialize(serializer),
+        }
+    }
+}
+
+/// A chunk, as it is told.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    kind: &'static str,
+    stream: &'a str,
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+impl<'a> Chunk<'a> {
+    fn new(stream: &'a str, index: u64, chunk: &'a [u8]) -> Self {
+        let text = plain(chunk);
+        let base64 = text.is_none().then(|| STANDARD.encode(chunk));
+        Self { kind: "chunk", stream, index, text, base64 }
     }
 }
 
@@ -134,9 +166,9 @@ fn json_of(text: &str) -> Value {
 
 /// Puts bytes in as text, where they are text for people, or else in base64.
 fn put_bytes(data: &mut Value, as_text: &str, as_base64: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if is_plain(text) => put(data, as_text, Some(text.into())),
-        _ => put(data, as_base64, Some(STANDARD.encode(bytes).into())),
+    match plain(bytes) {
+        Some(text) => put(data, as_text, Some(text.into())),
+        None => put(data, as_base64, Some(STANDARD.encode(bytes).into())),
     }
 }
 
@@ -145,6 +177,11 @@ fn put(data: &mut Value, key: &str, value: Option<Value>) {
     if let (Some(members), Some(value)) = (members, value) {
         members.insert(key.to_owned(), value);
     }
+}
+
+/// The text that bytes are, where they are text for people.
+fn plain(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|text| is_plain(text))
 }
 
 /// Text for people, as against bytes that happen to be UTF-8: JSON needs six bytes for each control character.
@@ -166,6 +203,10 @@ mod tests {
         let text = json!({ "kind": "chunk", "stream": "s", "index": 3, "text": "grüße\n" });
         assert_eq!(chunk("grüße\n".as_bytes()), text);
         assert_eq!(chunk(b"\xff\x00")["base64"], "/wA=");
+        for bytes in [&b"text"[..], b"\xff"] {
+            let event = Event::StreamData { stream: "s".into(), index: 3, chunk: bytes.into() };
+            assert_eq!(serde_json::to_value(&event).unwrap(), event.to_json());
+        }
         assert_eq!(chunk(b"\x1b[2J")["base64"], "G1sySg==");
     }
 
