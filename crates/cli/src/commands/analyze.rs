@@ -142,6 +142,9 @@ async fn look_at_image(arguments: &AnalyzeArguments) -> Result<Looked, Failure> 
         let (took, bytes) = (recording.took.as_millis(), recording.output.len());
         looked.facts.push(("recorded run", format!("{took} ms, {ended}, {bytes} bytes of output")));
         image::follow(&recording, &mut looked.findings);
+        if recording.exit_code != Some(0) {
+            looked.unseen.push("what it does where it works: this run did not come to a good end");
+        }
         if recording.seen.is_cut {
             looked.unseen.push("it asked for more than is kept");
         }

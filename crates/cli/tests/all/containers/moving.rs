@@ -64,6 +64,8 @@ fn a_recorded_run_of_an_image_tells_what_its_program_asks_for_and_leaves_nothing
     let sleep = analyzed(&engine, "localhost/sleep:1", &["--record", "--timeout", "1s"]);
     assert!(sleep["facts"].to_string().contains("was ended"), "{sleep:#}");
     assert_eq!(sleep["verdict"], "yes");
+    assert!(sleep["unseen"].to_string().contains("did not come to a good end"), "{sleep:#}");
+    assert!(!report["unseen"].to_string().contains("did not come to a good end"), "{report:#}");
     engine.is_empty();
 
     let socket = engine.socket();
