@@ -84,7 +84,7 @@ async fn run(
         Err(error) => return (Err(error), Used::None),
     };
     leave_out_what_is_gone(&mut sandbox, streams).await;
-    let purpose = Purpose::new(&invocation.caller.tenant, agent, sandbox);
+    let purpose = Purpose::new(&invocation.caller.tenant, agent, grant, sandbox);
     let mut container = match containers.warm.take(engine, &purpose).await {
         Some(container) => container,
         None => {

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
-use mentat_manifest::{AgentId, AgentVersion, Listed, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, Capability, Listed, ModuleDigest};
+use mentat_runtime::security::policy::Grant;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,8 @@ pub(super) struct Purpose {
     /// As it was loaded: an agent that is loaded again begins afresh.
     manifest: Arc<Listed>,
     sandbox: Sandbox,
+    /// What callers left to it: some of that is asked for while a program runs, and is not in its sandbox.
+    left: Vec<Vec<Capability>>,
 }
 
 /// A container that has started and has an input to read yet.
@@ -70,7 +73,12 @@ pub(super) struct WarmContainer {
 }
 
 impl Purpose {
-    pub(super) fn new(tenant: &Arc<str>, agent: &ContainerAgent<'_>, sandbox: Sandbox) -> Self {
+    pub(super) fn new(
+        tenant: &Arc<str>,
+        agent: &ContainerAgent<'_>,
+        grant: &Grant,
+        sandbox: Sandbox,
+    ) -> Self {
         let manifest = agent.manifest;
         Self {
             tenant: Arc::clone(tenant),
@@ -79,6 +87,7 @@ impl Purpose {
             image: agent.image.id,
             manifest: Arc::clone(manifest.listed()),
             sandbox,
+            left: grant.left().to_vec(),
         }
     }
 
@@ -95,7 +104,7 @@ impl Purpose {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.is_agents(other) && self.sandbox == other.sandbox
+        self.is_agents(other) && self.sandbox == other.sandbox && self.left == other.left
     }
 }
 
