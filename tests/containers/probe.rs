@@ -40,6 +40,11 @@ fn main() {
             }
         }
         "look" => look(),
+        "serve" => serve(),
+        "banner" => {
+            println!("ready");
+            serve();
+        }
         // A lot of output, and none of its input.
         "unread" => io::stdout().write_all(&vec![b'y'; 1_000_000]).expect("stdout"),
         "touch" => {
@@ -77,6 +82,51 @@ fn events() {
         std::thread::sleep(Duration::from_millis(100));
     }
     println!("line={} rest={}", line.trim_end(), rest.len());
+}
+
+/// Reads one input after another, a JSON string each that says what to do, and answers as it says, or not.
+fn serve() {
+    for (number, line) in (1..).zip(io::stdin().lines()) {
+        let line = line.expect("a line");
+        let (what, rest) = match line.trim_matches('"').split_once(' ') {
+            Some((what, rest)) => (what, rest),
+            None => (line.trim_matches('"'), ""),
+        };
+        match what {
+            "count" => println!("{number}"),
+            "tunnel" => {
+                let came = tunnel(rest).unwrap_or_else(|error| format!("{:?}", error.kind()));
+                println!("{number} {came}");
+            }
+            "env" => println!("{number} {}", std::env::var(rest).unwrap_or_default()),
+            "log" => {
+                eprintln!("{rest}");
+                println!("{number}");
+            }
+            "report" => println!("{{\"type\":\"progress\",\"data\":{{\"percent\":50}}}}\n{number}"),
+            "twice" => println!("{number}\n{number}"),
+            "late" => {
+                println!("{number}");
+                std::thread::sleep(Duration::from_millis(50));
+                println!("late");
+            }
+            "die" => {
+                println!("{number}");
+                std::process::exit(0);
+            }
+            "exit" => std::process::exit(rest.parse().expect("a number")),
+            "hang" => std::thread::sleep(Duration::from_secs(600)),
+            "slow" => {
+                std::thread::sleep(Duration::from_millis(rest.parse().expect("a number")));
+                println!("{number}");
+            }
+            "flood" => loop {
+                print!("x");
+            },
+            "memory" => drop(std::hint::black_box(vec![1_u8; 1 << 30])),
+            other => panic!("nothing to do is called `{other}`"),
+        }
+    }
 }
 
 /// As many threads as it is given.

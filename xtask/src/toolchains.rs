@@ -51,8 +51,9 @@ const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver", "fonts-dejavu
 
 /// The registry of the distribution project, as a Debian package and as a program.
 const REGISTRY_PROGRAM: &str = "docker-registry";
-/// A container engine, what starts its containers, and a program that nobody here wrote to be put into one, as Debian packages.
-const CONTAINER_PACKAGES: &[&str] = &["podman", "runc", "curl"];
+/// A container engine, what starts its containers, what looks at them, and a program that nobody here wrote to be put into one, as
+/// Debian packages.
+const CONTAINER_PACKAGES: &[&str] = &["podman", "runc", "strace", "curl"];
 
 /// The other engine, and what it starts its containers by: unpacked and not installed, for the package would start it.
 const DOCKER_PACKAGES: &[&str] = &["docker.io", "containerd"];
@@ -202,7 +203,7 @@ pub(crate) fn install_container_engine() -> anyhow::Result<()> {
     }
     install_debian(
         CONTAINER_PACKAGES,
-        "container agents are tested with Podman and runc, which this machine does not have",
+        "container agents are tested with Podman, runc and strace, which this machine does not have",
     )
 }
 

@@ -1,6 +1,8 @@
 //! The command line as the user writes it: every verb, its arguments and its help. Only describes and
 //! parses; what a verb does is in `commands/`. The page docs/cli.md is made from this file.
 
+mod analyze;
+mod bench;
 mod calls;
 mod operator;
 mod registry;
@@ -19,6 +21,8 @@ use crate::values::{
     Input, MediaDirectory, parse_env, parse_extension, parse_input, parse_media, parse_mount,
 };
 
+pub(crate) use self::analyze::AnalyzeArguments;
+pub(crate) use self::bench::{BenchRuntimesArguments, BenchVerb};
 pub(crate) use self::calls::{
     ExecuteArguments, ListArguments, LoadArguments, RollbackArguments, StreamArguments, UnloadArguments,
 };
@@ -59,6 +63,7 @@ pub(crate) enum Verb {
     Run(RunArguments),
     Inspect(InspectArguments),
     Validate(ValidateArguments),
+    Analyze(AnalyzeArguments),
     Serve(ServeArguments),
     Load(LoadArguments),
     Execute(ExecuteArguments),
@@ -78,6 +83,8 @@ pub(crate) enum Verb {
     Verify(VerifyArguments),
     #[command(subcommand)]
     Pki(PkiVerb),
+    #[command(subcommand)]
+    Bench(BenchVerb),
     Compile(CompileArguments),
     Completions(CompletionsArguments),
 }
@@ -399,6 +406,8 @@ impl Verb {
             Self::Run(arguments) => arguments.json.json,
             Self::Inspect(arguments) => arguments.json.json,
             Self::Validate(arguments) => arguments.json.json,
+            Self::Analyze(arguments) => arguments.json.json,
+            Self::Bench(BenchVerb::Runtimes(arguments)) => arguments.json.json,
             Self::Load(arguments) => arguments.json.json,
             Self::Execute(arguments) => arguments.json.json,
             Self::List(arguments) => arguments.json.json,

@@ -64,6 +64,9 @@ pub(crate) struct LoadedReport {
     pub(crate) code_origin: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compile_us: Option<u64>,
+    /// Of an agent that has a module as well, where it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
     pub(crate) signature: SignatureReport,
 }
 
@@ -74,6 +77,9 @@ pub(crate) struct AgentReport {
     pub(crate) version: String,
     pub(crate) active: bool,
     pub(crate) module: String,
+    /// Of an agent that has a module as well, where it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
     /// Since 1970, in milliseconds.
     pub(crate) loaded_at_ms: u64,
     pub(crate) signature: SignatureReport,
@@ -85,6 +91,8 @@ pub(crate) struct ExecutedReport {
     pub(crate) output: Bytes,
     pub(crate) exit_code: i32,
     pub(crate) version: String,
+    /// What executed it; empty where the server does not tell.
+    pub(crate) runtime: String,
     pub(crate) usage: UsageReport,
     pub(crate) logs_dropped: u64,
     /// The receipt, where one was asked for; or why there is none.
@@ -394,6 +402,7 @@ impl From<LoadAgentResponse> for LoadedReport {
             capabilities: response.capabilities_required,
             code_origin,
             compile_us: Some(response.compile_us).filter(|took| *took > 0),
+            image: Some(response.image_hash).filter(|image| !image.is_empty()),
             signature: response.signature.unwrap_or_default().into(),
         }
     }
@@ -407,6 +416,7 @@ impl From<Agent> for AgentReport {
             version: agent.version,
             active: agent.active,
             module: agent.module_hash,
+            image: Some(agent.image_hash).filter(|image| !image.is_empty()),
             loaded_at_ms: milliseconds_since_epoch(loaded_at.seconds, loaded_at.nanos),
             signature: agent.signature.unwrap_or_default().into(),
         }
@@ -420,6 +430,7 @@ impl From<ExecuteAgentResponse> for ExecutedReport {
             output: response.output,
             exit_code: response.exit_code,
             version: response.version,
+            runtime: response.runtime,
             usage: UsageReport {
                 fuel: metrics.fuel_consumed,
                 peak_memory_bytes: metrics.peak_memory_bytes,

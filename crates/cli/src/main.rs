@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         Verb::Completions(arguments) => commands::completions::run(&arguments),
         Verb::Run(arguments) => commands::run::run(&arguments),
         Verb::Inspect(arguments) => commands::inspect::run(&arguments),
+        Verb::Analyze(arguments) => commands::analyze::run(&arguments),
+        Verb::Bench(verb) => commands::bench::run(&verb),
         Verb::Validate(arguments) => commands::validate::run(&arguments),
         Verb::Serve(arguments) => commands::serve::run(&arguments),
         Verb::Load(arguments) => commands::load::run(&arguments),

@@ -21,6 +21,8 @@ pub(crate) struct ExecutionReport {
     /// Id and version; `None` for a bare module, and where the agent was not found.
     pub(crate) agent: Option<String>,
     pub(crate) version: Option<String>,
+    /// What a server executed it by; `None` where it was executed here, or nothing was.
+    pub(crate) runtime: Option<String>,
     /// Output and exit code, or why there is none.
     pub(crate) result: Result<(Bytes, i32), Failure>,
     /// `None` where nothing ran, or a server did not tell.
@@ -58,6 +60,8 @@ struct JsonReport<'a> {
     agent: Option<&'a str>,
     version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_base64: Option<String>,
@@ -84,8 +88,10 @@ impl ExecutionReport {
             Ok(executed) => (Some(executed.usage), Some(executed.version.clone()), executed.logs_dropped),
             Err(_) => (None, version, 0),
         };
+        let runtime = result.as_ref().ok().map(|executed| executed.runtime.clone());
+        let runtime = runtime.filter(|runtime| !runtime.is_empty());
         let result = result.map(|executed| (teller.untold(&executed.output), executed.exit_code));
-        Self { execution_id, agent, version, result, usage, logs: teller.into_logs(), logs_dropped }
+        Self { execution_id, agent, version, runtime, result, usage, logs: teller.into_logs(), logs_dropped }
     }
 
     /// Writes the output, or everything as JSON, and tells the exit code. The log has been written
@@ -123,6 +129,7 @@ impl ExecutionReport {
             execution_id: &self.execution_id,
             agent: self.agent.as_deref(),
             version: self.version.as_deref(),
+            runtime: self.runtime.as_deref(),
             output: text.and_then(Result::ok),
             output_base64: match (answer, text) {
                 (Some((output, _)), Some(Err(_))) => Some(STANDARD.encode(output)),
@@ -186,6 +193,7 @@ mod tests {
             execution_id: "x".into(),
             agent: None,
             version: None,
+            runtime: None,
             result,
             usage: None,
             logs: Vec::new(),

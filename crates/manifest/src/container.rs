@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::escape::escape_untrusted;
-use crate::manifest::{Events, Manifest, RuntimeKind};
+use crate::manifest::{Events, Instances, Manifest, RuntimeKind};
 use crate::pins::PinType;
 use crate::units::ByteCount;
 
@@ -95,6 +95,14 @@ impl Manifest {
             return None;
         }
         memory(self.resources.as_ref()?.memory.as_ref()?).ok()
+    }
+
+    /// Whether the agent's program, in a container, reads one input after another: a line of JSON each, which it answers with
+    /// a line. Of an agent that is a module, and whose image is executed in its place, that is said of the module alone.
+    #[must_use]
+    pub fn reads_many_inputs(&self) -> bool {
+        self.runtime_kind() == RuntimeKind::Container
+            && self.wasm.as_ref().and_then(|wasm| wasm.instances) == Some(Instances::Reuse)
     }
 
     /// In which form the agent reads its input, where it runs in a container: one line of JSON where it reports by the
@@ -190,6 +198,23 @@ mod tests {
         assert_eq!(manifest("inputs: [{ name: a, type: json }]\n").input_form(), InputForm::JsonLine);
         let both = "inputs: [{ name: a, type: json }, { name: b, type: image }]\nevents: ndjson\n";
         assert_eq!(manifest(both).input_form(), InputForm::Bytes);
+    }
+
+    #[test]
+    fn many_inputs_are_read_by_programs_in_containers_that_speak_in_lines() {
+        let reuse = "events: ndjson\nwasm: { instances: reuse }\n";
+        assert!(manifest(reuse).reads_many_inputs());
+        assert!(!manifest("events: ndjson\n").reads_many_inputs());
+        let module = format!("id: a.b\nversion: 1.0.0\nruntime: wasm\nimage: x:1\n{reuse}");
+        assert!(!Manifest::parse(&module).unwrap().reads_many_inputs());
+        for more in [
+            "wasm: { instances: reuse }\n",
+            "inputs: [{ name: a, type: image }]\nevents: ndjson\nwasm: { instances: reuse }\n",
+        ] {
+            let text = format!("id: a.b\nversion: 1.0.0\nruntime: container\nimage: x:1\n{more}");
+            let refused = Manifest::parse(&text).unwrap_err().to_string();
+            assert!(refused.contains("wasm.instances") && refused.contains("`events: ndjson`"), "{refused}");
+        }
     }
 
     #[test]

@@ -315,6 +315,17 @@ pub struct Signer {
     pub issuer: String,
 }
 
+impl RuntimeKind {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Container => "container",
+        }
+    }
+}
+
 impl Preopen {
     /// As the grammar of capabilities has it.
     pub(crate) fn access(self) -> &'static str {

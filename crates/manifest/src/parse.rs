@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::capability::Capability;
-use crate::container;
+use crate::container::{self, InputForm};
 use crate::escape::escape_untrusted;
-use crate::manifest::{Attestation, Environment, Listed, Manifest, RuntimeKind};
+use crate::manifest::{Attestation, Environment, Events, Listed, Manifest, RuntimeKind};
 use crate::pins::{MediaPins, Pin};
 use crate::tree::{self, Extensions, Node, Place};
 
@@ -345,6 +345,15 @@ impl Check<'_> {
     }
 
     fn container(&mut self, manifest: &Manifest) {
+        let speaks_in_lines =
+            manifest.events == Some(Events::Ndjson) && manifest.input_form() == InputForm::JsonLine;
+        if manifest.reads_many_inputs() && !speaks_in_lines {
+            self.problem(
+                "wasm.instances",
+                "a container is used again only where its program reads and writes lines of JSON; say `events: ndjson`, \
+                 with `inputs` of text, numbers and JSON alone, or leave `reuse` out",
+            );
+        }
         let resources = manifest.resources.as_ref();
         let cpu = resources.and_then(|resources| resources.cpu.as_ref());
         let memory = resources.and_then(|resources| resources.memory.as_ref());

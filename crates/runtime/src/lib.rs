@@ -20,7 +20,7 @@ pub use runtime::inspect::{Export, Import, ImportKind, MemoryInfo, ModuleInfo, S
 pub use runtime::loader::{CodeOrigin, Loaded, Preparation};
 pub use runtime::module::Module;
 pub use runtime::objects::{NewObject, StoredContent, StoredObject, TenantMedia};
-pub use runtime::pool::{Pool, PoolConfig};
+pub use runtime::pool::{Permit, Pool, PoolConfig};
 pub use runtime::warm::WarmConfig;
 pub use runtime::{
     BucketConfig, BucketCredentials, MediaConfig, MediaCounts, MediaPlace, NetworkConfig, Runtime,

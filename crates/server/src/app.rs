@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::anchors::TrustFiles;
 use crate::auth::Authenticator;
 use crate::config::ServerConfig;
-use crate::container::{Containers, PlainFiles, ServerId, keep_swept};
+use crate::container::{Containers, PlainFiles, ServerId, keep_fresh, keep_swept};
 use crate::dispatch::{Dispatcher, Records, Sources, Trails};
 use crate::door::Door;
 use crate::executions::Executions;
@@ -113,10 +113,12 @@ impl App {
             files,
         );
         let containers = Arc::new(containers);
+        let rollout = Arc::new(config.rollout.rollout());
         let registry = Registry::new(
             store,
             Arc::clone(&runtime),
             Arc::clone(&containers),
+            rollout,
             config.rules(),
             signatures,
             room,
@@ -140,6 +142,7 @@ impl App {
         let closing = CancellationToken::new();
         tasks.spawn(forget_old_events(room, published, closing.clone()));
         tasks.spawn(keep_swept(Arc::clone(&containers), closing.clone()));
+        tasks.spawn(keep_fresh(Arc::clone(&containers), closing.clone()));
         let dispatcher = Arc::new(dispatcher);
         let limits = transport_limits(config);
         let sockets = usize::try_from(config.streams.max_sockets).unwrap_or(usize::MAX);

@@ -9,8 +9,10 @@ mod media;
 mod network;
 mod oci;
 mod offers;
+mod rollout;
 mod sections;
 mod streams;
+mod warm_containers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,12 +33,14 @@ pub use keys::{KEYS, Key, variable_name};
 pub use media::MediaSection;
 pub use network::{HostConfig, NetworkSection};
 pub use oci::OciSection;
+pub use rollout::RolloutSection;
 pub use sections::{
     ApiKey, AuditLogConfig, AuthConfig, BudgetConfig, CeilingConfig, ClientCertificate, ExecutionsConfig,
     ExtensionConfig, LimitsConfig, ListenConfig, LogConfig, LogFormat, MountAccess, MountConfig,
     PolicyConfig, RegistryConfig, SandboxConfig, SecurityConfig, TlsConfig, VariableConfig,
 };
 pub use streams::{StreamsConfig, WhenFull};
+pub use warm_containers::WarmContainersConfig;
 
 /// Variables that begin with `MENTAT_` and belong to clients or to the command line.
 const OTHER_VARIABLES: &[&str] = &[
@@ -93,6 +97,8 @@ pub struct ServerConfig {
     pub warm: WarmConfig,
     /// The engine that runs container agents.
     pub container: ContainerSection,
+    /// What executes agents that have both a module and an image.
+    pub rollout: RolloutSection,
     /// What is remembered of executions.
     pub executions: ExecutionsConfig,
     /// What executions say while they run.
@@ -189,6 +195,7 @@ impl ServerConfig {
         self.attestation.check_tenants(&self.auth.tenants())?;
         self.oci.rules()?;
         self.container.check()?;
+        self.rollout.check()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {
             return Err(ConfigError(format!(

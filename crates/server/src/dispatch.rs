@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, Manifest};
+use mentat_manifest::{AgentId, AgentVersion, Manifest, RuntimeKind};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventBuffer;
@@ -31,7 +31,7 @@ use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
 
 pub use self::agents::AgentPage;
 pub use self::media::{StoredContent, StoredObject};
-use self::place::Place;
+use self::place::{Place, Placed};
 pub use self::pulling::PullRequest;
 use self::terms::{ending, narrowing, record_for_receipt};
 pub use self::trail::{ExecutionTrail, Trails};
@@ -43,7 +43,6 @@ use crate::oci::OciRegistries;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
 use crate::registry::{LoadedAgent, OnConflict, Registry};
-use crate::store::StoredAgent;
 use crate::telemetry::Metrics;
 
 /// The core behind every door.
@@ -132,6 +131,8 @@ pub struct Executed {
     pub execution_id: ExecutionId,
     /// The version that ran; `None` when no agent was found.
     pub version: Option<AgentVersion>,
+    /// What executed it; `None` when no agent was found.
+    pub runtime: Option<RuntimeKind>,
     /// The answer or the error, and what it cost.
     pub outcome: Outcome,
     /// The receipt, or why there is none; `None` where none was asked for, or nothing was executed.
@@ -196,9 +197,10 @@ impl Dispatcher {
             Ok(agent) => agent,
             Err(error) => return Executed::refused(execution_id, None, error),
         };
-        match self.begin(caller, execution_id, &agent.stored, &request) {
-            Ok(running) => self.finish(caller, agent, running, request).await,
-            Err(error) => Executed::refused(execution_id, Some(agent.stored.version.clone()), error),
+        let placed = self.choose(agent, execution_id);
+        match self.begin(caller, execution_id, &placed, &request) {
+            Ok(running) => self.finish(caller, placed, running, request).await,
+            Err(error) => Executed::refused(execution_id, Some(&placed), error),
         }
     }
 
@@ -206,41 +208,42 @@ impl Dispatcher {
     async fn finish(
         self: &Arc<Self>,
         caller: &Caller,
-        agent: Arc<LoadedAgent>,
+        placed: Placed,
         running: Running,
         request: ExecuteRequest,
     ) -> Executed {
-        let (execution_id, version) = (running.id(), Some(agent.stored.version.clone()));
+        let (execution_id, version) = (running.id(), Some(placed.agent.stored.version.clone()));
+        let runtime = Some(placed.runtime);
         let cancel = running.token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
-        let (outcome, receipt) = match self.ready(caller, &agent, &running, request) {
-            Err(error) => (self.ended(&agent, running, execution_id, Outcome::failed(error)), None),
-            Ok(ready) => match self.guests.now(|| self.run_now(&agent, &ready)) {
-                Some(outcome) => (self.ended(&agent, running, execution_id, outcome), None),
-                None => self.run_anywhere(caller, agent, running, ready).await,
+        let (outcome, receipt) = match self.ready(caller, &placed, &running, request) {
+            Err(error) => (self.ended(&placed, running, execution_id, Outcome::failed(error)), None),
+            Ok(ready) => match self.guests.now(|| self.run_now(&placed, &ready)) {
+                Some(outcome) => (self.ended(&placed, running, execution_id, outcome), None),
+                None => self.run_anywhere(caller, placed, running, ready).await,
             },
         };
-        Executed { execution_id, version, outcome, receipt }
+        Executed { execution_id, version, runtime, outcome, receipt }
     }
 
     /// Executes where there is a thread for it, however long that takes.
     async fn run_anywhere(
         self: &Arc<Self>,
         caller: &Caller,
-        agent: Arc<LoadedAgent>,
+        placed: Placed,
         running: Running,
         ready: Ready,
     ) -> (Outcome, Option<Result<Bytes, String>>) {
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let is_elsewhere = matches!(Place::choose(&agent), Place::Container(_));
+        let is_elsewhere = matches!(placed.place(), Place::Container(_));
         // What is large is in a box, and what is rare in one of its own: a future is copied each time that it is handed on.
         let execution = Box::pin(async move {
             let execution_id = ready.invocation.execution_id;
-            let (outcome, receipt) = match this.run(&agent, ready).await {
+            let (outcome, receipt) = match this.run(&placed, ready).await {
                 Ok(ended) => ended,
                 Err(error) => (Outcome::failed(error), None),
             };
-            let outcome = this.ended(&agent, running, execution_id, outcome);
+            let outcome = this.ended(&placed, running, execution_id, outcome);
             // Its place is free already: the receipt waits for the audit log alone.
             let receipt = match receipt {
                 Some(pending) => Some(Box::pin(this.receive(&caller, execution_id, pending)).await),
@@ -259,19 +262,20 @@ impl Dispatcher {
     /// Notes that an execution has ended.
     fn ended(
         &self,
-        agent: &LoadedAgent,
+        placed: &Placed,
         running: Running,
         execution_id: ExecutionId,
         outcome: Outcome,
     ) -> Outcome {
         running.end(&outcome);
-        match Place::choose(agent) {
-            Place::Wasm(_) => self.metrics.executed(&agent.stored.id, &outcome),
-            Place::Container(_) => self.metrics.container_executed(&agent.stored.id, &outcome),
+        let agent_id = &placed.agent.stored.id;
+        match placed.place() {
+            Place::Wasm(_) => self.metrics.executed(agent_id, &outcome),
+            Place::Container(_) => self.metrics.container_executed(agent_id, &outcome),
         }
         if let Err(error @ Error::Internal { .. }) = &outcome.result {
             let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::error!(%execution_id, agent_id = %agent.stored.id, %error, cause, "execution failed");
+            tracing::error!(%execution_id, %agent_id, %error, cause, "execution failed");
         }
         outcome
     }
@@ -300,7 +304,7 @@ impl Dispatcher {
         &self,
         caller: &Caller,
         execution_id: ExecutionId,
-        agent: &StoredAgent,
+        placed: &Placed,
         request: &ExecuteRequest,
     ) -> Result<Running, Error> {
         // An id of the caller's own can be one that a stream has; one that is made here cannot.
@@ -310,8 +314,9 @@ impl Dispatcher {
         }
         let record = ExecutionRecord {
             execution_id,
-            agent_id: agent.id.clone(),
-            version: agent.version.clone(),
+            agent_id: placed.agent.stored.id.clone(),
+            version: placed.agent.stored.version.clone(),
+            runtime: placed.runtime,
             caller: caller.clone(),
             started: SystemTime::now(),
             status: ExecutionStatus::Running,
@@ -328,10 +333,11 @@ impl Dispatcher {
     fn ready(
         &self,
         caller: &Caller,
-        agent: &LoadedAgent,
+        placed: &Placed,
         running: &Running,
         request: ExecuteRequest,
     ) -> Result<Ready, Error> {
+        let agent = &*placed.agent;
         let execution_id = running.id();
         let limit = self.authority.rules().max_input;
         if request.input.len() as u64 > limit.0 {
@@ -346,7 +352,7 @@ impl Dispatcher {
         }
         let applicant = Applicant {
             manifest: &agent.manifest,
-            module: &agent.stored.module,
+            module: placed.digest(),
             trust: standing.trust(),
             signer: standing.name(),
             caller,
@@ -368,11 +374,11 @@ impl Dispatcher {
     }
 
     /// Executes on this thread, if that is over in a moment.
-    fn run_now(&self, agent: &LoadedAgent, ready: &Ready) -> Option<Outcome> {
-        if ready.receipt.is_some() || agent.places.is_some() {
+    fn run_now(&self, placed: &Placed, ready: &Ready) -> Option<Outcome> {
+        if ready.receipt.is_some() || placed.agent.places.is_some() {
             return None;
         }
-        let Place::Wasm(module) = Place::choose(agent) else { return None };
+        let Place::Wasm(module) = placed.place() else { return None };
         let outcome = self.runtime.execute_now(module, &ready.grant, &ready.invocation)?;
         ready.grant.record_end(self.ending(&ready.grant, &outcome));
         Some(outcome)
@@ -382,13 +388,9 @@ impl Dispatcher {
     ///
     /// # Errors
     /// What kept it from being executed.
-    async fn run(
-        &self,
-        agent: &LoadedAgent,
-        ready: Ready,
-    ) -> Result<(Outcome, Option<PendingReceipt>), Error> {
+    async fn run(&self, placed: &Placed, ready: Ready) -> Result<(Outcome, Option<PendingReceipt>), Error> {
         let Ready { grant, invocation, receipt } = ready;
-        let _place = match &agent.places {
+        let _place = match &placed.agent.places {
             Some(places) => {
                 let admitted = async {
                     tokio::select! {
@@ -400,7 +402,7 @@ impl Dispatcher {
             }
             None => None,
         };
-        let outcome = match Place::choose(agent) {
+        let outcome = match placed.place() {
             Place::Wasm(module) => self.runtime.execute(module, &grant, invocation).await,
             Place::Container(container) => {
                 Box::pin(self.containers.execute(container, &grant, invocation)).await
@@ -412,7 +414,7 @@ impl Dispatcher {
             return Ok((outcome, None));
         };
         let output = outcome.result.as_ref().ok().map(|answer| answer.output.clone());
-        let manifest = agent.stored.manifest.clone();
+        let manifest = placed.agent.stored.manifest.clone();
         let recorded = record_for_receipt(request, ending.clone(), manifest, input, output, started);
         let receipt = Box::pin(recorded).await;
         if receipt.is_none() {
@@ -431,7 +433,9 @@ impl Dispatcher {
 
 impl Executed {
     /// An execution that never began.
-    fn refused(execution_id: ExecutionId, version: Option<AgentVersion>, error: Error) -> Self {
-        Self { execution_id, version, outcome: Outcome::failed(error), receipt: None }
+    fn refused(execution_id: ExecutionId, placed: Option<&Placed>, error: Error) -> Self {
+        let version = placed.map(|placed| placed.agent.stored.version.clone());
+        let runtime = placed.map(|placed| placed.runtime);
+        Self { execution_id, version, runtime, outcome: Outcome::failed(error), receipt: None }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion};
+use mentat_manifest::{AgentId, AgentVersion, RuntimeKind};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::events::{EventBuffer, EventLimits, EventReader, EventRoom};
 use mentat_runtime::model::{Answer, Caller, Ended, ExecutionId, Failure, Outcome, Usage};
@@ -51,6 +51,8 @@ pub struct ExecutionRecord {
     pub agent_id: AgentId,
     /// The version of the agent.
     pub version: AgentVersion,
+    /// What executes it.
+    pub runtime: RuntimeKind,
     /// On whose behalf.
     pub caller: Caller,
     /// When it was asked for.

@@ -17,6 +17,7 @@ pub mod oci;
 pub mod policies;
 pub mod published;
 pub mod registry;
+pub mod rollout;
 pub mod signatures;
 pub mod store;
 pub mod telemetry;

@@ -16,6 +16,7 @@ use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, 
 use parking_lot::{Mutex, RwLock};
 
 use crate::container::{Containers, Image};
+use crate::rollout::Rollout;
 use crate::signatures::{Signatures, StandingCounts};
 use crate::store::{AgentStore, StoredAgent, StoredRuntime};
 
@@ -27,6 +28,7 @@ pub struct Registry {
     store: Arc<AgentStore>,
     runtime: Arc<Runtime>,
     containers: Arc<Containers>,
+    rollout: Arc<Rollout>,
     rules: Rules,
     signatures: Arc<Signatures>,
     /// What is kept in memory.
@@ -58,6 +60,8 @@ pub struct LoadedAgent {
     pub manifest: Manifest,
     /// What is executed.
     pub program: Program,
+    /// Its image, where it has a module as well and the rollout may have it executed in that one's place.
+    pub image: Option<Image>,
     /// Its own places, where its manifest sets `resources.max_concurrent`.
     pub places: Option<Pool>,
     /// When it was last asked for, on the registry's own clock.
@@ -87,6 +91,7 @@ impl Registry {
         store: Arc<AgentStore>,
         runtime: Arc<Runtime>,
         containers: Arc<Containers>,
+        rollout: Arc<Rollout>,
         rules: Rules,
         signatures: Arc<Signatures>,
         room: MemoryRoom,
@@ -96,6 +101,7 @@ impl Registry {
             store,
             runtime,
             containers,
+            rollout,
             rules,
             signatures,
             room,
@@ -104,6 +110,12 @@ impl Registry {
             loaded: RwLock::default(),
             opening: Mutex::default(),
         }
+    }
+
+    /// What executes agents that have both a module and an image.
+    #[must_use]
+    pub fn rollout(&self) -> &Rollout {
+        &self.rollout
     }
 
     /// Who decides by signatures.
@@ -383,7 +395,9 @@ impl LoadedAgent {
         let places = manifest
             .max_concurrent()
             .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));
-        Self { stored, manifest, program, places, used: AtomicU64::new(0) }
+        let name = || manifest.image.as_deref().unwrap_or_default().into();
+        let image = stored.image.map(|id| Image { name: name(), id });
+        Self { stored, manifest, program, image, places, used: AtomicU64::new(0) }
     }
 
     /// Its module, where that is what is executed.

@@ -70,6 +70,8 @@ struct Record {
     /// Records of before there were containers have none.
     #[serde(default)]
     runtime: StoredRuntime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<ModuleDigest>,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +127,7 @@ impl AgentStore {
                 manifest: agent.manifest.clone(),
                 module: agent.module,
                 runtime: agent.runtime,
+                image: agent.image,
                 loaded_at_ms: milliseconds(agent.loaded_at),
                 attestation: agent.attestation.clone(),
             };
@@ -443,6 +446,7 @@ fn read_index(database: &Database) -> Result<Index, ReadError> {
             module: record.module,
             standing: LastStanding::default(),
             runtime: record.runtime,
+            image: record.image,
             loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(record.loaded_at_ms),
         };
         index.agents.insert(key(&agent), agent);

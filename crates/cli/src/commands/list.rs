@@ -65,6 +65,7 @@ mod tests {
             version: version.into(),
             active,
             module: "sha256:00".into(),
+            image: None,
             loaded_at_ms: 0,
             signature: SignatureReport { trust: "signed".into(), ..SignatureReport::default() },
         };

@@ -56,8 +56,9 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode, Failure> {
             (None, "image") => "an image of the container engine".into(),
             (None, origin) => format!("code from {origin}"),
         };
+        let image = loaded.image.as_ref().map(|image| format!(", or image {image}")).unwrap_or_default();
         let LoadedReport { agent, version, module, signature, .. } = &loaded;
-        let line = format!("{agent} {version} {module} ({compiled}) {}", signature.line());
+        let line = format!("{agent} {version} {module} ({compiled}{image}) {}", signature.line());
         output::write_stdout(format!("{}\n", escape_untrusted(&line, 1024)).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,9 @@
 //! One file for each verb: it takes the parsed arguments, does the work, writes the result, and
 //! answers the exit code or a failure.
 
+pub(crate) mod analyze;
 pub(crate) mod audit;
+pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod execute;

@@ -69,6 +69,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
         execution_id: execution_id.to_string(),
         agent: agent.manifest().map(|manifest| manifest.id.to_string()),
         version: agent.manifest().map(|manifest| manifest.version.to_string()),
+        runtime: None,
         usage: origin.map(|_| UsageReport::local(&outcome.usage, compile)),
         result: match outcome.result {
             Ok(answer) => Ok((answer.output, answer.exit_code)),

@@ -5,7 +5,10 @@ mod egress;
 mod engine;
 mod faults;
 mod losses;
+mod moving;
+mod rollout;
 mod sandbox;
+mod warm;
 
 use mentat_proto::v1::{self, execute_agent_event::Event};
 use serde_json::{Value, json};

@@ -86,6 +86,10 @@ pub struct LoadAgentResponse {
     /// Who signed it, and how far that is trusted.
     #[prost(message, optional, tag = "7")]
     pub signature: ::core::option::Option<AgentSignature>,
+    /// The digest of its image, of an agent that has a module as well, where `rollout` may have that executed and the
+    /// engine has it; else empty.
+    #[prost(string, tag = "8")]
+    pub image_hash: ::prost::alloc::string::String,
 }
 /// Asks to execute an agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -181,6 +185,9 @@ pub struct ExecuteAgentResponse {
     /// Whether the output is left out, in StreamEvents: it is too much to be kept, or not kept any more.
     #[prost(bool, tag = "10")]
     pub output_left_out: bool,
+    /// What executed it: "wasm" or "container"; empty in StreamEvents.
+    #[prost(string, tag = "11")]
+    pub runtime: ::prost::alloc::string::String,
 }
 /// What an execution cost.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -410,6 +417,9 @@ pub struct Agent {
     /// Who signed it, how far that is trusted, and whether it may run by that.
     #[prost(message, optional, tag = "10")]
     pub signature: ::core::option::Option<AgentSignature>,
+    /// The digest of its image, of an agent that has a module as well, where that is ready to be executed; else empty.
+    #[prost(string, tag = "11")]
+    pub image_hash: ::prost::alloc::string::String,
 }
 /// Who signed an agent. All but the trust and the refusal is empty where no signature holds.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -597,6 +607,9 @@ pub struct Execution {
     /// end it may not be there yet.
     #[prost(bytes = "bytes", tag = "11")]
     pub receipt: ::prost::bytes::Bytes,
+    /// What executes it: "wasm" or "container".
+    #[prost(string, tag = "12")]
+    pub runtime: ::prost::alloc::string::String,
 }
 /// Where compiled code came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

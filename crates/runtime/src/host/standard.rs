@@ -67,6 +67,22 @@ impl StandardStreams {
         Ok(())
     }
 
+    /// Takes of what was written to stdout what belongs to the first line that is output, and the reports before it. Answers
+    /// what is behind that line once it has ended, `None` until then.
+    ///
+    /// # Errors
+    /// As [`Self::stdout`].
+    pub async fn stdout_line(&self, mut bytes: Bytes) -> Result<Option<Bytes>, Error> {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.stdout(bytes.split_to(end + 1)).await?;
+            if self.output.ends_line() {
+                return Ok(Some(bytes));
+            }
+        }
+        self.stdout(bytes).await?;
+        Ok(None)
+    }
+
     /// Takes what was written to stderr.
     pub fn stderr(&self, bytes: &[u8]) {
         self.stderr.put(bytes);
@@ -113,6 +129,32 @@ mod tests {
         assert_eq!(written.output, "one\ntwo");
         let told: Vec<&str> = written.logs.iter().map(|line| line.message.as_str()).collect();
         assert_eq!(told, ["half", "odd", "end"]);
+    }
+
+    #[tokio::test]
+    async fn the_first_line_that_is_no_report_is_the_answer_and_what_is_behind_it_is_left() {
+        let report = "{\"type\":\"heartbeat\"}\n";
+        let text = format!("{report}{{\"type\":\"log\",\"message\":\"m\"}}\nanswer\n{report}more");
+        let answer_ends = text.find("answer\n").unwrap() + "answer\n".len();
+        for size in 1..=text.len() {
+            let streams = streams("events: ndjson\n", 1_000);
+            let (mut behind, mut taken) = (None, 0);
+            for piece in text.as_bytes().chunks(size) {
+                taken += piece.len();
+                behind = streams.stdout_line(Bytes::copy_from_slice(piece)).await.unwrap();
+                if behind.is_some() {
+                    break;
+                }
+            }
+            assert_eq!(behind.unwrap().len(), taken - answer_ends, "{size}");
+            assert_eq!(streams.finish(true).output, "answer\n");
+        }
+        let endless = streams("events: ndjson\n", 20);
+        assert!(endless.stdout_line("no end of it".into()).await.unwrap().is_none());
+        assert!(matches!(
+            endless.stdout_line(vec![b'x'; 100_000].into()).await,
+            Err(Error::OutputTooLarge { .. })
+        ));
     }
 
     #[tokio::test]

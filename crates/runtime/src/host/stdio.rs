@@ -103,6 +103,11 @@ impl OutputSink {
         Bytes::copy_from_slice(&self.buffer.lock())
     }
 
+    /// Whether what was written ends with the end of a line.
+    pub(crate) fn ends_line(&self) -> bool {
+        self.buffer.lock().ends_with(b"\n")
+    }
+
     /// Takes what was written.
     pub(crate) fn take(&self) -> Bytes {
         std::mem::take(&mut *self.buffer.lock()).freeze()

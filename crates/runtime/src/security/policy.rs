@@ -173,6 +173,12 @@ impl Grant {
         Self { limits: Limits::DEFAULT, ceiling: Limits::DEFAULT, args: Vec::new(), powers: Arc::new(powers) }
     }
 
+    /// What each of those who took something away has left to the execution; empty where nobody did.
+    #[must_use]
+    pub fn left(&self) -> &[Vec<Capability>] {
+        &self.powers.narrowing
+    }
+
     /// The budget of the execution.
     #[must_use]
     pub fn limits(&self) -> &Limits {

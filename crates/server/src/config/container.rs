@@ -7,6 +7,7 @@ use mentat_runtime::security::policy::Rules;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use super::warm_containers::WarmContainersConfig;
 
 /// The engine that runs container agents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub struct ContainerSection {
     pub tmp: ByteCount,
     /// Whom programs run as, `USER:GROUP` in numbers.
     pub user: String,
+    /// Those that are kept for agents that read many inputs.
+    pub warm: WarmContainersConfig,
 }
 
 /// What happens where the engine has not the image.
@@ -69,6 +72,7 @@ impl Default for ContainerSection {
             open_files: 1_024,
             tmp: ByteCount(64 << 20),
             user: "65534:65534".into(),
+            warm: WarmContainersConfig::default(),
         }
     }
 }

@@ -383,6 +383,22 @@ pub const KEYS: &[Key] = &[
         "container.user",
         "Whom a container's programs run as, a user and a group in numbers, neither of them root.",
     ),
+    key(
+        "container.warm.max_containers",
+        "Containers that wait for the next execution of an agent whose manifest says `instances: reuse`, besides those of `container.max_executions`. 0: each execution has a new one.",
+    ),
+    key("container.warm.per_agent", "Of those, containers of one agent for one tenant."),
+    key("container.warm.max_uses", "Executions that one container serves."),
+    key("container.warm.idle_ms", "Milliseconds that one waits for its next execution."),
+    key(
+        "rollout.percent",
+        "Of a hundred executions of agents that have both a module and an image, those that are the module's, chosen by the execution's id; the rest are the image's. While the container engine is away all are the module's.",
+    ),
+    key(
+        "rollout.allow",
+        "Ids of agents whose executions are all the module's, such as `[\"acme.summary\"]`.",
+    ),
+    key("rollout.deny", "Ids of agents whose executions are all the image's."),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
         "streams.buffer",

@@ -16,8 +16,8 @@ use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ImageInspect};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder,
-    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions,
+    DownloadFromContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use bytes::Bytes;
@@ -25,12 +25,14 @@ use chrono::DateTime;
 use futures::{Stream, StreamExt, TryStreamExt};
 use mentat_manifest::escape_untrusted;
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Characters of what the engine says that are passed on.
 const MAX_ENGINE_CHARS: usize = 300;
 /// Entries of a list of containers that are looked at in one go.
 const MAX_LISTED: i32 = 1_000;
+/// Bytes of an answer that says whether something was done.
+const MAX_ANSWER_BYTES: u64 = 16 << 10;
 
 /// A container engine; clones are the same one.
 #[derive(Clone, Debug)]
@@ -250,6 +252,56 @@ impl Engine {
         self.ask(self.patience, start).await
     }
 
+    /// Makes a container ready without starting its program, which only Podman does; answers the process that waits.
+    pub(super) async fn prepare(&self, id: &str) -> Result<i64, EngineError> {
+        let away = |error: std::io::Error| EngineError::Away(error.to_string());
+        let asked = async {
+            // Not of the interface that engines share, so that the client has no word for it.
+            let mut socket = tokio::net::UnixStream::connect(&self.socket).await?;
+            let request = format!(
+                "POST /v4.0.0/libpod/containers/{id}/init HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            socket.write_all(request.as_bytes()).await?;
+            let mut answer = Vec::new();
+            socket.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;
+            Ok(answer)
+        };
+        let late = |_| EngineError::Away("no answer in time".into());
+        let answer = tokio::time::timeout(self.patience, asked).await.map_err(late)?.map_err(away)?;
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(502);
+        if !(200..400).contains(&status) {
+            let message = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+            return Err(EngineError::Refused {
+                status,
+                message: escape_untrusted(message, MAX_ENGINE_CHARS),
+            });
+        }
+        let inspect =
+            async |client: Docker| client.inspect_container(id, None::<InspectContainerOptions>).await;
+        let state = self.ask(self.patience, inspect).await?.state.unwrap_or_default();
+        let process = state.pid.filter(|process| *process > 0);
+        process.ok_or_else(|| EngineError::Unreadable("a container that is ready has no process".into()))
+    }
+
+    /// The beginning of the archive of a file in a container.
+    pub(super) async fn beginning(&self, id: &str, path: &str, bytes: usize) -> Result<Vec<u8>, EngineError> {
+        let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
+        let download = async |client: Docker| {
+            let mut archive = client.download_from_container(id, Some(options));
+            let mut beginning = Vec::new();
+            while beginning.len() < bytes
+                && let Some(piece) = archive.try_next().await?
+            {
+                beginning.extend_from_slice(&piece);
+            }
+            beginning.truncate(bytes);
+            Ok(beginning)
+        };
+        self.ask(self.patience, download).await
+    }
+
     /// How a container stands.
     pub(super) async fn look(&self, id: &str) -> Result<ContainerState, EngineError> {
         let inspect =
@@ -260,6 +312,14 @@ impl Engine {
             Err(EngineError::Unreadable(_)) => Ok(ContainerState::Running { process: None }),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a container runs, and nobody has paused it.
+    pub(super) async fn is_running(&self, id: &str) -> Result<bool, EngineError> {
+        let inspect =
+            async |client: Docker| client.inspect_container(id, None::<InspectContainerOptions>).await;
+        let state = self.ask(self.patience, inspect).await?.state.unwrap_or_default();
+        Ok(state.running.unwrap_or_default() && !state.paused.unwrap_or_default())
     }
 
     /// Ends a container at once, and removes it with all that it wrote. One that is gone is as good as removed.

@@ -4,6 +4,7 @@
 //! Knows nothing of the registry and of who asks; what an agent may have, its grant says.
 
 mod body;
+mod dialogue;
 mod egress;
 mod engine;
 mod execution;
@@ -11,7 +12,9 @@ mod files;
 mod image;
 mod process;
 mod sandbox;
+mod survey;
 mod sweep;
+mod warm;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,18 +25,21 @@ use mentat_manifest::{Manifest, ModuleDigest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::policy::Grant;
-use mentat_runtime::{Pool, PoolConfig, Runtime};
+use mentat_runtime::{Permit, Pool, PoolConfig, Runtime};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use self::engine::{Engine, EngineError};
+use self::warm::WarmContainers;
 use crate::config::ContainerSection;
 use crate::telemetry::ContainerLevels;
 
 pub(crate) use self::files::PlainFiles;
+pub use self::survey::{FileUse, ImageFacts, Recording, Seen, Survey};
 pub(crate) use self::sweep::{ServerId, keep_swept};
+pub(crate) use self::warm::keep_fresh;
 
 /// When to ask again for an engine that does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -59,6 +65,8 @@ pub struct Containers {
     runtime: Arc<Runtime>,
     /// What each finds in place of what engines make.
     files: PlainFiles,
+    /// Those that wait for the next execution of their agent.
+    warm: WarmContainers,
 }
 
 /// The image of an agent, as the engine knew it when the agent was loaded.
@@ -107,6 +115,7 @@ impl Containers {
         let patience = Duration::from_millis(section.engine_ms);
         let engine = section.is_given().then(|| Engine::new(section.socket.clone(), patience));
         let pool = Pool::new("containers", section.max_executions, queue);
+        let warm = WarmContainers::new(section.warm.clone());
         Self {
             section,
             engine,
@@ -118,6 +127,7 @@ impl Containers {
             swept: AtomicU64::new(0),
             runtime,
             files,
+            warm,
         }
     }
 
@@ -143,6 +153,18 @@ impl Containers {
             return Err(Error::InvalidRequest { message });
         }
         image::find(engine, &self.section, manifest.image.as_deref().unwrap_or_default()).await
+    }
+
+    /// Whether the operator configured an engine.
+    #[must_use]
+    pub fn are_there(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Whether there is an engine, and it did what it was asked for lately.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::is_up)
     }
 
     /// Whether an agent whose module cannot run here has an image to be executed instead. What it may have is decided on
@@ -171,13 +193,13 @@ impl Containers {
         };
         // Who waited for a place waited while the log can have failed.
         match admitted.and_then(|permit| grant.ensure_audited().map(|()| permit)) {
+            Ok(permit) if agent.manifest.reads_many_inputs() => {
+                dialogue::execute(engine, self, &agent, grant, invocation, permit).await
+            }
             Ok(permit) => {
                 let live = Live::new(self);
                 let outcome = execution::run(engine, &live, &agent, grant, invocation, permit.queued()).await;
-                self.tasks.spawn(async move {
-                    live.remove().await;
-                    drop(permit);
-                });
+                live.remove_holding(permit);
                 outcome
             }
             Err(error) => Outcome::failed(error),
@@ -187,11 +209,15 @@ impl Containers {
     /// What rises and falls.
     #[must_use]
     pub fn levels(&self) -> ContainerLevels {
+        let (warm, reused, recycled) = self.warm.counts();
         ContainerLevels {
             active: self.pool.active(),
             places: if self.engine.is_some() { self.pool.size() } else { 0 },
-            engine_up: self.engine.as_ref().is_some_and(Engine::is_up),
+            engine_up: self.is_up(),
             swept: self.swept.load(Ordering::Relaxed),
+            warm,
+            reused,
+            recycled,
         }
     }
 }
@@ -201,6 +227,21 @@ impl Live {
         let run = ExecutionId::new().to_string();
         containers.live.lock().insert(run.clone());
         Self { containers: Arc::clone(containers), run, id: Arc::default(), making: Mutex::default() }
+    }
+
+    /// Removes the container when there is time for it, and gives its place back then.
+    fn remove_holding(self, permit: Permit) {
+        let tasks = self.containers.tasks.clone();
+        tasks.spawn(async move {
+            self.remove().await;
+            drop(permit);
+        });
+    }
+
+    /// The same of one that has no place.
+    fn remove_soon(self) {
+        let tasks = self.containers.tasks.clone();
+        tasks.spawn(async move { self.remove().await });
     }
 }
 

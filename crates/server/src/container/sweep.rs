@@ -30,6 +30,8 @@ pub(super) const AGENT_LABEL: &str = "mentat.agent";
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// The same while it does not answer, or a container could not be removed.
 const SWEEP_AGAIN: Duration = Duration::from_secs(2);
+/// When it tries again what could not be removed.
+const LAST_SWEEP_AGAIN: Duration = Duration::from_millis(100);
 /// How long the end of the server waits for its containers to be removed.
 const LAST_SWEEP: Duration = Duration::from_secs(10);
 /// The file of a server's id, in its data directory.
@@ -114,12 +116,24 @@ impl Containers {
     /// Removes all that is there of this server's, at its end.
     pub async fn close(&self) {
         let Some(engine) = &self.engine else { return };
+        self.warm.close();
         let label = format!("{SERVER_LABEL}={}", self.server);
-        match tokio::time::timeout(LAST_SWEEP, remove_labelled(engine, &label, |_| true)).await {
-            Ok(Ok(_)) => {}
+        let removed = async {
+            // One that is just ending can be busy with that.
+            while let Err(error) = remove_labelled(engine, &label, |_| true).await {
+                if matches!(error, EngineError::Away(_)) {
+                    return Err(error);
+                }
+                tokio::time::sleep(LAST_SWEEP_AGAIN).await;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(LAST_SWEEP, removed).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "containers may be left; the next start removes them"),
             Err(_) => tracing::warn!("containers may be left; the next start removes them"),
         }
+        self.warm.clear();
     }
 }
 

@@ -62,13 +62,14 @@ impl Dispatcher {
     ) -> Result<(ExecutionId, AgentVersion), Error> {
         let execution_id = request.execution_id.unwrap_or_default();
         let agent = self.registry.get(caller, &request.agent_id, request.version.as_ref()).await?;
-        let running = self.begin(caller, execution_id, &agent.stored, &request)?;
+        let placed = self.choose(agent, execution_id);
+        let running = self.begin(caller, execution_id, &placed, &request)?;
         running.events().expect_readers();
-        let version = agent.stored.version.clone();
+        let version = placed.agent.stored.version.clone();
         let (this, caller) = (Arc::clone(self), caller.clone());
         self.guests.go_on(async move {
             let _held = held;
-            this.finish(&caller, agent, running, request).await;
+            this.finish(&caller, placed, running, request).await;
         });
         Ok((execution_id, version))
     }

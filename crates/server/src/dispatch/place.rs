@@ -1,9 +1,22 @@
-//! Where an execution takes place, once it is decided on.
+//! Where an execution takes place: chosen when it begins, among what its agent has, and kept to until its end.
 
+use std::sync::Arc;
+
+use mentat_manifest::{ModuleDigest, RuntimeKind};
 use mentat_runtime::Module;
+use mentat_runtime::model::ExecutionId;
 
-use crate::container::ContainerAgent;
+use super::Dispatcher;
+use crate::container::{ContainerAgent, Image};
 use crate::registry::{LoadedAgent, Program};
+use crate::rollout::{Choice, ChoiceReason};
+
+/// An agent, and what executes it this time.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) agent: Arc<LoadedAgent>,
+    pub(super) runtime: RuntimeKind,
+}
 
 /// Where an execution takes place.
 pub(super) enum Place<'a> {
@@ -13,12 +26,46 @@ pub(super) enum Place<'a> {
     Container(ContainerAgent<'a>),
 }
 
-impl<'a> Place<'a> {
-    /// The place for an agent.
-    pub(super) fn choose(agent: &'a LoadedAgent) -> Self {
-        match &agent.program {
-            Program::Module { module, .. } => Self::Wasm(module),
-            Program::Image(image) => Self::Container(ContainerAgent { image, manifest: &agent.manifest }),
+impl Dispatcher {
+    /// Chooses what executes an agent. Where it has a module that runs here and an image, that is the rollout's choice, and
+    /// the module's turn while the container engine is away.
+    pub(super) fn choose(&self, agent: Arc<LoadedAgent>, execution: ExecutionId) -> Placed {
+        let runtime = match (&agent.program, &agent.image) {
+            (Program::Image(_), _) => RuntimeKind::Container,
+            (Program::Module { .. }, None) => RuntimeKind::Wasm,
+            (Program::Module { .. }, Some(_)) => {
+                let mut choice = self.registry.rollout().choose(&agent.stored.id, execution);
+                if choice.runtime == RuntimeKind::Container && !self.containers.is_up() {
+                    choice = Choice { runtime: RuntimeKind::Wasm, reason: ChoiceReason::EngineAway };
+                }
+                self.metrics.chosen(choice);
+                choice.runtime
+            }
+        };
+        Placed { agent, runtime }
+    }
+}
+
+impl Placed {
+    /// What executes it, and with what.
+    pub(super) fn place(&self) -> Place<'_> {
+        let manifest = &self.agent.manifest;
+        match &self.agent.program {
+            Program::Image(image) => Place::Container(ContainerAgent { image, manifest }),
+            Program::Module { module, .. } => match self.image() {
+                Some(image) => Place::Container(ContainerAgent { image, manifest }),
+                None => Place::Wasm(module),
+            },
         }
+    }
+
+    /// The digest of what is executed, which is what policies are asked about and records tell of.
+    pub(super) fn digest(&self) -> &ModuleDigest {
+        self.image().map_or(&self.agent.stored.module, |image| &image.id)
+    }
+
+    /// The image that is executed in place of its module.
+    fn image(&self) -> Option<&Image> {
+        self.agent.image.as_ref().filter(|_| self.runtime == RuntimeKind::Container)
     }
 }

@@ -14,6 +14,7 @@ fn record() -> ExecutionRecord {
         execution_id: ExecutionId::new(),
         agent_id: "a.b".parse().unwrap(),
         version: "1.0.0".parse().unwrap(),
+        runtime: RuntimeKind::Wasm,
         caller: Caller::local(),
         started: SystemTime::now(),
         status: ExecutionStatus::Running,

@@ -181,6 +181,9 @@ pub(super) struct LoadedBody {
     code_origin: &'static str,
     /// Microseconds spent compiling; 0 unless it was compiled now.
     compile_us: u64,
+    /// The digest of its image, of an agent that has a module as well, where that is ready to be executed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_hash: Option<String>,
     signature: SignatureBody,
 }
 
@@ -195,6 +198,9 @@ pub(super) struct AgentBody {
     module_hash: String,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
+    /// The digest of its image, of an agent that has a module as well, where that is ready to be executed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_hash: Option<String>,
     signature: SignatureBody,
     /// The manifest's YAML text; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,6 +356,7 @@ impl LoadedBody {
             capabilities_required: capabilities(agent),
             code_origin,
             compile_us,
+            image_hash: agent.stored.image.map(|image| image.to_string()),
             signature: SignatureBody::new(&agent.stored),
         }
     }
@@ -373,6 +380,7 @@ impl AgentBody {
             active,
             module_hash: agent.module.to_string(),
             loaded_at_ms: milliseconds(agent.loaded_at),
+            image_hash: agent.image.map(|image| image.to_string()),
             signature: SignatureBody::new(agent),
             manifest: None,
             capabilities_required: None,

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use mentat_manifest::AgentVersion;
+use mentat_manifest::{AgentVersion, RuntimeKind};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::{ExecutionId, LogLine, Usage, is_plain};
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::executions::{ExecutionRecord, ExecutionStatus};
 pub(super) struct ExecutedBody {
     execution_id: String,
     version: String,
+    /// What executed it: `wasm` or `container`.
+    runtime: &'static str,
     /// 0 is success; any other value is the agent's own verdict.
     exit_code: i32,
     /// The output, where it is UTF-8.
@@ -80,7 +82,7 @@ pub(super) struct LogBody {
 impl ExecutedBody {
     /// The reply for an execution whose guest ran to its end; else its error.
     pub(super) fn new(executed: Executed, include_logs: bool) -> Result<Self, Error> {
-        let Executed { execution_id, version, outcome, receipt } = executed;
+        let Executed { execution_id, version, runtime, outcome, receipt } = executed;
         let answer = outcome.result?;
         let (output, output_base64) = match String::from_utf8(answer.output.into()) {
             Ok(text) if is_plain(&text) => (Some(text), None),
@@ -95,6 +97,7 @@ impl ExecutedBody {
         Ok(Self {
             execution_id: execution_id.to_string(),
             version: version.map(|version| version.to_string()).unwrap_or_default(),
+            runtime: runtime.map(RuntimeKind::as_str).unwrap_or_default(),
             exit_code: answer.exit_code,
             output,
             output_base64,
@@ -138,6 +141,8 @@ pub(super) struct ExecutionBody {
     execution_id: String,
     agent_id: String,
     version: String,
+    /// What executes it: `wasm` or `container`.
+    runtime: &'static str,
     /// `running`, `finished` or `failed`.
     state: &'static str,
     /// Milliseconds since 1970.
@@ -170,6 +175,7 @@ impl ExecutionBody {
             execution_id: record.execution_id.to_string(),
             agent_id: record.agent_id.to_string(),
             version: record.version.to_string(),
+            runtime: record.runtime.as_str(),
             state: "running",
             started_at_ms: milliseconds(record.started),
             duration_us: None,

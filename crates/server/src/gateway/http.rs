@@ -193,7 +193,7 @@ async fn start(
 }
 
 fn raw_reply(executed: Executed) -> Result<Response, Reply> {
-    let Executed { execution_id, version, outcome, .. } = executed;
+    let Executed { execution_id, version, runtime, outcome, .. } = executed;
     let usage = outcome.usage;
     let answer = outcome.result.map_err(|error| Reply::of_execution(error, execution_id))?;
     let mut response = Response::new(Body::from(answer.output));
@@ -214,6 +214,9 @@ fn raw_reply(executed: Executed) -> Result<Response, Reply> {
     tell("mentat-execution-id", &execution_id);
     if let Some(version) = version {
         tell("mentat-version", &version);
+    }
+    if let Some(runtime) = runtime {
+        tell("mentat-runtime", &runtime.as_str());
     }
     Ok(response)
 }

@@ -101,7 +101,7 @@ mod tests {
     fn executed() -> Executed {
         let result = Ok(Answer { output: "done".into(), exit_code: 0 });
         let outcome = Outcome { result, ..Outcome::failed(Error::Cancelled) };
-        Executed { execution_id: ExecutionId::new(), version: None, outcome, receipt: None }
+        Executed { execution_id: ExecutionId::new(), version: None, runtime: None, outcome, receipt: None }
     }
 
     fn end() -> Ended {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest};
+use mentat_manifest::{AgentId, AgentVersion, ByteCount, Fuel, LimitsRequest, RuntimeKind};
 use mentat_proto::v1;
 use mentat_runtime::CodeOrigin;
 use mentat_runtime::error::Error;
@@ -66,7 +66,7 @@ fn narrowing(config: v1::SandboxConfig) -> Result<Narrowing, Error> {
 /// The answer of an execution that ran to its end.
 pub(super) fn execute_response(
     execution_id: ExecutionId,
-    version: Option<AgentVersion>,
+    (version, runtime): (Option<AgentVersion>, Option<RuntimeKind>),
     answer: Answer,
     usage: &Usage,
     logs: Vec<LogLine>,
@@ -89,6 +89,7 @@ pub(super) fn execute_response(
         receipt,
         receipt_problem,
         output_left_out: false,
+        runtime: runtime.map(RuntimeKind::as_str).unwrap_or_default().to_owned(),
     }
 }
 
@@ -148,6 +149,7 @@ pub(super) fn load_response(agent: &LoadedAgent) -> v1::LoadAgentResponse {
         code_origin: origin.into(),
         compile_us,
         signature: Some(signature(&agent.stored)),
+        image_hash: image_hash(&agent.stored),
     }
 }
 
@@ -171,8 +173,13 @@ pub(super) fn listed_agent(agent: &StoredAgent, active: bool) -> v1::Agent {
         module_hash: agent.module.to_string(),
         loaded_at: Some(timestamp(agent.loaded_at)),
         signature: Some(signature(agent)),
+        image_hash: image_hash(agent),
         ..v1::Agent::default()
     }
+}
+
+fn image_hash(agent: &StoredAgent) -> String {
+    agent.image.map(|image| image.to_string()).unwrap_or_default()
 }
 
 /// Who signed an agent, as was last found.
@@ -207,6 +214,7 @@ pub(super) fn execution(record: ExecutionRecord) -> v1::Execution {
         version: record.version.to_string(),
         started_at: Some(timestamp(record.started)),
         receipt: record.receipt.unwrap_or_default(),
+        runtime: record.runtime.as_str().to_owned(),
         ..v1::Execution::default()
     };
     match record.status {

@@ -360,13 +360,21 @@ fn count(charge: Option<&Charge>, executed: &Executed) {
 }
 
 fn response(executed: Executed, include_logs: bool) -> Result<v1::ExecuteAgentResponse, Status> {
-    let Executed { execution_id, version, outcome, receipt } = executed;
+    let Executed { execution_id, version, runtime, outcome, receipt } = executed;
     let (answer, usage, mut logs, logs_dropped) =
         messages::split(outcome).map_err(|error| execution_status(&error, execution_id))?;
     if !include_logs {
         logs.clear();
     }
-    Ok(messages::execute_response(execution_id, version, answer, &usage, logs, logs_dropped, receipt))
+    Ok(messages::execute_response(
+        execution_id,
+        (version, runtime),
+        answer,
+        &usage,
+        logs,
+        logs_dropped,
+        receipt,
+    ))
 }
 
 fn named(agent_id: &str, version: &str) -> Result<(AgentId, Option<AgentVersion>), Status> {

@@ -53,6 +53,7 @@ impl Registry {
             module,
             attestation,
             runtime: StoredRuntime::Wasm,
+            image: None,
             loaded_at: SystemTime::now(),
             standing: LastStanding::default(),
         };
@@ -60,7 +61,7 @@ impl Registry {
         self.signatures.admit(caller, &stored)?;
         let terms = Terms { on_conflict, over_signed: self.signatures.over_signed(&stored.tenant) };
         let known = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
-        let may_fall_back = known.is_some_and(|known| {
+        let may_fall_back = known.as_ref().is_some_and(|known| {
             known.runtime == StoredRuntime::Container && known.manifest == stored.manifest
         });
         // Told before the work of compiling; what counts is the same check when it is stored. Of one whose image was taken
@@ -79,7 +80,13 @@ impl Registry {
             let StoredAgent { manifest: text, attestation, .. } = stored;
             return self.load_image(caller, text, manifest, attestation, on_conflict).await;
         }
-        let ready = loaded.and_then(|loaded| self.make_ready(stored.clone(), manifest, loaded));
+        let known = known.filter(|known| known.is_same(&stored));
+        let image = match &loaded {
+            Ok(_) => self.image_beside(&stored, &manifest).await.or(known.and_then(|known| known.image)),
+            Err(_) => None,
+        };
+        let stored = StoredAgent { image, ..stored };
+        let ready = loaded.and_then(|loaded| self.make_ready(stored, manifest, loaded));
         let this = Arc::clone(self);
         let store = move || {
             let kept = ready.and_then(|agent| this.store_agent(agent, &module_bytes, terms));
@@ -89,6 +96,26 @@ impl Registry {
         tokio::task::spawn_blocking(store)
             .await
             .map_err(|error| Error::internal("storing the agent", error))?
+    }
+
+    /// The image of an agent whose module runs here, where the rollout may have it executed. That it is not there keeps
+    /// nobody from the module. Of a signed agent it is none: what was signed is the module.
+    async fn image_beside(&self, stored: &StoredAgent, manifest: &Manifest) -> Option<ModuleDigest> {
+        let StoredAgent { id, version, .. } = stored;
+        if manifest.image.is_none() || !self.containers.are_there() || !self.rollout.may_take_image(id) {
+            return None;
+        }
+        if stored.attestation.is_some() {
+            tracing::info!(agent_id = %id, %version, "its module is signed, so that its image is left aside by `rollout`");
+            return None;
+        }
+        match self.containers.image(manifest).await {
+            Ok(image) => Some(image.id),
+            Err(error) => {
+                tracing::warn!(agent_id = %id, %version, %error, "its image cannot be executed by `rollout`, its module is");
+                None
+            }
+        }
     }
 
     /// Finds the image of an agent, and stores the agent with the image's id.
@@ -110,6 +137,7 @@ impl Registry {
             module: image.id,
             attestation,
             runtime: StoredRuntime::Container,
+            image: None,
             loaded_at: SystemTime::now(),
             standing: LastStanding::default(),
         };

@@ -36,8 +36,8 @@ fn registry_with(directory: &std::path::Path, room: MemoryRoom) -> Arc<Registry>
     let (section, queue, tasks) = (ContainerSection::default(), PoolConfig::default(), TaskTracker::new());
     let files = PlainFiles::default();
     let containers = Containers::new(section, queue, server, tasks, Arc::clone(&runtime), files);
-    let containers = Arc::new(containers);
-    Arc::new(Registry::new(store, runtime, containers, Rules::default(), Arc::new(signatures), room))
+    let (containers, rollout) = (Arc::new(containers), Arc::default());
+    Arc::new(Registry::new(store, runtime, containers, rollout, Rules::default(), Arc::new(signatures), room))
 }
 
 /// An agent that exits with a code.

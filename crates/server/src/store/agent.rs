@@ -24,6 +24,8 @@ pub struct StoredAgent {
     pub module: ModuleDigest,
     /// Which of the two it is.
     pub runtime: StoredRuntime,
+    /// The image of an agent that has a module as well, where it was looked up.
+    pub image: Option<ModuleDigest>,
     /// Who signed it, as the manifest says or as was said beside it.
     pub attestation: Option<Arc<Attestation>>,
     /// When it was loaded.
@@ -80,7 +82,13 @@ impl StoredAgent {
     /// Whether the content is the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
+        // An image that was not looked up is none that differs.
+        let is_same_image = match (&self.image, &other.image) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => true,
+        };
         self.module == other.module
+            && is_same_image
             && self.manifest == other.manifest
             && self.attestation == other.attestation
     }

@@ -18,6 +18,7 @@ fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
         attestation: None,
         standing: LastStanding::default(),
         runtime: StoredRuntime::Wasm,
+        image: None,
         loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(1_234),
     }
 }

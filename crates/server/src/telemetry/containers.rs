@@ -20,6 +20,12 @@ pub struct ContainerLevels {
     pub engine_up: bool,
     /// Containers that were left and swept away, so far.
     pub swept: u64,
+    /// Containers that wait for the next execution of their agent.
+    pub warm: usize,
+    /// Executions that one of those served, so far.
+    pub reused: u64,
+    /// Those that were removed for others, for their age, or for what they did, so far.
+    pub recycled: u64,
 }
 
 /// The metrics of that.
@@ -28,6 +34,9 @@ pub(super) struct ContainerMetrics {
     pub(super) places: Family<InstanceLabels, Gauge>,
     pub(super) engine_up: Gauge,
     pub(super) swept: Counter,
+    pub(super) warm: Gauge,
+    pub(super) reused: Counter,
+    pub(super) recycled: Counter,
     pub(super) start: Histogram,
     pub(super) execution: Family<ExecutionLabels, Histogram>,
 }
@@ -38,6 +47,9 @@ impl Default for ContainerMetrics {
             places: Family::default(),
             engine_up: Gauge::default(),
             swept: Counter::default(),
+            warm: Gauge::default(),
+            reused: Counter::default(),
+            recycled: Counter::default(),
             start: Histogram::new(seconds()),
             execution: Family::new_with_constructor(|| Histogram::new(seconds())),
         }
@@ -51,6 +63,9 @@ impl ContainerMetrics {
         place("idle").set(i64::from(levels.places.saturating_sub(levels.active)));
         self.engine_up.set(i64::from(levels.engine_up));
         self.swept.inner().store(levels.swept, Ordering::Relaxed);
+        self.warm.set(i64::try_from(levels.warm).unwrap_or(i64::MAX));
+        self.reused.inner().store(levels.reused, Ordering::Relaxed);
+        self.recycled.inner().store(levels.recycled, Ordering::Relaxed);
     }
 }
 

@@ -202,6 +202,7 @@ pub(super) const ROOMS: &[Room] = &[
             "crate::container",
             "crate::config::ContainerSection",
             "crate::config::PullPolicy",
+            "crate::config::WarmContainersConfig",
             "crate::telemetry::ContainerLevels",
             "mentat_manifest",
             "mentat_runtime",

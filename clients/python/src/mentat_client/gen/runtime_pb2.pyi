@@ -248,6 +248,7 @@ class LoadAgentResponse(_message.Message):
     CODE_ORIGIN_FIELD_NUMBER: _builtins.int
     COMPILE_US_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    IMAGE_HASH_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """The agent's id."""
     version: _builtins.str
@@ -258,6 +259,10 @@ class LoadAgentResponse(_message.Message):
     """Where the compiled code came from."""
     compile_us: _builtins.int
     """Microseconds spent compiling; 0 unless it was compiled now."""
+    image_hash: _builtins.str
+    """The digest of its image, of an agent that has a module as well, where `rollout` may have that executed and the
+    engine has it; else empty.
+    """
     @_builtins.property
     def capabilities_required(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The powers that the manifest asks for, in canonical form."""
@@ -276,10 +281,11 @@ class LoadAgentResponse(_message.Message):
         code_origin: Global___CodeOrigin.ValueType = ...,
         compile_us: _builtins.int = ...,
         signature: Global___AgentSignature | None = ...,
+        image_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "code_origin", b"code_origin", "compile_us", b"compile_us", "module_hash", b"module_hash", "signature", b"signature", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "code_origin", b"code_origin", "compile_us", b"compile_us", "image_hash", b"image_hash", "module_hash", b"module_hash", "signature", b"signature", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -429,6 +435,7 @@ class ExecuteAgentResponse(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     RECEIPT_PROBLEM_FIELD_NUMBER: _builtins.int
     OUTPUT_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
     output: _builtins.bytes
     """What the agent wrote."""
     exit_code: _builtins.int
@@ -445,6 +452,8 @@ class ExecuteAgentResponse(_message.Message):
     """Why there is none, though one was asked for."""
     output_left_out: _builtins.bool
     """Whether the output is left out, in StreamEvents: it is too much to be kept, or not kept any more."""
+    runtime: _builtins.str
+    """What executed it: "wasm" or "container"; empty in StreamEvents."""
     @_builtins.property
     def metrics(self) -> Global___ExecutionMetrics:
         """What it cost."""
@@ -466,10 +475,11 @@ class ExecuteAgentResponse(_message.Message):
         receipt: _builtins.bytes = ...,
         receipt_problem: _builtins.str = ...,
         output_left_out: _builtins.bool = ...,
+        runtime: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "exit_code", b"exit_code", "logs", b"logs", "logs_dropped", b"logs_dropped", "metrics", b"metrics", "output", b"output", "output_left_out", b"output_left_out", "receipt", b"receipt", "receipt_problem", b"receipt_problem", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "exit_code", b"exit_code", "logs", b"logs", "logs_dropped", b"logs_dropped", "metrics", b"metrics", "output", b"output", "output_left_out", b"output_left_out", "receipt", b"receipt", "receipt_problem", b"receipt_problem", "runtime", b"runtime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -941,6 +951,7 @@ class Agent(_message.Message):
     MODULE_BYTES_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    IMAGE_HASH_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """Its id."""
     version: _builtins.str
@@ -955,6 +966,8 @@ class Agent(_message.Message):
     """The module's size in bytes; 0 in lists."""
     shape: _builtins.str
     """What kind of agent the module is; empty in lists."""
+    image_hash: _builtins.str
+    """The digest of its image, of an agent that has a module as well, where that is ready to be executed; else empty."""
     @_builtins.property
     def loaded_at(self) -> _timestamp_pb2.Timestamp:
         """When it was loaded."""
@@ -980,10 +993,11 @@ class Agent(_message.Message):
         module_bytes: _builtins.int = ...,
         shape: _builtins.str = ...,
         signature: Global___AgentSignature | None = ...,
+        image_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["loaded_at", b"loaded_at", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "loaded_at", b"loaded_at", "manifest", b"manifest", "module_bytes", b"module_bytes", "module_hash", b"module_hash", "shape", b"shape", "signature", b"signature", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_id", b"agent_id", "capabilities_required", b"capabilities_required", "image_hash", b"image_hash", "loaded_at", b"loaded_at", "manifest", b"manifest", "module_bytes", b"module_bytes", "module_hash", b"module_hash", "shape", b"shape", "signature", b"signature", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1386,6 +1400,7 @@ class Execution(_message.Message):
     ERROR_REASON_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Its id."""
     agent_id: _builtins.str
@@ -1406,6 +1421,8 @@ class Execution(_message.Message):
     """The receipt, where one was asked for, whether or not the execution failed; kept for a while. Shortly after the
     end it may not be there yet.
     """
+    runtime: _builtins.str
+    """What executes it: "wasm" or "container"."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When it was asked for."""
@@ -1428,10 +1445,11 @@ class Execution(_message.Message):
         error_reason: _builtins.str = ...,
         error_message: _builtins.str = ...,
         receipt: _builtins.bytes = ...,
+        runtime: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "metrics", b"metrics", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "duration_us", b"duration_us", "error_message", b"error_message", "error_reason", b"error_reason", "execution_id", b"execution_id", "exit_code", b"exit_code", "metrics", b"metrics", "receipt", b"receipt", "started_at", b"started_at", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "duration_us", b"duration_us", "error_message", b"error_message", "error_reason", b"error_reason", "execution_id", b"execution_id", "exit_code", b"exit_code", "metrics", b"metrics", "receipt", b"receipt", "runtime", b"runtime", "started_at", b"started_at", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

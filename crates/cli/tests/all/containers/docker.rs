@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mentat_proto::v1;
 
-use super::engine::{IMAGE, probe};
+use super::engine::{IMAGE, compiled, musl};
 use super::faults::failed;
 use super::{load, manifest, reason, run};
 use crate::network::{pages, repeater};
@@ -57,7 +57,7 @@ impl Docker {
         }
         std::fs::create_dir_all(docker.path("image/run")).unwrap();
         std::fs::write(docker.path("image/run/large"), vec![b'x'; 300_000]).unwrap();
-        std::fs::copy(probe(), docker.path("image/agent")).unwrap();
+        std::fs::copy(compiled("probe", &musl()), docker.path("image/agent")).unwrap();
         docker.import(IMAGE, &["--change", "ENTRYPOINT [\"/agent\"]"]);
         docker
     }

@@ -357,3 +357,36 @@ async fn a_client_that_nobody_here_wrote_goes_by_the_proxy_and_encrypts_what_it_
     assert_eq!(asked.lock().unwrap().len(), 1);
     engine.is_empty();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_kept_has_its_way_out_by_the_grant_of_each_execution() {
+    let engine = Engine::start();
+    let folder = tempfile::tempdir().unwrap();
+    let db = repeater();
+    let server = start(&engine, folder.path(), &[]);
+    let listed = format!(
+        "events: ndjson\nwasm: {{ instances: reuse, timeout_ms: 60000, capabilities: [\"network:tcp:db.internal:{db}\"] }}\n"
+    );
+    load(&server, "a.serve", "serve", &listed).await;
+    let ask = format!("\"tunnel db.internal:{db} hello\"");
+    for number in 1..=3 {
+        let answer = run(&server, "a.serve", &ask).await.unwrap();
+        assert_eq!(text(&answer.output), format!("{number} 200 repeat: hello\n"));
+    }
+    // Another permission is another container.
+    let narrowed = v1::SandboxConfig {
+        capabilities: Some(v1::CapabilityList::default()),
+        ..v1::SandboxConfig::default()
+    };
+    let request =
+        v1::ExecuteAgentRequest { sandbox_config: Some(narrowed), ..execute("a.serve", ask.clone()) };
+    let answer = server.client().await.execute_agent(request).await.unwrap().into_inner();
+    assert!(
+        text(&answer.output).starts_with("1 ") && !text(&answer.output).contains("200"),
+        "{}",
+        text(&answer.output)
+    );
+    assert_eq!(text(&run(&server, "a.serve", &ask).await.unwrap().output), "4 200 repeat: hello\n");
+    assert_eq!(server.stop(), Some(0));
+    engine.is_empty();
+}

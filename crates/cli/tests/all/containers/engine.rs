@@ -30,7 +30,7 @@ impl Engine {
             cgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"runc\"\n";
         std::fs::write(engine.path("containers.conf"), settings).unwrap();
         std::fs::create_dir(engine.path("image")).unwrap();
-        std::fs::copy(probe(), engine.path("image/agent")).unwrap();
+        std::fs::copy(compiled("probe", &musl()), engine.path("image/agent")).unwrap();
         engine.import(IMAGE, &[]);
         engine.serve();
         engine
@@ -69,6 +69,14 @@ impl Engine {
     pub fn import(&self, name: &str, changes: &[&str]) {
         let changes: Vec<&str> = ["ENTRYPOINT [\"/agent\"]"].iter().chain(changes).copied().collect();
         self.import_folder(name, &self.path("image"), &changes);
+    }
+
+    /// Makes an image of another program.
+    pub fn import_program(&self, name: &str, program: &Path) {
+        let folder = self.path(&name.replace(['/', ':'], "-"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(program, folder.join("agent")).unwrap();
+        self.import_folder(name, &folder, &["ENTRYPOINT [\"/agent\"]"]);
     }
 
     /// Makes an image of what is in a folder.
@@ -204,17 +212,22 @@ fn left() -> Vec<rustix::process::Pid> {
     std::fs::read_dir("/proc").unwrap().filter_map(|entry| is_left(entry.ok()?)).collect()
 }
 
-/// The probe's program, compiled once for each text that it has.
-pub fn probe() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/containers/probe.rs");
+/// The target of programs that are alone in their image.
+pub fn musl() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+/// A program of `tests/containers`, compiled once for each text that it has.
+pub fn compiled(name: &str, target: &str) -> PathBuf {
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/containers").join(format!("{name}.rs"));
     let digest = <sha2::Sha256 as sha2::Digest>::digest(std::fs::read(&source).unwrap());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let program = folder.join(format!("probe-{}", &hex::encode(digest)[..16]));
+    let program = folder.join(format!("{name}-{target}-{}", &hex::encode(digest)[..16]));
     if !program.exists() {
-        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
         let made = tempfile::Builder::new().tempdir_in(folder).unwrap();
         let mut rustc = Command::new("rustc");
-        rustc.args(["--edition=2024", "-O", "-Cstrip=symbols", "--target", &target, "-o"]);
+        rustc.args(["--edition=2024", "-O", "-Cstrip=symbols", "--target", target, "-o"]);
         let compiled = rustc.arg(made.path().join("agent")).arg(&source).output().unwrap();
         let said = String::from_utf8_lossy(&compiled.stderr).into_owned();
         assert!(compiled.status.success(), "`cargo xtask test` adds the target {target}: {said}");
