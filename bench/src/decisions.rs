@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use mentat_manifest::{Capability, Manifest, ModuleDigest};
+use mentat_manifest::{Capability, Manifest, ModuleDigest, RuntimeKind};
 use mentat_runtime::model::{Caller, ExecutionId};
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{DEFAULT_POLICIES, Policies, PolicySource};
@@ -101,6 +101,7 @@ pub(crate) fn decisions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let applicant = Applicant {
         manifest: &manifest,
         module: &module,
+        runtime: RuntimeKind::Wasm,
         trust: Trust::Signed,
         signer: Some(&"CN=Team".into()),
         caller: &caller,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use bytes::Bytes;
-use mentat_manifest::{FileAccess, Manifest, Metering};
+use mentat_manifest::{FileAccess, Manifest, Metering, RuntimeKind};
 use mentat_runtime::model::{Caller, ExecutionId, Invocation};
 use mentat_runtime::security::audit::{
     AuditConfig, Decisions, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
@@ -74,6 +74,7 @@ impl Place {
         Ok(self.authority.decide(&Applicant {
             manifest: &self.manifest,
             module: self.module.digest(),
+            runtime: RuntimeKind::Wasm,
             trust: Trust::Untrusted,
             signer: None,
             caller,

@@ -33,7 +33,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use base64::Engine as _;
-    use mentat_manifest::{Manifest, ModuleDigest};
+    use mentat_manifest::{Manifest, ModuleDigest, RuntimeKind};
     use mentat_runtime::model::{Caller, ExecutionId};
     use mentat_runtime::security::audit::{
         AuditConfig, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
@@ -72,6 +72,7 @@ mod tests {
         let applicant = Applicant {
             manifest: &Manifest::parse(MANIFEST).unwrap(),
             module: &ModuleDigest::of(b"module"),
+            runtime: RuntimeKind::Wasm,
             trust: Trust::Untrusted,
             signer: None,
             caller: &Caller::local(),

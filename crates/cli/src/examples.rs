@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
-use mentat_manifest::{AgentId, AgentVersion, Capability, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, Capability, ModuleDigest, RuntimeKind};
 use mentat_runtime::model::ExecutionId;
 use mentat_runtime::security::cedar::{Policies, Verdict};
 use mentat_runtime::security::principal::{Circumstances, Principal, Trust};
@@ -121,6 +121,7 @@ impl Example {
             agent: id.clone(),
             version: version.clone().unwrap_or_default(),
             module: module.unwrap_or_else(|| ModuleDigest::of(b"")),
+            runtime: RuntimeKind::Wasm,
             tenant: tenant.as_deref().unwrap_or("default").into(),
             trust,
             signer: signer.as_deref().map(Into::into),

@@ -324,6 +324,12 @@ impl RuntimeKind {
             Self::Container => "container",
         }
     }
+
+    /// What that word is for.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Wasm, Self::Container].into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 impl Preopen {

@@ -353,6 +353,7 @@ impl Dispatcher {
         let applicant = Applicant {
             manifest: &agent.manifest,
             module: placed.digest(),
+            runtime: placed.runtime,
             trust: standing.trust(),
             signer: standing.name(),
             caller,

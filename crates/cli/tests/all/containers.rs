@@ -91,7 +91,8 @@ async fn a_container_agent_is_loaded_listed_and_executed_by_the_same_calls() {
         let trail = trail.ok().and_then(|mut answer| answer.body_mut().read_json::<Value>().ok());
         trail.is_some_and(|trail| {
             let last = trail["records"].as_array().unwrap().last().cloned().unwrap_or_default();
-            last["event_type"] == "execution" && last["execution"]["exit_code"] == 0
+            let runtime = &last["agent"]["runtime"];
+            last["event_type"] == "execution" && last["execution"]["exit_code"] == 0 && runtime == "container"
         })
     })
     .await;

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::{Capability, ModuleDigest, escape_untrusted};
+use mentat_manifest::{Capability, ModuleDigest, RuntimeKind, escape_untrusted};
 use serde::{Deserialize, Serialize};
 
 use super::denial::DenialReason;
@@ -377,6 +377,7 @@ impl Record {
                 agent: agent.id.parse().ok()?,
                 version: agent.version.parse().ok()?,
                 module: agent.module.parse().ok()?,
+                runtime: RuntimeKind::from_name(&agent.runtime)?,
                 tenant: tenant.as_str().into(),
                 trust: Trust::from_name(&agent.attestation.trust)?,
                 signer: agent.attestation.signer.as_deref().map(Into::into),
@@ -414,7 +415,7 @@ fn activity(
         agent: AgentPart {
             id: principal.agent.to_string(),
             version: principal.version.to_string(),
-            runtime: "wasm".into(),
+            runtime: principal.runtime.as_str().into(),
             module: principal.module.to_string(),
             attestation,
         },

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, MediaAccess, ModuleDigest};
+use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, MediaAccess, ModuleDigest, RuntimeKind};
 use parking_lot::{Mutex, RwLock};
 
 use super::audit::{MediaPart, Record, Recorder};
@@ -38,8 +38,10 @@ pub struct Authority {
 pub struct Applicant<'a> {
     /// The agent's manifest, as it was loaded.
     pub manifest: &'a Manifest,
-    /// The module that will run.
+    /// The module that will run, or the image.
     pub module: &'a ModuleDigest,
+    /// What will execute it.
+    pub runtime: RuntimeKind,
     /// How far the agent's signature is trusted.
     pub trust: Trust,
     /// Who signed it.
@@ -125,6 +127,7 @@ impl Authority {
             agent: manifest.id.clone(),
             version: manifest.version.clone(),
             module: *applicant.module,
+            runtime: applicant.runtime,
             tenant: Arc::clone(&caller.tenant),
             trust: applicant.trust,
             signer: applicant.signer.cloned(),
@@ -218,6 +221,7 @@ mod tests {
         let applicant = Applicant {
             manifest: &Manifest::parse(MANIFEST).unwrap(),
             module: &ModuleDigest::of(b""),
+            runtime: RuntimeKind::Wasm,
             trust: Trust::Untrusted,
             signer: None,
             caller: &Caller::local(),

@@ -18,7 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use cedar_policy::{Authorizer, Context, Effect, Entities, EntityUid, PolicySet, Request, Schema};
-use mentat_manifest::{Capability, escape_untrusted};
+use mentat_manifest::{Capability, RuntimeKind, escape_untrusted};
 
 use self::actions::{Actions, Single};
 use self::paths::Paths;
@@ -337,6 +337,7 @@ mod tests {
             agent: "a.b".parse().unwrap(),
             version: "1.2.3".parse().unwrap(),
             module: ModuleDigest::of(b"module"),
+            runtime: RuntimeKind::Wasm,
             tenant: "acme".into(),
             trust,
             signer: None,

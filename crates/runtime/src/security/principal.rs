@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::{AgentId, AgentVersion, ModuleDigest};
+use mentat_manifest::{AgentId, AgentVersion, ModuleDigest, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
 use crate::model::ExecutionId;
@@ -17,8 +17,10 @@ pub struct Principal {
     pub agent: AgentId,
     /// The manifest's version.
     pub version: AgentVersion,
-    /// Of the module that runs.
+    /// Of the module that runs, or the image.
     pub module: ModuleDigest,
+    /// What executes it.
+    pub runtime: RuntimeKind,
     /// On whose behalf.
     pub tenant: Arc<str>,
     /// How far its signature is trusted.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Manifest, Metering, ModuleDigest};
+use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Manifest, Metering, ModuleDigest, RuntimeKind};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::events::{EventBuffer, EventLimits, EventReader};
 use mentat_runtime::model::{Answer, Caller, ExecutionId, Invocation, LogLine, Outcome};
@@ -172,6 +172,7 @@ pub fn grant(
     let applicant = Applicant {
         manifest,
         module: &ModuleDigest::of(b""),
+        runtime: RuntimeKind::Wasm,
         trust: Trust::Untrusted,
         signer: None,
         caller: &Caller::local(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mentat_manifest::{Fuel, LimitsRequest, Manifest, Metering};
+use mentat_manifest::{Fuel, LimitsRequest, Manifest, Metering, RuntimeKind};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
 use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
@@ -105,6 +105,7 @@ impl Service {
         let applicant = Applicant {
             manifest: &self.manifest,
             module: self.module.digest(),
+            runtime: RuntimeKind::Wasm,
             trust: Trust::Untrusted,
             signer: None,
             caller: &caller,

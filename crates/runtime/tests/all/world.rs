@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::{ByteCount, FileAccess, Limits, LimitsRequest, Manifest, ModuleDigest};
+use mentat_manifest::{ByteCount, FileAccess, Limits, LimitsRequest, Manifest, ModuleDigest, RuntimeKind};
 use mentat_runtime::model::{Caller, Invocation, Outcome};
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
@@ -88,6 +88,7 @@ impl World {
             .decide(&Applicant {
                 manifest: &Manifest::parse(&manifest).unwrap(),
                 module: &ModuleDigest::of(b""),
+                runtime: RuntimeKind::Wasm,
                 trust: Trust::Untrusted,
                 signer: None,
                 caller: &caller,

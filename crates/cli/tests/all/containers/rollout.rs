@@ -68,7 +68,11 @@ async fn executions_are_the_modules_or_the_images_by_their_ids_and_every_answer_
         eventually("the record", async || {
             let trail = ureq::get(format!("{}/v1/executions/{execution_id}/audit", server.http)).call();
             let trail = trail.ok().and_then(|mut answer| answer.body_mut().read_json::<Value>().ok());
-            trail.is_some_and(|trail| trail["records"].to_string().contains(expected.1.as_str()))
+            trail.is_some_and(|trail| {
+                let last = trail["records"].as_array().unwrap().last().cloned().unwrap_or_default();
+                last["agent"]["runtime"] == expected.0
+                    && trail["records"].to_string().contains(expected.1.as_str())
+            })
         })
         .await;
     }

@@ -7,7 +7,7 @@ mod trail;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use mentat_manifest::ModuleDigest;
+use mentat_manifest::{ModuleDigest, RuntimeKind};
 
 use super::tag::Tagger;
 use super::*;
@@ -30,6 +30,7 @@ fn principal() -> Principal {
         agent: "a.b".parse().unwrap(),
         version: "1.2.3-beta.1".parse().unwrap(),
         module: ModuleDigest::of(b"module"),
+        runtime: RuntimeKind::Wasm,
         tenant: "acme".into(),
         trust: Trust::Community,
         signer: Some("CN=Somebody".into()),

@@ -163,7 +163,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use cedar_policy::{Authorizer, Context, Decision, Request};
-    use mentat_manifest::{Capability, ModuleDigest};
+    use mentat_manifest::{Capability, ModuleDigest, RuntimeKind};
     use proptest::prelude::*;
 
     use super::super::{Policies, PolicySource, Verdict, terms};
@@ -304,6 +304,7 @@ mod tests {
                 agent: "a.b".parse().unwrap(),
                 version: "1.2.3".parse().unwrap(),
                 module: ModuleDigest::of(b"module"),
+                runtime: RuntimeKind::Wasm,
                 tenant: tenant.into(),
                 trust,
                 signer: (trust > Trust::Untrusted).then(|| "CN=Somebody".into()),

@@ -3,7 +3,7 @@
 //! Invariant: what is suggested for a capability permits what the capability covers, and nothing else that the schema
 //! can tell apart.
 
-use mentat_manifest::{Capability, Host};
+use mentat_manifest::{Capability, Host, RuntimeKind};
 
 use super::terms;
 
@@ -154,6 +154,7 @@ mod tests {
             agent: "a.b".parse().unwrap(),
             version: "1.2.3".parse().unwrap(),
             module: ModuleDigest::of(b"module"),
+            runtime: RuntimeKind::Wasm,
             tenant: "acme".into(),
             trust: Trust::Untrusted,
             signer: None,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mentat_manifest::{CapabilityKind, Manifest};
+use mentat_manifest::{CapabilityKind, Manifest, RuntimeKind};
 use serde_json::{Value, json};
 use tlog_tiles::Hash;
 
@@ -84,6 +84,7 @@ fn grant(authority: &Authority) -> Grant {
     let applicant = Applicant {
         manifest: &Manifest::parse(MANIFEST).unwrap(),
         module: &ModuleDigest::of(b"module"),
+        runtime: RuntimeKind::Wasm,
         trust: Trust::Signed,
         signer: Some(&"CN=Somebody".into()),
         caller: &Caller::local(),
