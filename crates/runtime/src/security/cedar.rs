@@ -18,7 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use cedar_policy::{Authorizer, Context, Effect, Entities, EntityUid, PolicySet, Request, Schema};
-use mentat_manifest::{Capability, RuntimeKind, escape_untrusted};
+use mentat_manifest::{Capability, escape_untrusted};
 
 use self::actions::{Actions, Single};
 use self::paths::Paths;
@@ -322,7 +322,7 @@ impl fmt::Debug for Policies {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use mentat_manifest::ModuleDigest;
+    use mentat_manifest::{ModuleDigest, RuntimeKind};
 
     use super::*;
     use crate::model::ExecutionId;

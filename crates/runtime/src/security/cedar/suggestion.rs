@@ -3,7 +3,7 @@
 //! Invariant: what is suggested for a capability permits what the capability covers, and nothing else that the schema
 //! can tell apart.
 
-use mentat_manifest::{Capability, Host, RuntimeKind};
+use mentat_manifest::{Capability, Host};
 
 use super::terms;
 
@@ -110,7 +110,7 @@ fn literally(value: &str) -> String {
 mod tests {
     use std::time::SystemTime;
 
-    use mentat_manifest::ModuleDigest;
+    use mentat_manifest::{ModuleDigest, RuntimeKind};
 
     use super::super::{Policies, PolicySource, Verdict};
     use super::*;
