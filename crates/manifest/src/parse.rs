@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::capability::Capability;
@@ -116,7 +116,7 @@ impl Manifest {
 }
 
 impl Attestation {
-    /// Reads a block that comes beside its manifest, as YAML or JSON.
+    /// Reads a block that comes beside its manifest, as YAML or JSON, with its key `attestation` or without.
     ///
     /// # Errors
     /// What is wrong with the YAML, its keys or their types; lines and keys are the block's own.
@@ -127,8 +127,21 @@ impl Attestation {
             let message = "an attestation is a mapping of keys, such as `algorithm: ECDSA-P256`".into();
             return Err(Problem::at(document.place, String::new(), message));
         }
-        serde_path_to_error::deserialize(&json).map_err(|error| structural(&document, &error))
+        let wrong = |error| structural(&document, &error);
+        if json.get("attestation").is_some() {
+            return serde_path_to_error::deserialize(&json)
+                .map(|WithKey { attestation }| attestation)
+                .map_err(wrong);
+        }
+        serde_path_to_error::deserialize(&json).map_err(wrong)
     }
+}
+
+/// A block as it stands in a manifest, and nothing beside it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WithKey {
+    attestation: Attestation,
 }
 
 fn no_mapping(document: &Node) -> Problem {

@@ -4,7 +4,7 @@
 
 mod loading;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -38,6 +38,8 @@ pub struct Registry {
     /// Counts what is asked for, so that the least recently used is known.
     clock: AtomicU64,
     loaded: RwLock<HashMap<AgentKey, Arc<LoadedAgent>>>,
+    /// Those that could not run when all were last looked at.
+    refused: Mutex<HashSet<AgentKey>>,
     /// Whose turn it is to bring an agent into memory.
     opening: Mutex<HashMap<AgentKey, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -108,6 +110,7 @@ impl Registry {
             evictions: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             loaded: RwLock::default(),
+            refused: Mutex::default(),
             opening: Mutex::default(),
         }
     }
@@ -257,6 +260,7 @@ impl Registry {
         let mut loaded = self.loaded.write();
         for agent in &removed {
             loaded.remove(&key(agent));
+            self.refused.lock().remove(&key(agent));
         }
         drop(loaded);
         self.forget_unused(removed.iter().filter_map(StoredAgent::stored_module));
@@ -297,6 +301,9 @@ impl Registry {
         let same = current.is_some_and(|known| known.is_same(ours));
         if same {
             loaded.insert(key(ours), Arc::clone(agent));
+            if ours.standing.last().refusal().is_none() {
+                self.refused.lock().remove(&key(ours));
+            }
             self.touch(agent);
         }
         while loaded.len() > self.room.agents || mapped(&loaded) > self.room.code {
@@ -316,23 +323,30 @@ impl Registry {
     /// # Errors
     /// `INTERNAL` when the store cannot be read.
     pub fn review(&self) -> Result<StandingCounts, Error> {
-        let mut counts = StandingCounts::default();
+        let (mut counts, mut refused) = (StandingCounts::default(), HashSet::new());
         for (tenant, id, version) in self.store.keys() {
             // One that was unloaded meanwhile is nobody's concern.
             if let Some(agent) = self.store.get(&tenant, &id, Some(&version))? {
-                counts = counts.with(&self.signatures.standing(&agent));
+                let standing = self.signatures.standing(&agent);
+                counts = counts.with(&standing);
+                if standing.refusal().is_some() {
+                    refused.insert((tenant, id, version));
+                }
             }
         }
+        *self.refused.lock() = refused;
         Ok(counts)
     }
 
-    /// How many of the agents in memory stand how, as was last found.
+    /// How many of the agents in memory stand how, and how many of the others may not run, as was last found.
     #[must_use]
     pub fn standings(&self) -> StandingCounts {
-        self.loaded
-            .read()
+        let loaded = self.loaded.read();
+        let counts = loaded
             .values()
-            .fold(StandingCounts::default(), |counts, agent| counts.with(&agent.stored.standing.last()))
+            .fold(StandingCounts::default(), |counts, agent| counts.with(&agent.stored.standing.last()));
+        let others = self.refused.lock().iter().filter(|key| !loaded.contains_key(*key)).count() as u64;
+        StandingCounts { refused: counts.refused.saturating_add(others), ..counts }
     }
 
     /// Agents that left memory to make room for others.

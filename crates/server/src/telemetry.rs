@@ -81,7 +81,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "Verifying the signature of an agent; `valid`, or the code of what is wrong",
         "result",
     ),
-    ("attestation_agents", "Agents in memory, by how far their signers are trusted, or `refused`", "trust"),
+    (
+        "attestation_agents",
+        "Agents in memory, by how far their signers are trusted; `refused` are all that are stored and may not run",
+        "trust",
+    ),
     (
         "attestation_unenforced",
         "Loads of unsigned agents that are refused from `attestation.enforce_from` on",

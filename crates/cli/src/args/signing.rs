@@ -228,9 +228,9 @@ pub(crate) struct PkiRevokeArguments {
     /// Why
     #[arg(long, value_enum, default_value_t)]
     pub(crate) reason: ReasonArgument,
-    /// Days after which the list is out of date
-    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
-    pub(crate) days: u32,
+    /// Days after which the list is out of date; 365 for the root's, and 30 for the authority's below it, where left out
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=365))]
+    pub(crate) days: Option<u32>,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseArgument,
     #[command(flatten)]
@@ -241,16 +241,16 @@ pub(crate) struct PkiRevokeArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n\
 \x20 mentat pki crl\n\
-\x20 mentat pki crl --root --days 365")]
+\x20 mentat pki crl --root")]
 pub(crate) struct PkiCrlArguments {
     #[command(flatten)]
     pub(crate) authority: AuthorityArgument,
     /// The root's list, which is about the authority below it
     #[arg(long)]
     pub(crate) root: bool,
-    /// Days after which it is out of date
-    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
-    pub(crate) days: u32,
+    /// Days after which it is out of date; 365 for the root's, and 30 for the other, where left out
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=365))]
+    pub(crate) days: Option<u32>,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseArgument,
 }

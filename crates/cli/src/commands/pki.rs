@@ -176,7 +176,7 @@ fn revoke(arguments: &PkiRevokeArguments) -> Result<(), Failure> {
     let issuer = authority.find(&arguments.which, now).map_err(authority_failed)?.kind.issuer();
     let key = authority_key(&authority, issuer, &arguments.passphrase)?;
     let revoked = authority
-        .revoke(key, &arguments.which, arguments.reason.into(), arguments.days, now)
+        .revoke(key, &arguments.which, arguments.reason.into(), list_days(issuer, arguments.days), now)
         .map_err(authority_failed)?;
     if arguments.json.json {
         return output::write_json(&revoked);
@@ -190,11 +190,22 @@ fn revoke(arguments: &PkiRevokeArguments) -> Result<(), Failure> {
     output::write_stdout(text.as_bytes())
 }
 
+/// Days that lists hold: the root's, and those of the authority below it.
+const ROOT_LIST_DAYS: u32 = 365;
+const LIST_DAYS: u32 = 30;
+
+/// How long a list holds: that of the root, whose key is rarely at hand, for a year.
+fn list_days(issuer: CertificateKind, asked: Option<u32>) -> u32 {
+    let usual = if issuer == CertificateKind::Root { ROOT_LIST_DAYS } else { LIST_DAYS };
+    asked.unwrap_or(usual)
+}
+
 fn crl(arguments: &PkiCrlArguments) -> Result<(), Failure> {
     let mut authority = Authority::open(&arguments.authority.authority).map_err(authority_failed)?;
     let issuer = if arguments.root { CertificateKind::Root } else { CertificateKind::Intermediate };
     let key = authority_key(&authority, issuer, &arguments.passphrase)?;
-    authority.publish(issuer, key, arguments.days, OffsetDateTime::now_utc()).map_err(authority_failed)?;
+    let days = list_days(issuer, arguments.days);
+    authority.publish(issuer, key, days, OffsetDateTime::now_utc()).map_err(authority_failed)?;
     let text = format!(
         "revocation list in `{}`, until {}\n",
         authority.crl_path(issuer).display(),

@@ -70,6 +70,20 @@ async fn an_attestation_beside_its_manifest_is_as_good_as_one_in_it_and_none_may
     let output = mentat().arg("load").arg(folder.path()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).trim_end().ends_with("signed dev@example.com"), "{}", text(&output.stdout));
+    // As `mentat sign --detached` prints it.
+    let (key, certificate) = (authority.path("dev.key"), authority.path("dev.pem"));
+    let mut sign = mentat();
+    sign.arg("sign").arg(folder.path()).args(["--detached", "--key"]).arg(key).arg("--cert").arg(certificate);
+    sign.arg("--chain").arg(authority.path("root.pem"));
+    let printed = sign.output().unwrap();
+    assert!(printed.status.success(), "{}", text(&printed.stderr));
+    let printed = text(&printed.stdout);
+    assert!(printed.starts_with("attestation:"), "{printed}");
+    file(folder.path(), "attestation.json", &printed);
+    let output = mentat().arg("load").arg(folder.path()).args(arguments).arg("--replace").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let body = json!({ "manifest": plain, "module_base64": encode(&module), "attestation": printed, "replace": true });
+    assert_eq!(post(&server, "/v1/agents", &body, None).0, 200);
     file(folder.path(), "attestation.json", "{}");
     let output = mentat().arg("load").arg(folder.path()).args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

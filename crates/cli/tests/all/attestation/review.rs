@@ -26,6 +26,7 @@ async fn agents_that_no_longer_hold_are_told_of_when_the_server_starts() {
     std::fs::copy(stranger.path("root.pem"), authority.path("roots/root.pem")).unwrap();
     let server = server.restart();
     eventually("it is told", async || server.log().contains("agents are stored that may not run")).await;
+    assert_eq!(server.metric("attestation_agents{trust=\"refused\"}"), 2.0);
     let log = server.log();
     for id in ["a.one", "a.two"] {
         assert!(log.lines().any(|line| line.contains("agent refused") && line.contains(id)), "{id}: {log}");

@@ -133,7 +133,7 @@ impl Ended {
             agent: EndedAgent {
                 id: principal.agent.as_str(),
                 version: &principal.version,
-                runtime: "wasm",
+                runtime: principal.runtime.as_str(),
                 module: &principal.module,
                 attestation: EndedAttestation {
                     trust: principal.trust.as_str(),
