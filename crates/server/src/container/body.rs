@@ -15,6 +15,7 @@ use mentat_manifest::{FileAccess, MilliCpus, is_at_or_below};
 use super::engine::EngineKind;
 use super::files::PlainFiles;
 use super::sandbox::{Sandbox, Scratch};
+use super::system_calls;
 use crate::config::ContainerSection;
 
 /// Processes of a container's user in all containers together; those of one are bounded by `container.pids`. The engine's
@@ -80,8 +81,7 @@ fn host(sandbox: &Sandbox, cpus: MilliCpus, surroundings: Surroundings<'_>) -> H
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".into()]),
-        // With the engine's own list of system calls, which is what holds where nothing is said.
-        security_opt: Some(vec!["no-new-privileges".into()]),
+        security_opt: Some(security(surroundings)),
         memory: Some(memory),
         // No more with swap than without.
         memory_swap: Some(memory),
@@ -105,6 +105,17 @@ fn host(sandbox: &Sandbox, cpus: MilliCpus, surroundings: Surroundings<'_>) -> H
         auto_remove: Some(false),
         ..HostConfig::default()
     }
+}
+
+fn security(surroundings: Surroundings<'_>) -> Vec<String> {
+    let profile = match (surroundings.kind, surroundings.files.profile()) {
+        // Podman takes it by its name, Docker by what is in it.
+        (EngineKind::Podman, Some(path)) => Some(path.to_string_lossy().into_owned()),
+        (EngineKind::Docker, Some(_)) => Some(system_calls::profile().to_string()),
+        (_, None) => None,
+    };
+    let profile = profile.map(|profile| format!("seccomp={profile}"));
+    std::iter::once("no-new-privileges".to_owned()).chain(profile).collect()
 }
 
 fn directories(sandbox: &Sandbox, surroundings: Surroundings<'_>) -> HashMap<String, String> {

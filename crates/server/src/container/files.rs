@@ -1,9 +1,11 @@
 //! Files that engines make by themselves in every container, and in whose place it finds ours: Podman copies the machine's
-//! list of hosts into it, names of other machines among them.
+//! list of hosts into it, names of other machines among them. And the list of system calls, which Podman reads from a file.
 
 use std::path::{Path, PathBuf};
 
 use mentat_runtime::error::Error;
+
+use super::system_calls;
 
 /// Where they lie in the server's data directory.
 const FOLDER: &str = "container";
@@ -16,9 +18,15 @@ const FILES: [(&str, &str, &str); 2] = [
     ),
 ];
 
+const PROFILE: &str = "seccomp.json";
+
 /// The files by where a container finds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlainFiles(Vec<(&'static str, PathBuf)>);
+pub struct PlainFiles {
+    mounted: Vec<(&'static str, PathBuf)>,
+    /// Where the list of system calls lies.
+    profile: Option<PathBuf>,
+}
 
 impl PlainFiles {
     /// Writes them.
@@ -31,12 +39,10 @@ impl PlainFiles {
         // The engine has a working directory of its own.
         let folder = std::path::absolute(data).map_err(failed)?.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(failed)?;
-        let mut files = Vec::new();
-        for (guest, name, text) in FILES {
+        let write = |name: &str, text: &str| -> Result<PathBuf, Error> {
             let path = folder.join(name);
             if std::fs::read_to_string(&path).is_ok_and(|known| known == text) {
-                files.push((guest, path));
-                continue;
+                return Ok(path);
             }
             // Whole at once, and for whoever runs in a container.
             let mut file = tempfile::Builder::new()
@@ -45,13 +51,23 @@ impl PlainFiles {
                 .map_err(failed)?;
             std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
             file.persist(&path).map_err(|error| failed(error.error))?;
-            files.push((guest, path));
+            Ok(path)
+        };
+        let mut mounted = Vec::new();
+        for (guest, name, text) in FILES {
+            mounted.push((guest, write(name, text)?));
         }
-        Ok(Self(files))
+        let profile = Some(write(PROFILE, &system_calls::profile().to_string())?);
+        Ok(Self { mounted, profile })
+    }
+
+    /// Where the list of system calls lies, if it was written.
+    pub(super) fn profile(&self) -> Option<&Path> {
+        self.profile.as_deref()
     }
 
     /// Each of them: where a container finds it, and where it lies.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.0.iter().map(|(guest, host)| (*guest, host.as_path()))
+        self.mounted.iter().map(|(guest, host)| (*guest, host.as_path()))
     }
 }

@@ -14,6 +14,7 @@ mod process;
 mod sandbox;
 mod survey;
 mod sweep;
+mod system_calls;
 mod warm;
 
 use std::collections::HashSet;

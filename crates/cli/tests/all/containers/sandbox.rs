@@ -49,6 +49,12 @@ async fn a_container_has_no_powers_that_it_was_not_given() {
         "write /dev/shm/x",
         "list /dev/shm",
         "read /etc/hosts",
+        "call unshare",
+        "call keyctl",
+        "call clone",
+        "call clone3",
+        "call vsock",
+        "call later",
     ]);
     let (facts, log) = look(&server, "a.look", &attempts).await;
     assert_eq!(log, Vec::<String>::new());
@@ -75,6 +81,14 @@ async fn a_container_has_no_powers_that_it_was_not_given() {
             // Nothing of this machine's own list.
             "read /etc/hosts: 127.0.0.1 localhost",
             "::1 localhost",
+            // No namespaces, in which it would have every capability; no keyrings, which all containers' users share; no sockets
+            // beside its network.
+            "call unshare: PermissionDenied",
+            "call keyctl: PermissionDenied",
+            "call clone: Unsupported",
+            "call clone3: Unsupported",
+            "call vsock: Unsupported",
+            "call later: Unsupported",
         ],
     );
     let devices: Vec<&String> = facts.iter().filter(|fact| fact.starts_with("device ")).collect();
