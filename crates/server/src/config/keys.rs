@@ -392,13 +392,16 @@ pub const KEYS: &[Key] = &[
     key("container.warm.idle_ms", "Milliseconds that one waits for its next execution."),
     key(
         "rollout.percent",
-        "Of a hundred executions of agents that have both a module and an image, those that are the module's, chosen by the execution's id; the rest are the image's. While the container engine is away all are the module's.",
+        "Of a hundred executions of agents that have both a module and an image, those that are the module's, chosen by the execution's id; the rest are the image's. While the container engine is away all are the module's, but for those of `rollout.deny`.",
     ),
     key(
         "rollout.allow",
         "Ids of agents whose executions are all the module's, such as `[\"acme.summary\"]`.",
     ),
-    key("rollout.deny", "Ids of agents whose executions are all the image's."),
+    key(
+        "rollout.deny",
+        "Ids of agents whose executions are all the image's, also while the container engine is away: they are then refused.",
+    ),
     key("executions.remembered", "Finished executions that `GetExecution` still answers for."),
     key(
         "streams.buffer",

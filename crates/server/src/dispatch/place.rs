@@ -28,14 +28,16 @@ pub(super) enum Place<'a> {
 
 impl Dispatcher {
     /// Chooses what executes an agent. Where it has a module that runs here and an image, that is the rollout's choice, and
-    /// the module's turn while the container engine is away.
+    /// the module's turn while the container engine is away, but where the operator has listed the agent for its image.
     pub(super) fn choose(&self, agent: Arc<LoadedAgent>, execution: ExecutionId) -> Placed {
         let runtime = match (&agent.program, &agent.image) {
             (Program::Image(_), _) => RuntimeKind::Container,
             (Program::Module { .. }, None) => RuntimeKind::Wasm,
             (Program::Module { .. }, Some(_)) => {
                 let mut choice = self.registry.rollout().choose(&agent.stored.id, execution);
-                if choice.runtime == RuntimeKind::Container && !self.containers.is_up() {
+                // Whose module the operator will not have has no other place.
+                let may_move = choice.reason != ChoiceReason::Listed;
+                if choice.runtime == RuntimeKind::Container && may_move && !self.containers.is_up() {
                     choice = Choice { runtime: RuntimeKind::Wasm, reason: ChoiceReason::EngineAway };
                 }
                 self.metrics.chosen(choice);

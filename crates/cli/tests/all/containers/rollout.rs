@@ -139,19 +139,22 @@ async fn executions_are_the_modules_or_the_images_by_their_ids_and_every_answer_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_module_is_executed_while_the_engine_is_away_or_has_not_the_image() {
     let mut engine = Engine::start();
-    let server = engine.server(&["rollout.percent=0"]);
+    let server = engine.server(&["rollout.percent=0", "rollout.deny=[\"a.denied\"]"]);
     let loaded =
         server.load_as(&both("a.nothing").replace(IMAGE, "localhost/nothing:1"), EXIT_3).await.unwrap();
     assert_eq!(loaded.image_hash, "");
     assert_eq!(runtime(&server, "a.nothing").await, "wasm");
     server.load_as(&both("a.both"), EXIT_3).await.unwrap();
     assert_eq!(runtime(&server, "a.both").await, "container");
+    server.load_as(&both("a.denied"), EXIT_3).await.unwrap();
     engine.is_empty();
     engine.stop();
     // The one that finds out.
     let (code, why, _) = super::reason(&server, "a.both", "").await;
     assert_eq!((code, why.as_str()), (tonic::Code::Unavailable, "UNAVAILABLE"));
     assert_eq!(runtime(&server, "a.both").await, "wasm");
+    // Whose module the operator will not have is not executed as one.
+    assert_eq!(super::reason(&server, "a.denied", "").await.1, "UNAVAILABLE");
     // Loaded again meanwhile, it keeps its image.
     let again = server.load_as(&both("a.both"), EXIT_3).await.unwrap();
     assert!(!again.image_hash.is_empty());
