@@ -17,7 +17,7 @@ use crate::algorithm::weak_signature;
 use crate::certificate::{Certificate, Validity};
 use crate::public_key::PublicKey;
 use crate::rejection::{ChainPosition, Rejection};
-use crate::trust::{Anchors, Revocations};
+use crate::trust::{Anchors, Moment, Revocations};
 use crate::verify::{MissingCrl, Options, StaleCrl};
 
 /// Certificates of a chain: the signer's, the authorities', and perhaps the root's.
@@ -85,8 +85,12 @@ impl<'a> Judge<'a> {
         for (index, certificate) in chain.iter().enumerate() {
             self.check_validity(index + 1, certificate)?;
         }
-        // The library compares bytes, and would pass such a list over.
-        if let Some((number, certificate)) = self.revocations.misnamed(&chain) {
+        // The library knows of no time before which a list says nothing.
+        if let Some((number, certificate, begins)) = self.revocations.to_come(&chain, self.moment()) {
+            return Err(Rejection::RevocationNotYetValid(place(number, certificate), begins));
+        }
+        // It compares bytes, and would pass such a list over.
+        if let Some((number, certificate)) = self.revocations.misnamed(&chain, self.moment()) {
             return Err(Rejection::RevocationMisnamed(place(number, certificate), certificate.issuer()));
         }
         let root = self.verify(&chain)?;
@@ -100,7 +104,7 @@ impl<'a> Judge<'a> {
     fn holds_until(&self, chain: &[Certificate], root: &Certificate) -> i64 {
         let certificates = chain.iter().chain([root]).map(|certificate| certificate.validity.not_after);
         let overdue = match self.options.stale_crl {
-            StaleCrl::Refuse => self.revocations.overdue(chain),
+            StaleCrl::Refuse => self.revocations.overdue(chain, self.moment()),
             StaleCrl::Accept => None,
         };
         certificates.chain(overdue).min().unwrap_or(self.now)
@@ -150,6 +154,10 @@ impl<'a> Judge<'a> {
         i64::try_from(self.options.clock_skew.as_secs()).unwrap_or(i64::MAX)
     }
 
+    fn moment(&self) -> Moment {
+        Moment { now: self.now, latest: self.now.saturating_add(self.skew()) }
+    }
+
     /// The chain's signatures, constraints and revocations, up to one of the roots of the right name.
     fn verify(&self, chain: &[Certificate]) -> Result<&'a Certificate, Rejection> {
         let (Some(first), Some(last)) = (chain.first(), chain.last()) else {
@@ -184,7 +192,7 @@ impl<'a> Judge<'a> {
         // What the clock's skew forgave above is not asked about again.
         let begun = chain.iter().map(|certificate| certificate.validity.not_before).max().unwrap_or(self.now);
         let time = Duration::from_secs(u64::try_from(self.now.max(begun)).unwrap_or(0));
-        let lists = self.revocations.about(chain);
+        let lists = self.revocations.about(chain, self.moment());
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
             options
                 .with_depth(RevocationCheckDepth::Chain)
@@ -214,7 +222,7 @@ impl<'a> Judge<'a> {
         verified.map_err(|error| self.explain(&error, chain))?;
         // Of a root, the library does not know what it may sign.
         let last = chain.get(chain.len().saturating_sub(1)..).unwrap_or_default();
-        if !root.may_sign_crls() && !self.revocations.about(last).is_empty() {
+        if !root.may_sign_crls() && !self.revocations.about(last, self.moment()).is_empty() {
             return Err(Rejection::RevocationForged);
         }
         Ok(())
@@ -257,7 +265,7 @@ impl<'a> Judge<'a> {
     /// Which of the certificates was revoked.
     fn revoked(&self, chain: &[Certificate]) -> Rejection {
         let is_revoked = |certificate: &Certificate| {
-            let lists = self.revocations.about(std::slice::from_ref(certificate));
+            let lists = self.revocations.about(std::slice::from_ref(certificate), self.moment());
             lists.iter().any(|list| matches!(list.find_serial(&certificate.serial), Ok(Some(_))))
         };
         match (1..).zip(chain).find(|(_, certificate)| is_revoked(certificate)) {
@@ -270,8 +278,9 @@ impl<'a> Judge<'a> {
 
     /// Which of the certificates no list is about.
     fn unknown(&self, chain: &[Certificate]) -> Rejection {
-        let has_none =
-            |certificate: &Certificate| self.revocations.about(std::slice::from_ref(certificate)).is_empty();
+        let has_none = |certificate: &Certificate| {
+            self.revocations.about(std::slice::from_ref(certificate), self.moment()).is_empty()
+        };
         let found = (1..).zip(chain).find(|(_, certificate)| has_none(certificate));
         match found.or_else(|| (1..).zip(chain).next()) {
             Some((number, certificate)) => {

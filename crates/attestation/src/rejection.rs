@@ -159,6 +159,12 @@ pub enum Rejection {
          does; have the list issued with the name as it stands in the certificate"
     )]
     RevocationMisnamed(ChainPosition, String),
+    /// Lists whose time is to come, and none beside them.
+    #[error(
+        "the revocation list (CRL) about {0} is not valid before {time}; wait, set the clock right, or get the list that is \
+         valid now", time = time(*.1)
+    )]
+    RevocationNotYetValid(ChainPosition, i64),
     /// A list whose time is over.
     #[error("the revocation list (CRL) of an issuer was to be replaced by {time}; the operator must get the next one", time = time(*.0))]
     RevocationStale(i64),
@@ -205,6 +211,7 @@ impl Rejection {
             Self::Revoked(..) => "certificate_revoked",
             Self::RevocationUnknown(..) => "revocation_unknown",
             Self::RevocationMisnamed(..) => "revocation_misnamed",
+            Self::RevocationNotYetValid(..) => "revocation_not_yet_valid",
             Self::RevocationStale(_) => "revocation_stale",
             Self::RevocationForged => "revocation_forged",
         }
@@ -264,6 +271,7 @@ mod tests {
             Rejection::Revoked(signer(), "1267".into()),
             Rejection::RevocationUnknown(signer(), "CN=Issuer".into()),
             Rejection::RevocationMisnamed(signer(), "CN=Issuer".into()),
+            Rejection::RevocationNotYetValid(signer(), noon),
             Rejection::RevocationStale(noon),
             Rejection::RevocationForged,
         ]
