@@ -104,12 +104,19 @@ impl Anchors {
         self.roots.iter().any(|root| root.der == certificate.der)
     }
 
-    /// The roots of one name, each with its anchor.
-    pub(crate) fn named<'a, 'b>(
-        &'a self,
-        subject_der: &'b [u8],
-    ) -> impl Iterator<Item = (&'a Certificate, &'a TrustAnchor<'static>)> + use<'a, 'b> {
-        self.roots.iter().zip(&self.anchors).filter(move |(root, _)| root.subject_der == subject_der)
+    /// The roots of one name, each with its anchor: the one that is valid longest first, in whichever order they came.
+    pub(crate) fn named(&self, subject_der: &[u8]) -> Vec<(&Certificate, &TrustAnchor<'static>)> {
+        let both = self.roots.iter().zip(&self.anchors);
+        let mut named: Vec<_> = both.filter(|(root, _)| root.subject_der == subject_der).collect();
+        named.sort_by(|(a, _), (b, _)| {
+            b.validity.not_after.cmp(&a.validity.not_after).then_with(|| a.der.cmp(&b.der))
+        });
+        named
+    }
+
+    /// Whether one of the roots has this name in other bytes.
+    pub(crate) fn is_misnamed(&self, subject: &Name) -> bool {
+        self.roots.iter().any(|root| root.subject.is_alike(subject))
     }
 }
 
@@ -218,9 +225,10 @@ impl Revocations {
         (1..).zip(certificates).find(|(_, certificate)| is_misnamed(certificate))
     }
 
-    /// When the first of those lists is overdue, in seconds since 1970.
-    pub(crate) fn overdue(&self, certificates: &[Certificate], at: Moment) -> Option<i64> {
-        self.lists_about(certificates, at).map(|list| list.next_update).min()
+    /// The last second before the next of those lists is overdue; those that are have been replaced, or are not minded.
+    pub(crate) fn current_until(&self, certificates: &[Certificate], at: Moment) -> Option<i64> {
+        let until = self.lists_about(certificates, at).map(|list| list.next_update.saturating_sub(1));
+        until.filter(|until| *until >= at.now).min()
     }
 
     fn lists_about<'a>(
