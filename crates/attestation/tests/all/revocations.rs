@@ -88,6 +88,19 @@ fn a_stale_list_is_refused_unless_the_operator_takes_it() {
         verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), later)
     };
     assert!(matches!(verify(StaleCrl::Refuse), Err(Rejection::RevocationStale(_))));
+    // What was found holds to the last second, and is not made shorter by what is overdue beside it.
+    let lasting = usual.workshop.list(&usual.intermediate, &["-crlhours", "3"]);
+    let check = |lists: &[&[u8]], at| {
+        let verifier = usual.verifier(lists, Options::default());
+        verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), at)
+    };
+    for (lists, at) in [(vec![list.as_slice()], now()), (vec![&list, &lasting], later)] {
+        let until = check(&lists, at).unwrap().holds_until;
+        assert!(until >= at);
+        check(&lists, until).unwrap();
+        let after = check(&lists, until + Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(after, Rejection::RevocationStale(_)), "{after:?}");
+    }
     verify(StaleCrl::Accept).unwrap();
 }
 
