@@ -132,12 +132,13 @@ pub(crate) fn refuse(text: &str) -> Result<(), Ambiguity> {
                 let is_key = within.last().is_some_and(|enclosing| *enclosing == Enclosing::BeforeKey);
                 if is_key && within.len() == 1 && value == ATTESTATION {
                     unsigned = Some(1);
-                } else if unsigned.is_some() {
-                    // Nothing is held to anything there.
-                } else if style == ScalarStyle::DoubleQuoted {
-                    check_escapes(text, &span)?;
-                } else if style == ScalarStyle::Plain {
-                    if is_key { check_key(&value, line)? } else { check_value(&value, line)? }
+                } else if unsigned.is_none() {
+                    match style {
+                        ScalarStyle::Plain if is_key => check_key(&value, line)?,
+                        ScalarStyle::Plain => check_value(&value, line)?,
+                        ScalarStyle::DoubleQuoted => check_escapes(text, &span)?,
+                        _ => {}
+                    }
                 }
                 ended_value(&mut within, &mut unsigned, is_key);
             }

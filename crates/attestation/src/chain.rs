@@ -315,8 +315,8 @@ fn check_emails(chain: &[Certificate], root: &Certificate) -> Result<(), Rejecti
 }
 
 /// The signer's policies, so far as each authority up to the root that names policies names them too: one that may issue under
-/// one policy cannot lend another, and with it another trust. Authorities that name none are not limited (unlike RFC 5280, section 6.1,
-/// by which nobody had a policy below them).
+/// one policy cannot lend another, and with it another trust. Authorities that name none are not limited (unlike RFC 5280,
+/// section 6.1, by which nobody had a policy below them).
 fn policies(chain: &[Certificate], root: &Certificate) -> Vec<String> {
     let Some((signer, above)) = chain.split_first() else { return Vec::new() };
     let may_issue = |authority: &Certificate, policy: &String| {

@@ -117,11 +117,13 @@ fn a_list_about_a_part_is_refused_and_hides_nothing() {
         "fullname = URI:http://b.example/1\nonlyuser = TRUE",
         "onlyuser = TRUE",
     ] {
-        let part = format!("{text}issuingDistributionPoint = critical, @idp\n[idp]\n{scope}\n");
-        std::fs::write(&config, part).unwrap();
-        let list = workshop.list(&usual.intermediate, LASTING);
-        let refused = Revocations::default().add(&list).unwrap_err().to_string();
-        assert!(refused.contains("get the list about all"), "{scope}: {refused}");
+        for critical in ["critical, ", ""] {
+            let part = format!("{text}issuingDistributionPoint = {critical}@idp\n[idp]\n{scope}\n");
+            std::fs::write(&config, part).unwrap();
+            let list = workshop.list(&usual.intermediate, LASTING);
+            let refused = Revocations::default().add(&list).unwrap_err().to_string();
+            assert!(refused.contains("get the list about all"), "{scope}: {refused}");
+        }
     }
 }
 
