@@ -4,7 +4,7 @@
 //!
 //! Invariant: a text without an ambiguity says the same by YAML 1.1, by YAML 1.2 and by the reader of manifests here.
 
-use granit_parser::{Event, Parser, ScalarStyle};
+use granit_parser::{Event, Parser, ScalarStyle, Span};
 use mentat_manifest::escape_untrusted;
 
 use crate::statement::ATTESTATION;
@@ -54,6 +54,12 @@ pub enum Ambiguity {
         /// What to write instead.
         advice: &'static str,
     },
+    /// A character that is escaped in two halves.
+    #[error(
+        "line {0}: a character is escaped in two halves (`\\ud83d\\ude00`), which is one for some readers and two for others; \
+         write it as it is, or as `\\U0001f600`"
+    )]
+    Halves(usize),
     /// A key that is no text.
     #[error("line {line}: the key `{text}` is no text for some readers; write it in quotes")]
     Key {
@@ -126,8 +132,13 @@ pub(crate) fn refuse(text: &str) -> Result<(), Ambiguity> {
                 let is_key = within.last().is_some_and(|enclosing| *enclosing == Enclosing::BeforeKey);
                 if is_key && within.len() == 1 && value == ATTESTATION {
                     unsigned = Some(1);
-                } else if style == ScalarStyle::Plain && unsigned.is_none() {
-                    if is_key { check_key(&value, line)? } else { check_value(&value, line)? }
+                } else if unsigned.is_none() {
+                    match style {
+                        ScalarStyle::Plain if is_key => check_key(&value, line)?,
+                        ScalarStyle::Plain => check_value(&value, line)?,
+                        ScalarStyle::DoubleQuoted => check_escapes(text, &span)?,
+                        _ => {}
+                    }
                 }
                 ended_value(&mut within, &mut unsigned, is_key);
             }
@@ -195,6 +206,28 @@ fn check_directives(text: &str) -> Result<(), Ambiguity> {
     Ok(())
 }
 
+/// JSON escapes characters beyond U+FFFF in two halves, of which YAML says nothing.
+fn check_escapes(text: &str, span: &Span) -> Result<(), Ambiguity> {
+    let range = span.start.byte_offset().zip(span.end.byte_offset());
+    let written = range.and_then(|(start, end)| text.get(start..end));
+    let Some(written) = written else { return Err(Ambiguity::Unreadable("its text has no end".into())) };
+    let mut rest = written;
+    let mut line = span.start.line();
+    while let Some((before, escape)) = rest.split_once('\\') {
+        line += before.matches('\n').count();
+        let code = escape.strip_prefix('u').and_then(|digits| digits.get(..4));
+        let code = code.and_then(|code| u32::from_str_radix(code, 16).ok());
+        if code.is_some_and(|code| (0xd800..=0xdfff).contains(&code)) {
+            return Err(Ambiguity::Halves(line));
+        }
+        // What is escaped can be a backslash itself, or a line break.
+        let mut characters = escape.chars();
+        line += usize::from(characters.next() == Some('\n'));
+        rest = characters.as_str();
+    }
+    Ok(())
+}
+
 fn check_key(text: &str, line: usize) -> Result<(), Ambiguity> {
     let is_text = !is_null(text) && !is_truth(text) && !is_number(text) && other_reading(text).is_none();
     if is_text { Ok(()) } else { Err(Ambiguity::Key { line, text: shown(text) }) }
@@ -243,7 +276,7 @@ fn is_number(text: &str) -> bool {
 /// What a plain text is for a reader of another version, which is neither text nor the same value, and what to write instead.
 fn other_reading(text: &str) -> Option<(&'static str, &'static str)> {
     const QUOTES: &str = "write it in quotes, or otherwise where it is none";
-    if ["yes", "no", "on", "off"].iter().any(|word| word.eq_ignore_ascii_case(text)) {
+    if ["yes", "no", "on", "off", "y", "n"].iter().any(|word| word.eq_ignore_ascii_case(text)) {
         return Some(("a truth value", "write `true` or `false`, or it in quotes"));
     }
     // `? ` and `: ` begin keys and values, and in braces some readers want no blank behind them.

@@ -28,6 +28,7 @@ const MAX_SERIAL_BYTES: usize = 21;
 
 const COMMON_NAME: &str = "2.5.4.3";
 const ORGANISATION: &str = "2.5.4.10";
+pub(crate) const EMAIL_ADDRESS: &str = "1.2.840.113549.1.9.1";
 
 /// A certificate as it was read; nothing is known of whether it is true.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Certificate {
     /// None where it says nothing of policies.
     pub(crate) policies: Option<Vec<String>>,
     pub(crate) email: Option<String>,
+    /// Whether it says which email addresses those below it may have.
+    pub(crate) constrains_emails: bool,
 }
 
 /// From when to when, in seconds since 1970; both belong to it.
@@ -163,6 +166,7 @@ impl Certificate {
             authority_key,
             policies,
             email: email(&certificate)?,
+            constrains_emails: constrains_emails(&certificate)?,
             der: CertificateDer::from(der.to_vec()),
         })
     }
@@ -287,6 +291,15 @@ fn email(certificate: &X509Certificate<'_>) -> Result<Option<String>, Certificat
         return Err(CertificateFault::Name("email address"));
     }
     Ok(first.filter(|_| emails.next().is_none()).map(str::to_owned))
+}
+
+fn constrains_emails(certificate: &X509Certificate<'_>) -> Result<bool, CertificateFault> {
+    const CONSTRAINTS: &str = "nameConstraints";
+    let found = certificate.name_constraints().map_err(|_| CertificateFault::Extension(CONSTRAINTS))?;
+    let Some(constraints) = found else { return Ok(false) };
+    let trees = [&constraints.value.permitted_subtrees, &constraints.value.excluded_subtrees];
+    let mut trees = trees.into_iter().flatten().flatten();
+    Ok(trees.any(|tree| matches!(tree.base, GeneralName::RFC822Name(_))))
 }
 
 /// A time by seconds since 1970; one that the system cannot say is 1970.

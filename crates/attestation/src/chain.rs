@@ -14,10 +14,10 @@ use webpki::{
 };
 
 use crate::algorithm::weak_signature;
-use crate::certificate::{Certificate, Validity};
+use crate::certificate::{Certificate, EMAIL_ADDRESS, Validity};
 use crate::public_key::PublicKey;
 use crate::rejection::{ChainPosition, Rejection};
-use crate::trust::{Anchors, Revocations};
+use crate::trust::{Anchors, Moment, Revocations};
 use crate::verify::{MissingCrl, Options, StaleCrl};
 
 /// Certificates of a chain: the signer's, the authorities', and perhaps the root's.
@@ -85,13 +85,17 @@ impl<'a> Judge<'a> {
         for (index, certificate) in chain.iter().enumerate() {
             self.check_validity(index + 1, certificate)?;
         }
-        // The library compares bytes, and would pass such a list over.
-        if let Some((number, certificate)) = self.revocations.misnamed(&chain) {
+        // The library knows of no time before which a list says nothing.
+        if let Some((number, certificate, begins)) = self.revocations.to_come(&chain, self.moment()) {
+            return Err(Rejection::RevocationNotYetValid(place(number, certificate), begins));
+        }
+        // It compares bytes, and would pass such a list over.
+        if let Some((number, certificate)) = self.revocations.misnamed(&chain, self.moment()) {
             return Err(Rejection::RevocationMisnamed(place(number, certificate), certificate.issuer()));
         }
         let root = self.verify(&chain)?;
         let holds_until = self.holds_until(&chain, root);
-        let policies = policies(&chain);
+        let policies = policies(&chain, root);
         let signer = chain.into_iter().next().ok_or(Rejection::ChainEmpty)?;
         let key = signer.key.clone().map_err(|fault| Rejection::Key(place(1, &signer), fault))?;
         Ok(Trusted { signer, key, policies, root, holds_until })
@@ -100,7 +104,7 @@ impl<'a> Judge<'a> {
     fn holds_until(&self, chain: &[Certificate], root: &Certificate) -> i64 {
         let certificates = chain.iter().chain([root]).map(|certificate| certificate.validity.not_after);
         let overdue = match self.options.stale_crl {
-            StaleCrl::Refuse => self.revocations.overdue(chain),
+            StaleCrl::Refuse => self.revocations.current_until(chain, self.moment()),
             StaleCrl::Accept => None,
         };
         certificates.chain(overdue).min().unwrap_or(self.now)
@@ -119,9 +123,15 @@ impl<'a> Judge<'a> {
             let issuer = || certificate.issuer();
             match chain.get(index + 1) {
                 Some(next) if next.subject_der != certificate.issuer_der => {
+                    if next.subject.is_alike(&certificate.issuer) {
+                        return Err(Rejection::IssuerMisnamed(place(index + 1, certificate), issuer()));
+                    }
                     return Err(Rejection::ChainBroken(place(index + 1, certificate), issuer()));
                 }
-                None if self.anchors.named(&certificate.issuer_der).next().is_none() => {
+                None if self.anchors.named(&certificate.issuer_der).is_empty() => {
+                    if self.anchors.is_misnamed(&certificate.issuer) {
+                        return Err(Rejection::IssuerMisnamed(place(index + 1, certificate), issuer()));
+                    }
                     return Err(Rejection::UntrustedIssuer(place(index + 1, certificate), issuer()));
                 }
                 _ => {}
@@ -148,6 +158,10 @@ impl<'a> Judge<'a> {
     /// A clock that is behind is forgiven by as much; one that is ahead never.
     pub(crate) fn skew(&self) -> i64 {
         i64::try_from(self.options.clock_skew.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now, latest: self.now.saturating_add(self.skew()) }
     }
 
     /// The chain's signatures, constraints and revocations, up to one of the roots of the right name.
@@ -184,7 +198,7 @@ impl<'a> Judge<'a> {
         // What the clock's skew forgave above is not asked about again.
         let begun = chain.iter().map(|certificate| certificate.validity.not_before).max().unwrap_or(self.now);
         let time = Duration::from_secs(u64::try_from(self.now.max(begun)).unwrap_or(0));
-        let lists = self.revocations.about(chain);
+        let lists = self.revocations.about(chain, self.moment());
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
             options
                 .with_depth(RevocationCheckDepth::Chain)
@@ -212,9 +226,10 @@ impl<'a> Judge<'a> {
             None,
         );
         verified.map_err(|error| self.explain(&error, chain))?;
+        check_emails(chain, root)?;
         // Of a root, the library does not know what it may sign.
         let last = chain.get(chain.len().saturating_sub(1)..).unwrap_or_default();
-        if !root.may_sign_crls() && !self.revocations.about(last).is_empty() {
+        if !root.may_sign_crls() && !self.revocations.about(last, self.moment()).is_empty() {
             return Err(Rejection::RevocationForged);
         }
         Ok(())
@@ -223,7 +238,10 @@ impl<'a> Judge<'a> {
     /// What the library leaves out of roots: their own time, and how deep they may reach.
     fn check_root(&self, chain: &[Certificate], root: &Certificate) -> Result<(), Rejection> {
         self.check_validity(0, root)?;
-        check_depth(place(0, root), root, chain.get(1..).unwrap_or_default())
+        // Authorities that issue for themselves, as when they change their keys, do not count (RFC 5280, section 6.1.4).
+        let above = chain.iter().skip(1);
+        let depth = above.filter(|authority| authority.subject_der != authority.issuer_der).count();
+        check_depth(place(0, root), root, depth)
     }
 
     /// The library's error as the cause that it is.
@@ -257,7 +275,7 @@ impl<'a> Judge<'a> {
     /// Which of the certificates was revoked.
     fn revoked(&self, chain: &[Certificate]) -> Rejection {
         let is_revoked = |certificate: &Certificate| {
-            let lists = self.revocations.about(std::slice::from_ref(certificate));
+            let lists = self.revocations.about(std::slice::from_ref(certificate), self.moment());
             lists.iter().any(|list| matches!(list.find_serial(&certificate.serial), Ok(Some(_))))
         };
         match (1..).zip(chain).find(|(_, certificate)| is_revoked(certificate)) {
@@ -270,8 +288,9 @@ impl<'a> Judge<'a> {
 
     /// Which of the certificates no list is about.
     fn unknown(&self, chain: &[Certificate]) -> Rejection {
-        let has_none =
-            |certificate: &Certificate| self.revocations.about(std::slice::from_ref(certificate)).is_empty();
+        let has_none = |certificate: &Certificate| {
+            self.revocations.about(std::slice::from_ref(certificate), self.moment()).is_empty()
+        };
         let found = (1..).zip(chain).find(|(_, certificate)| has_none(certificate));
         match found.or_else(|| (1..).zip(chain).next()) {
             Some((number, certificate)) => {
@@ -282,17 +301,31 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The signer's policies, so far as each authority that names policies names them too: one that may issue under one policy
-/// cannot lend another, and with it another trust. Authorities that name none are not limited (unlike RFC 5280, section 6.1,
-/// by which nobody had a policy below them).
-fn policies(chain: &[Certificate]) -> Vec<String> {
+/// Constraints on email addresses are for those in a certificate's own name as well (RFC 5280, section 4.2.1.10), where the
+/// library does not look. They are not evaluated there either: who is below them has none.
+fn check_emails(chain: &[Certificate], root: &Certificate) -> Result<(), Rejection> {
+    let mut above = chain.iter().chain([root]);
+    let mut has_email = false;
+    let is_refused = above.any(|certificate| {
+        let is_constrained = has_email && certificate.constrains_emails;
+        has_email |= certificate.subject.has(EMAIL_ADDRESS);
+        is_constrained
+    });
+    if is_refused { Err(Rejection::NameConstraints) } else { Ok(()) }
+}
+
+/// The signer's policies, so far as each authority up to the root that names policies names them too: one that may issue under
+/// one policy cannot lend another, and with it another trust. Authorities that name none are not limited (unlike RFC 5280,
+/// section 6.1, by which nobody had a policy below them).
+fn policies(chain: &[Certificate], root: &Certificate) -> Vec<String> {
     let Some((signer, above)) = chain.split_first() else { return Vec::new() };
     let may_issue = |authority: &Certificate, policy: &String| {
         let all = authority.policies.as_ref();
         all.is_none_or(|all| all.iter().any(|one| one == policy || one == ANY_POLICY))
     };
     let holds = |policy: &&String| {
-        policy.as_str() != ANY_POLICY && above.iter().all(|authority| may_issue(authority, policy))
+        policy.as_str() != ANY_POLICY
+            && above.iter().chain([root]).all(|authority| may_issue(authority, policy))
     };
     signer.policies().iter().filter(holds).cloned().collect()
 }
@@ -329,16 +362,11 @@ fn check_authority(number: usize, authority: &Certificate, below: &[Certificate]
     if authority.extended_key_usage.is_some_and(|usage| !usage.code_signing) {
         return Err(Rejection::ExtendedKeyUsage(place(), "what it issues is for other uses"));
     }
-    check_depth(place(), authority, below)
+    // The library counts those as well that an authority has issued for itself.
+    check_depth(place(), authority, below.len())
 }
 
-fn check_depth(
-    place: ChainPosition,
-    authority: &Certificate,
-    below: &[Certificate],
-) -> Result<(), Rejection> {
-    // Authorities that issue for themselves, as when they change their keys, do not count (RFC 5280, section 6.1.4).
-    let depth = below.iter().filter(|below| below.subject_der != below.issuer_der).count();
+fn check_depth(place: ChainPosition, authority: &Certificate, depth: usize) -> Result<(), Rejection> {
     let most = authority.authority.and_then(|length| length.0);
     match most.map(|most| usize::try_from(most).unwrap_or(usize::MAX)) {
         Some(most) if depth > most => Err(Rejection::PathLength(place)),

@@ -61,6 +61,11 @@ impl Name {
         first.filter(|_| values.next().is_none())
     }
 
+    /// Whether it has a value of a type.
+    pub(crate) fn has(&self, oid: &str) -> bool {
+        self.attributes.iter().any(|(of, _)| of == oid)
+    }
+
     /// Whether it is the same name in other bytes, such as strings of another type, capital letters or more blanks (RFC 5280,
     /// section 7.1). Two names that are not one can be alike here, since the order of attributes is not looked at: it decides
     /// what is refused, and never what is accepted.

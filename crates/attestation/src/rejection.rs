@@ -100,6 +100,12 @@ pub enum Rejection {
         "{0} was issued by `{1}`, which is not what follows it in the chain; put each before its issuer's"
     )]
     ChainBroken(ChainPosition, String),
+    /// A certificate with the issuer's name in other bytes than the issuer has it.
+    #[error(
+        "{0} has the name of its issuer, `{1}`, in other bytes than the issuer's certificate does (strings of another type, or \
+         other capital letters), so that it is another's; have it issued again with the name as it stands there"
+    )]
+    IssuerMisnamed(ChainPosition, String),
     /// The chain leads to nobody who is trusted.
     #[error("{0} was issued by `{1}`, which is not among the trusted roots; the operator can add it to them")]
     UntrustedIssuer(ChainPosition, String),
@@ -134,7 +140,9 @@ pub enum Rejection {
     #[error("{0} is that of an authority, which must not sign agents; have one issued to the signer")]
     AuthorityAsSigner(ChainPosition),
     /// More authorities below one than it may have.
-    #[error("{0} may not have so many authorities below it (`pathlen`)")]
+    #[error(
+        "{0} may not have so many authorities below it (`pathlen`), those counted that an authority has issued for itself"
+    )]
     PathLength(ChainPosition),
     /// A name that an authority may not issue certificates for.
     #[error(
@@ -159,6 +167,12 @@ pub enum Rejection {
          does; have the list issued with the name as it stands in the certificate"
     )]
     RevocationMisnamed(ChainPosition, String),
+    /// Lists whose time is to come, and none beside them.
+    #[error(
+        "the revocation list (CRL) about {0} is not valid before {time}; wait, set the clock right, or get the list that is \
+         valid now", time = time(*.1)
+    )]
+    RevocationNotYetValid(ChainPosition, i64),
     /// A list whose time is over.
     #[error("the revocation list (CRL) of an issuer was to be replaced by {time}; the operator must get the next one", time = time(*.0))]
     RevocationStale(i64),
@@ -188,6 +202,7 @@ impl Rejection {
             Self::Certificate { .. } => "certificate_malformed",
             Self::ChainLoop(_) => "chain_loop",
             Self::ChainBroken(..) => "chain_broken",
+            Self::IssuerMisnamed(..) => "issuer_misnamed",
             Self::UntrustedIssuer(..) => "untrusted_issuer",
             Self::CertificateForged => "certificate_forged",
             Self::WeakSignature(..) => "weak_signature",
@@ -205,6 +220,7 @@ impl Rejection {
             Self::Revoked(..) => "certificate_revoked",
             Self::RevocationUnknown(..) => "revocation_unknown",
             Self::RevocationMisnamed(..) => "revocation_misnamed",
+            Self::RevocationNotYetValid(..) => "revocation_not_yet_valid",
             Self::RevocationStale(_) => "revocation_stale",
             Self::RevocationForged => "revocation_forged",
         }
@@ -247,6 +263,7 @@ mod tests {
             Rejection::Certificate { number: 1, fault: CertificateFault::NoPem },
             Rejection::ChainLoop(issuer()),
             Rejection::ChainBroken(signer(), "CN=Issuer".into()),
+            Rejection::IssuerMisnamed(signer(), "CN=Issuer".into()),
             Rejection::UntrustedIssuer(issuer(), "CN=Root".into()),
             Rejection::CertificateForged,
             Rejection::WeakSignature(signer(), "SHA-1 with RSA".into()),
@@ -264,6 +281,7 @@ mod tests {
             Rejection::Revoked(signer(), "1267".into()),
             Rejection::RevocationUnknown(signer(), "CN=Issuer".into()),
             Rejection::RevocationMisnamed(signer(), "CN=Issuer".into()),
+            Rejection::RevocationNotYetValid(signer(), noon),
             Rejection::RevocationStale(noon),
             Rejection::RevocationForged,
         ]

@@ -22,7 +22,10 @@ const MAX_SIGNATURE_BYTES: usize = 1 << 10;
 /// Things that a statement is about.
 const MAX_SUBJECTS: usize = 1_000;
 
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// A bundle of version 0.3, as it is written now and as it was before.
+const BUNDLES: [&str; 2] =
+    ["application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.dev.sigstore.bundle+json;version=0.3"];
+const SHA_256: &str = "SHA2_256";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
@@ -171,8 +174,7 @@ pub fn verify_bundle(bundle: &[u8], key: &PublicKey, module: &[u8]) -> Result<En
         return verify_bytes(&blob.signature, key, module);
     }
     let bundle: Bundle = parse(bundle)?;
-    // `…bundle.v0.3+json`, and before that `…bundle+json;version=0.3`.
-    if !bundle.media_type.starts_with(BUNDLE) {
+    if !BUNDLES.contains(&bundle.media_type.as_str()) {
         return Err(malformed(&format!("its media type is `{}`", bundle.media_type)));
     }
     match (bundle.dsse_envelope, bundle.message_signature) {
@@ -276,7 +278,13 @@ fn check_simple_signing(payload: &[u8], digest: &ModuleDigest) -> Result<(), Sig
 fn check_digest(digest: &MessageDigest, module: &[u8]) -> Result<(), SigstoreError> {
     let module = ModuleDigest::of(module);
     let said = decode(&digest.digest)?;
-    if digest.algorithm == "SHA2_256" && hex::encode(said) != module.hex() {
+    if digest.algorithm != SHA_256 {
+        return Err(malformed(&format!(
+            "the algorithm of its `messageDigest` is `{}`; it must be `{SHA_256}`",
+            digest.algorithm
+        )));
+    }
+    if hex::encode(said) != module.hex() {
         return Err(SigstoreError::AnotherModule(module));
     }
     Ok(())

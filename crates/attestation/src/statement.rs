@@ -79,7 +79,7 @@ fn ensure_exact(value: &Value) -> Result<(), InexactNumber> {
 mod tests {
     use super::*;
 
-    const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nx-team: one\nmetadata: { n: 1, list: [a, b] }\n";
+    const MANIFEST: &str = "id: a.b\nversion: 1.0.0\nx-team: one\nmetadata: { q: 1, list: [a, b] }\n";
 
     fn statement(manifest: &str) -> String {
         let statement = Statement::new(manifest, &ModuleDigest::of(b"abc")).unwrap();
@@ -90,7 +90,7 @@ mod tests {
     fn it_is_the_manifest_without_its_block_and_with_the_digest() {
         let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let expected = format!(
-            r#"{{"id":"a.b","metadata":{{"list":["a","b"],"n":1}},"module_digest":"{digest}","version":"1.0.0","x-team":"one"}}"#
+            r#"{{"id":"a.b","metadata":{{"list":["a","b"],"q":1}},"module_digest":"{digest}","version":"1.0.0","x-team":"one"}}"#
         );
         assert_eq!(statement(MANIFEST), expected);
         assert_eq!(statement(&format!("attestation: {{ any: thing }}\n{MANIFEST}")), expected);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_a_reader_cannot_tell_apart_is_one_statement() {
-        let rewritten = "# a comment\nmetadata:\n  list:\n    - a\n    - 'b'\n  n: 1.0\n\"x-team\": one\nversion: \
+        let rewritten = "# a comment\nmetadata:\n  list:\n    - a\n    - 'b'\n  q: 1.0\n\"x-team\": one\nversion: \
                          \"1.0.0\"\nid: a.b\n";
         assert_eq!(statement(MANIFEST), statement(rewritten));
     }
@@ -108,9 +108,9 @@ mod tests {
         for other in [
             MANIFEST.replace("a.b", "a.c"),
             MANIFEST.replace("[a, b]", "[b, a]"),
-            MANIFEST.replace("n: 1,", "n: \"1\","),
-            MANIFEST.replace("n: 1,", "n: 1, m: ~,"),
-            MANIFEST.replace("n: 1,", "n: true,"),
+            MANIFEST.replace("q: 1,", "q: \"1\","),
+            MANIFEST.replace("q: 1,", "q: 1, m: ~,"),
+            MANIFEST.replace("q: 1,", "q: true,"),
             format!("{MANIFEST}description: \"\"\n"),
         ] {
             assert_ne!(statement(MANIFEST), statement(&other), "{other}");

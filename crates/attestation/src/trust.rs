@@ -104,13 +104,28 @@ impl Anchors {
         self.roots.iter().any(|root| root.der == certificate.der)
     }
 
-    /// The roots of one name, each with its anchor.
-    pub(crate) fn named<'a, 'b>(
-        &'a self,
-        subject_der: &'b [u8],
-    ) -> impl Iterator<Item = (&'a Certificate, &'a TrustAnchor<'static>)> + use<'a, 'b> {
-        self.roots.iter().zip(&self.anchors).filter(move |(root, _)| root.subject_der == subject_der)
+    /// The roots of one name, each with its anchor: the one that is valid longest first, in whichever order they came.
+    pub(crate) fn named(&self, subject_der: &[u8]) -> Vec<(&Certificate, &TrustAnchor<'static>)> {
+        let both = self.roots.iter().zip(&self.anchors);
+        let mut named: Vec<_> = both.filter(|(root, _)| root.subject_der == subject_der).collect();
+        named.sort_by(|(a, _), (b, _)| {
+            b.validity.not_after.cmp(&a.validity.not_after).then_with(|| a.der.cmp(&b.der))
+        });
+        named
     }
+
+    /// Whether one of the roots has this name in other bytes.
+    pub(crate) fn is_misnamed(&self, subject: &Name) -> bool {
+        self.roots.iter().any(|root| root.subject.is_alike(subject))
+    }
+}
+
+/// When lists are asked, in seconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: i64,
+    /// The latest time that is none to come, by a clock that may be ahead of this one.
+    pub(crate) latest: i64,
 }
 
 /// The lists of revoked certificates that an operator has.
@@ -143,8 +158,9 @@ impl Revocations {
     /// Adds the lists of PEM text, or one in DER.
     ///
     /// # Errors
-    /// Anything but lists that can be evaluated: of version 2, with a next update, neither for changes alone (delta) nor of
-    /// another's certificates (indirect), and not signed by what can be forged. Nothing is added then.
+    /// Anything but lists that can be evaluated: of version 2, with a next update, about all that their issuer has issued and
+    /// nothing else (no delta, no indirect one, none of a distribution point), and not signed by what can be forged. Nothing is
+    /// added then.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), TrustError> {
         let mut added = Vec::new();
         for (number, der) in (1..).zip(sections::<CertificateRevocationListDer<'static>>(bytes, "X509 CRL")?)
@@ -166,44 +182,72 @@ impl Revocations {
         self.lists.len()
     }
 
-    /// The lists that could be about one of the certificates, the newest first: the first one that is decides.
+    /// The lists that could be about one of the certificates, the first of an issuer being the one that decides: one
+    /// that takes a certificate back and is not overdue, else the newest.
     pub(crate) fn about<'a>(
         &'a self,
         certificates: &'a [Certificate],
+        at: Moment,
     ) -> Vec<&'a CertRevocationList<'static>> {
-        self.lists_about(certificates).map(|list| &list.list).collect()
+        let revokes = |list: &&RevocationList| {
+            let mut about = certificates.iter().filter(|certificate| self.is_about(list, certificate, at));
+            at.now < list.next_update && about.any(|certificate| list.revokes(certificate))
+        };
+        let (revoking, others): (Vec<_>, Vec<_>) = self.lists_about(certificates, at).partition(revokes);
+        revoking.into_iter().chain(others).map(|list| &list.list).collect()
+    }
+
+    /// The first of the certificates about which there are lists, all of them still to come, and when the first of them does.
+    pub(crate) fn to_come<'a>(
+        &self,
+        certificates: &'a [Certificate],
+        at: Moment,
+    ) -> Option<(usize, &'a Certificate, i64)> {
+        let ever = Moment { latest: i64::MAX, ..at };
+        (1..).zip(certificates).find_map(|(number, certificate)| {
+            let about = self.lists.iter().filter(|list| self.is_about(list, certificate, ever));
+            let first = about.map(|list| list.made.this_update).min()?;
+            (first > at.latest).then_some((number, certificate, first))
+        })
     }
 
     /// The first of the certificates that a list is about which cannot be evaluated for it: the list writes the issuer's name in
     /// other bytes, and goes by bytes alone.
-    pub(crate) fn misnamed<'a>(&self, certificates: &'a [Certificate]) -> Option<(usize, &'a Certificate)> {
+    pub(crate) fn misnamed<'a>(
+        &self,
+        certificates: &'a [Certificate],
+        at: Moment,
+    ) -> Option<(usize, &'a Certificate)> {
         let is_misnamed = |certificate: &Certificate| {
-            let about = self.lists.iter().filter(|list| self.is_about(list, certificate));
+            let about = self.lists.iter().filter(|list| self.is_about(list, certificate, at));
             about.map(|list| &list.issuer_der).any(|issuer_der| *issuer_der != certificate.issuer_der)
         };
         (1..).zip(certificates).find(|(_, certificate)| is_misnamed(certificate))
     }
 
-    /// When the first of those lists is overdue, in seconds since 1970.
-    pub(crate) fn overdue(&self, certificates: &[Certificate]) -> Option<i64> {
-        self.lists_about(certificates).map(|list| list.next_update).min()
+    /// The last second before the next of those lists is overdue; those that are have been replaced, or are not minded.
+    pub(crate) fn current_until(&self, certificates: &[Certificate], at: Moment) -> Option<i64> {
+        let until = self.lists_about(certificates, at).map(|list| list.next_update.saturating_sub(1));
+        until.filter(|until| *until >= at.now).min()
     }
 
     fn lists_about<'a>(
         &'a self,
         certificates: &'a [Certificate],
+        at: Moment,
     ) -> impl Iterator<Item = &'a RevocationList> {
         self.lists
             .iter()
-            .filter(|list| certificates.iter().any(|certificate| self.is_about(list, certificate)))
+            .filter(move |list| certificates.iter().any(|certificate| self.is_about(list, certificate, at)))
     }
 
     /// Two authorities of one name, such as the old key's and the new one's, are told apart by the names of their keys. Those
     /// are made in several ways, though: a list that names another key is set aside only where there is one that names the
-    /// right one. Else it decides, or is found to be signed by somebody else, and the certificate is refused.
-    fn is_about(&self, list: &RevocationList, certificate: &Certificate) -> bool {
+    /// right one. Else it decides, or is found to be signed by somebody else, and the certificate is refused. One that is still to come is about nothing yet.
+    fn is_about(&self, list: &RevocationList, certificate: &Certificate, at: Moment) -> bool {
         let of_issuer = |list: &RevocationList| {
-            certificate.issuer_der == list.issuer_der || certificate.issuer.is_alike(&list.issuer)
+            list.made.this_update <= at.latest
+                && (certificate.issuer_der == list.issuer_der || certificate.issuer.is_alike(&list.issuer))
         };
         let fits = |list: &RevocationList| match (&certificate.authority_key, &list.authority_key) {
             (Some(wanted), Some(named)) => wanted == named,
@@ -220,7 +264,11 @@ impl RevocationList {
         if (&borrowed).into_iter().take(MAX_REVOKED + 1).count() > MAX_REVOKED {
             return Err(format!("it revokes more than {MAX_REVOKED} certificates"));
         }
-        let owned = borrowed.to_owned().map_err(|_| MALFORMED)?;
+        let owned = CertRevocationList::from(borrowed.to_owned().map_err(|_| MALFORMED)?);
+        // The library takes the first of several for all that there is, also where it is a part.
+        if owned.issuing_distribution_point().is_some() {
+            return Err(IN_PARTS.to_owned());
+        }
         let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| MALFORMED)?;
         if let Some(weak) = weak_signature(&list.signature_algorithm.algorithm.to_id_string()) {
             return Err(format!("it is signed with {weak}, which can be forged"));
@@ -245,12 +293,18 @@ impl RevocationList {
             authority_key,
             made: Made { this_update: list.last_update().timestamp(), number_bytes: number.len(), number },
             next_update: list.next_update().map_or(i64::MAX, |time| time.timestamp()),
-            list: owned.into(),
+            list: owned,
         })
+    }
+
+    fn revokes(&self, certificate: &Certificate) -> bool {
+        matches!(self.list.find_serial(&certificate.serial), Ok(Some(_)))
     }
 }
 
 const MALFORMED: &str = "it is no X.509 revocation list of version 2 that can be read; get it anew";
+
+const IN_PARTS: &str = "it is about some certificates or some reasons alone (issuing distribution point); get the list about all, without that extension";
 
 /// Why the library does not evaluate a list, and what to do about it.
 fn unevaluated(der: &[u8], error: &Error) -> &'static str {
@@ -265,7 +319,7 @@ fn unevaluated(der: &[u8], error: &Error) -> &'static str {
             "it is about certificates of others than its issuer (indirect); get the list of the issuer itself"
         }
         Error::UnsupportedRevocationReasonsPartitioning | Error::UnsupportedCrlIssuingDistributionPoint => {
-            "it is about some certificates or some reasons alone (issuing distribution point); get the list about all"
+            IN_PARTS
         }
         Error::UnsupportedRevocationReason => {
             "it revokes for a reason that is not known; have it issued with one of RFC 5280"

@@ -14,7 +14,7 @@ fn told(text: &str) -> String {
 fn a_tag_is_refused_wherever_it_stands() {
     for text in [
         "x: !!str 1\n",
-        "x: !custom y\n",
+        "x: !custom z\n",
         "x: ! y\n",
         "!!str x: y\n",
         "x: !!binary aGk=\n",
@@ -42,7 +42,7 @@ fn a_directive_is_refused_but_for_the_version_that_is_read() {
         assert!(matches!(refuse(text), Err(Ambiguity::Directive { .. })), "{text}: {:?}", refuse(text));
     }
     assert!(told("# first\n%YAML 1.1\n---\nx: y\n").starts_with("line 2: the directive `%YAML 1.1`"));
-    refuse("%YAML 1.2 # this one\n---\nx: y\n").unwrap();
+    refuse("%YAML 1.2 # this one\n---\nx: z\n").unwrap();
     refuse("\u{feff}%YAML 1.2\n---\nx: '%YAML 1.1'\n").unwrap();
     refuse("x: |\n  %YAML 1.1\n").unwrap();
 }
@@ -61,7 +61,31 @@ fn a_line_that_ends_for_some_readers_alone_is_refused() {
         assert!(hidden.contains("line 2:") && hidden.contains(code), "{hidden}");
         assert!(refuse(&format!("x: \"a{character}b\"\n")).is_err());
     }
-    refuse("x: \"a\\u0085b\\u2028c\"\r\ny: z\r\n").unwrap();
+    refuse("x: \"a\\u0085b\\u2028c\"\r\nw: z\r\n").unwrap();
+}
+
+#[test]
+fn a_character_that_is_escaped_in_two_halves_is_refused() {
+    for (text, line) in [
+        (r#"x: "\ud83d\ude00""#, 1),
+        (r#"x: "a\\\uD83D\uDE00""#, 1),
+        (r#"x: ["é", "\ud83d\ude00"]"#, 1),
+        (r#""\ud83d\ude00": x"#, 1),
+        ("x: \"a\n  b \\\n  \\ud83d\\ude00\"", 3),
+        (r#"{"x": "\ud83d\ude00", "attestation": {}}"#, 1),
+    ] {
+        assert_eq!(refuse(text), Err(Ambiguity::Halves(line)), "{text}");
+    }
+    for text in [
+        r#"x: "\\ud83d\\ude00""#,
+        r"x: '\ud83d\ude00'",
+        r"x: \ud83d\ude00",
+        r#"x: "\U0001F600\u00e9\ud7ff\ue000""#,
+        "x: \"\u{1f600}\"",
+        r#"attestation: {signature: "\ud83d\ude00"}"#,
+    ] {
+        refuse(text).unwrap_or_else(|found| panic!("{text}: {found}"));
+    }
 }
 
 #[test]
@@ -70,7 +94,7 @@ fn a_block_of_lines_that_does_not_end_is_refused() {
         assert!(told(text).contains("end it with one"), "{text}");
         refuse(&format!("{text}\n")).unwrap();
     }
-    refuse("x: |\n  a\ny: b").unwrap();
+    refuse("x: |\n  a\nw: b").unwrap();
 }
 
 #[test]
@@ -79,6 +103,10 @@ fn what_another_version_reads_otherwise_is_refused_with_what_to_write() {
         ("yes", "a truth value"),
         ("NO", "a truth value"),
         ("off", "`true` or `false`"),
+        ("y", "a truth value"),
+        ("Y", "a truth value"),
+        ("n", "`true` or `false`"),
+        ("N", "a truth value"),
         ("017", "a number"),
         ("0o17", "a number"),
         ("0x1F", "a number"),
@@ -148,8 +176,6 @@ fn what_all_read_alike_is_none() {
         "+",
         "1.2.3-rc.1",
         "_1",
-        "y",
-        "n",
     ] {
         refuse(&format!("id: a.b\nx: {text}\n")).unwrap_or_else(|found| panic!("{text}: {found}"));
     }
@@ -193,10 +219,10 @@ fn what_is_not_signed_may_be_written_in_any_way() {
     for text in [
         format!("{block}x: yes\n"),
         "attestation: [yes]\nx: yes\n".to_owned(),
-        "attestation: {a: {b: c}}\nx: [{y: yes}]\n".to_owned(),
+        "attestation: {a: {b: c}}\nx: [{z: yes}]\n".to_owned(),
         // Only the outermost one is left out of what is signed.
         "x: { attestation: yes }\n".to_owned(),
-        "x: attestation\ny: yes\n".to_owned(),
+        "x: attestation\nz: yes\n".to_owned(),
         "x: [attestation, yes]\n".to_owned(),
     ] {
         assert!(matches!(refuse(&text), Err(Ambiguity::Value { .. })), "{text}");

@@ -7,6 +7,7 @@ use granit_parser::{Event, Parser, Span, StructureStyle};
 use mentat_manifest::{Attestation, Manifest, ManifestError};
 use serde_json::{Map, Value};
 
+use crate::ambiguity::{self, Ambiguity};
 use crate::signing::text::{block, flow};
 use crate::statement::ATTESTATION;
 
@@ -27,6 +28,9 @@ pub enum EditError {
         "an attestation cannot be added to this text without changing what it says; let it end with a line break, or write its last key in quotes"
     )]
     Changed,
+    /// The text is one that is not signed.
+    #[error(transparent)]
+    Ambiguous(#[from] Ambiguity),
 }
 
 /// The text of a manifest with `attestation` in it, in place of the one that it had.
@@ -43,11 +47,12 @@ pub fn with_attestation(text: &str, attestation: &Attestation) -> Result<String,
     let edited = edited.ok_or(EditError::Changed)?;
     let (after, written) = apart(&edited).map_err(|_| EditError::Changed)?;
     let meant = serde_json::to_value(attestation).ok();
-    if after == before && written.is_some() && written == meant {
-        Ok(edited)
-    } else {
-        Err(EditError::Changed)
+    if after != before || written.is_none() || written != meant {
+        return Err(EditError::Changed);
     }
+    // Whoever verifies it holds the whole text to this.
+    ambiguity::refuse(&edited)?;
+    Ok(edited)
 }
 
 /// What the manifest says beside its attestation, and that.
@@ -166,7 +171,7 @@ impl Root {
             return Ok(text.split_at_checked(self.end_marker.unwrap_or(text.len())).map(
                 |(before, after)| {
                     let ended = if before.ends_with('\n') { "" } else { line_break };
-                    format!("{before}{ended}{block}{after}")
+                    with_end(format!("{before}{ended}{block}{after}"), line_break)
                 },
             ));
         };
@@ -183,7 +188,11 @@ impl Root {
             }
             end += line.len();
         }
-        Ok(text.get(..start).zip(text.get(end..)).map(|(before, after)| format!("{before}{block}{after}")))
+        let is_last = self.entries.last().is_some_and(|last| last.is_attestation);
+        Ok(text.get(..start).zip(text.get(end..)).map(|(before, after)| {
+            let edited = format!("{before}{block}{after}");
+            if is_last { with_end(edited, line_break) } else { edited }
+        }))
     }
 
     /// In braces the block is one line, which JSON reads as well.
@@ -221,6 +230,15 @@ fn line_start(text: &str, at: usize) -> Option<usize> {
 fn line_end(text: &str, at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     at + rest.find('\n').map_or(rest.len(), |line_break| line_break + 1)
+}
+
+/// A text whose last value is a block of lines, which for some readers ends with the text's last line: behind that, a comment
+/// or a `...` can be it.
+fn with_end(mut text: String, line_break: &str) -> String {
+    if !text.ends_with('\n') {
+        text.push_str(line_break);
+    }
+    text
 }
 
 /// As the first line ends.
@@ -265,6 +283,16 @@ mod tests {
         assert!(edited.starts_with(crlf) && edited.matches('\n').count() == edited.matches("\r\n").count());
         for text in ["id: a.b\nversion: 1.0.0", "id: a.b\ndescription: |\n  no end", "id: a.b # no end"] {
             assert_eq!(rest(&signed(text)), format!("{text}\n"));
+        }
+        for bare in [
+            "id: a.b\nversion: 1.0.0\n...",
+            "id: a.b\nattestation: ~\nversion: 1.0.0\n...",
+            "id: a.b\n... # after",
+            "id: a.b\nattestation: ~\n# after",
+        ] {
+            let once = signed(bare);
+            assert!(ambiguity::refuse(&once).is_ok(), "{once}");
+            assert_eq!(with_attestation(&once, &attestation("AAAA")).unwrap(), once);
         }
         let ended = signed("---\nid: a.b\nversion: 1.0.0\n...\n# after\n");
         assert!(ended.ends_with("-----END CERTIFICATE-----\n...\n# after\n"), "{ended}");
@@ -329,6 +357,7 @@ mod tests {
         let refused = |text: &str| with_attestation(text, &attestation("AAAA")).unwrap_err();
         assert_eq!(refused("id: a.b\n? attestation\n: ~\nversion: 1.0.0\n"), EditError::Key(2));
         assert!(matches!(refused("- a\n"), EditError::Manifest(_)));
+        assert!(matches!(refused("id: a.b\nx-a: yes\n"), EditError::Ambiguous(_)));
         assert!(matches!(refused("id: a.b\nid: c.d\nversion: 1.0.0\n"), EditError::Manifest(_)));
     }
 
@@ -380,7 +409,7 @@ mod tests {
             if crlf {
                 text = text.replace('\n', "\r\n");
             }
-            if parsed(&text) {
+            if parsed(&text) && ambiguity::refuse(&text).is_ok() {
                 let once = signed(&text);
                 let block = |text: &str| text.replace("\r\n", "\n").replace(&detached(&attestation("AAAA")), "");
                 // Every line stands that was not of the old block.
@@ -397,6 +426,7 @@ mod tests {
         fn any_text_is_signed_as_it_is_or_not_at_all(text in "[-a{}\\[\\]:,?|>#'\"!&*% \n\r\u{feff}]{0,40}") {
             if let Ok(once) = with_attestation(&text, &attestation("AAAA")) {
                 with_attestation(&once, &attestation("BBBB")).unwrap();
+                ambiguity::refuse(&once).unwrap();
             }
         }
     }

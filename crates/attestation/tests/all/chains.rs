@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use mentat_attestation::{KeyFault, Options, Rejection, Revocations, TrustError, Verifier};
+use mentat_attestation::{KeyFault, Options, Rejection, Verifier};
 use mentat_manifest::ModuleDigest;
 
 use crate::authority::{
@@ -405,95 +405,4 @@ fn huge_rsa_keys_and_exponents_are_refused_before_anything_is_computed() {
             "{rejection:?}"
         );
     }
-}
-
-#[test]
-fn name_constraints_hold() {
-    let usual = Usual::new();
-    let workshop = &usual.workshop;
-    for (number, (constraints, name, code)) in (0..).zip([
-        ("permitted;DNS:example.com", "DNS:build.example.com", None),
-        ("permitted;DNS:example.com", "DNS:build.example.net", Some("name_constraints")),
-        ("excluded;DNS:example.com", "DNS:build.example.com", Some("name_constraints")),
-        ("permitted;email:example.com", "email:dev@evil.com", Some("name_constraints")),
-        // A name of a kind that is not constrained.
-        ("permitted;DNS:example.com", "email:dev@evil.com", None),
-    ]) {
-        let extensions = format!("{INTERMEDIATE}nameConstraints=critical,{constraints}\n");
-        let subject = format!("/CN=Constrained {number}");
-        let order = Order { subject: &subject, extensions: &extensions, ..Order::default() };
-        let issuer = workshop.issue(&format!("constrained{number}"), Some(&usual.root), &order);
-        let extensions = SIGNER.replace("email:dev@example.com", name);
-        let order = Order { extensions: &extensions, ..Order::default() };
-        let signer = workshop.issue(&format!("named{number}"), Some(&issuer), &order);
-        let attestation = workshop.attest(&signer, "ECDSA-P256", &[&signer, &issuer]);
-        let rejection = usual.verify(&attestation).err().map(|rejection| rejection.code());
-        assert_eq!(rejection, code, "{constraints} {name}");
-    }
-}
-
-#[test]
-fn a_policy_counts_where_every_authority_that_names_policies_names_it() {
-    let usual = Usual::new();
-    let (one, two) = ("1.3.6.1.4.1.55555.1", "1.3.6.1.4.1.55555.2");
-    for (number, (policies, expected)) in (0..).zip([
-        ("", vec![one, two]),
-        ("certificatePolicies=2.5.29.32.0\n", vec![one, two]),
-        ("certificatePolicies=1.3.6.1.4.1.55555.2\n", vec![two]),
-        ("certificatePolicies=1.3.6.1.4.1.55555.3\n", vec![]),
-    ]) {
-        let extensions = format!("{INTERMEDIATE}{policies}");
-        let subject = format!("/CN=Of policies {number}");
-        let order = Order { subject: &subject, extensions: &extensions, ..Order::default() };
-        let issuer = usual.workshop.issue(&format!("policies{number}"), Some(&usual.root), &order);
-        let name = format!("under-policies{number}");
-        let signer = usual.workshop.issue(&name, Some(&issuer), &Order::default());
-        let attestation = usual.workshop.attest(&signer, "ECDSA-P256", &[&signer, &issuer]);
-        assert_eq!(usual.verify(&attestation).unwrap().policies, expected, "{policies}");
-    }
-    // One that is for every policy has none.
-    let extensions = SIGNER.replace("1.3.6.1.4.1.55555.1", "2.5.29.32.0");
-    let order = Order { extensions: &extensions, ..Order::default() };
-    let signer = usual.workshop.issue("any", Some(&usual.intermediate), &order);
-    let attestation = usual.workshop.attest(&signer, "ECDSA-P256", &[&signer, &usual.intermediate]);
-    assert_eq!(usual.verify(&attestation).unwrap().policies, [two]);
-}
-
-#[test]
-fn roots_are_authorities_with_keys_worth_trusting() {
-    let usual = Usual::new();
-    let add = |pem: &str| mentat_attestation::Anchors::default().add(pem.as_bytes());
-    assert_eq!(add(&usual.signer.pem()), Err(TrustError::NotAnAuthority("CN=Dev,O=Example".into())));
-    assert_eq!(add("nothing"), Err(TrustError::Nothing("CERTIFICATE")));
-    assert_eq!(add(&"x".repeat(17 << 20)), Err(TrustError::TooLarge));
-    let weak = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"];
-    let order = Order { subject: "/CN=Weak", extensions: ROOT, key: &weak, ..Order::default() };
-    let weak = usual.workshop.issue("weak", None, &order);
-    assert_eq!(add(&weak.pem()), Err(TrustError::Key("CN=Weak".into(), KeyFault::RsaBits(1024))));
-    let bundle = format!("{}{}{}", usual.root.pem(), usual.intermediate.pem(), usual.root.pem());
-    let mut anchors = mentat_attestation::Anchors::default();
-    anchors.add(bundle.as_bytes()).unwrap();
-    anchors.add(&usual.workshop.openssl(["x509", "-in", "root.pem", "-outform", "DER"])).unwrap();
-    assert_eq!(anchors.roots().len(), 2);
-}
-
-#[test]
-fn a_root_that_was_renewed_is_trusted_in_whichever_order_both_are_given() {
-    let usual = Usual::new();
-    std::fs::copy(usual.workshop.path("root.key"), usual.workshop.path("old.key")).unwrap();
-    let order = Order {
-        subject: "/O=Example/CN=Root",
-        extensions: ROOT,
-        from: "20100101000000Z",
-        to: "20200102000000Z",
-        ..Order::default()
-    };
-    let old = usual.workshop.issue("old", None, &order);
-    let verify = |roots: &[&Holder]| {
-        let verifier = Verifier::new(anchors(roots), Revocations::default(), Options::default());
-        verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), now()).map(|_| ())
-    };
-    assert_eq!(verify(&[&old, &usual.root]), Ok(()));
-    assert_eq!(verify(&[&usual.root, &old]), Ok(()));
-    assert_eq!(verify(&[&old]).unwrap_err().code(), "certificate_expired");
 }

@@ -12,6 +12,7 @@
 
 mod authority;
 mod chains;
+mod constraints;
 mod keys;
 mod python;
 mod revocations;

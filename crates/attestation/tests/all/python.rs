@@ -261,6 +261,25 @@ fn bundles_that_were_tampered_with_are_refused() {
     both["signatures"].as_array_mut().unwrap().insert(0, foreign);
     verify_bundle(both.to_string().as_bytes(), &key, MODULE).unwrap();
 
+    let in_bundle = |change: &dyn Fn(&mut Value)| {
+        let mut bundle = first["bundle_bytes"].clone();
+        change(&mut bundle);
+        verify_bundle(bundle.to_string().as_bytes(), &key, MODULE)
+    };
+    let media = "application/vnd.dev.sigstore.bundle";
+    in_bundle(&|bundle| bundle["mediaType"] = format!("{media}+json;version=0.3").into()).unwrap();
+    for other in ["", "-evil", ".v0.4+json", ".v0.3+json; x", ".v0.30+json", "+json;version=0.2"] {
+        let refused =
+            in_bundle(&|bundle| bundle["mediaType"] = format!("{media}{other}").into()).unwrap_err();
+        assert!(refused.to_string().contains("its media type is"), "{other}: {refused}");
+    }
+    for algorithm in ["SHA2_512", "HASH_ALGORITHM_UNSPECIFIED", ""] {
+        let change =
+            |bundle: &mut Value| bundle["messageSignature"]["messageDigest"]["algorithm"] = algorithm.into();
+        let refused = in_bundle(&change).unwrap_err();
+        assert!(refused.to_string().contains("must be `SHA2_256`"), "{algorithm}: {refused}");
+    }
+
     for bad in ["", "{}", "[]", "null", r#"{"mediaType":"application/json"}"#, "{\"payloadType\":1}"] {
         assert!(malformed(verify_bundle(bad.as_bytes(), &key, MODULE).unwrap_err()), "{bad}");
     }

@@ -88,7 +88,93 @@ fn a_stale_list_is_refused_unless_the_operator_takes_it() {
         verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), later)
     };
     assert!(matches!(verify(StaleCrl::Refuse), Err(Rejection::RevocationStale(_))));
+    // What was found holds to the last second, and is not made shorter by what is overdue beside it.
+    let lasting = usual.workshop.list(&usual.intermediate, &["-crlhours", "3"]);
+    let check = |lists: &[&[u8]], at| {
+        let verifier = usual.verifier(lists, Options::default());
+        verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), at)
+    };
+    for (lists, at) in [(vec![list.as_slice()], now()), (vec![&list, &lasting], later)] {
+        let until = check(&lists, at).unwrap().holds_until;
+        assert!(until >= at);
+        check(&lists, until).unwrap();
+        let after = check(&lists, until + Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(after, Rejection::RevocationStale(_)), "{after:?}");
+    }
     verify(StaleCrl::Accept).unwrap();
+}
+
+#[test]
+fn a_list_about_a_part_is_refused_and_hides_nothing() {
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    workshop.list(&usual.intermediate, LASTING);
+    let config = workshop.path("intermediate.cnf");
+    let text = std::fs::read_to_string(&config).unwrap();
+    for scope in [
+        "fullname = URI:http://b.example/1",
+        "fullname = URI:http://b.example/1\nonlyCA = TRUE",
+        "fullname = URI:http://b.example/1\nonlyuser = TRUE",
+        "onlyuser = TRUE",
+    ] {
+        for critical in ["critical, ", ""] {
+            let part = format!("{text}issuingDistributionPoint = {critical}@idp\n[idp]\n{scope}\n");
+            std::fs::write(&config, part).unwrap();
+            let list = workshop.list(&usual.intermediate, LASTING);
+            let refused = Revocations::default().add(&list).unwrap_err().to_string();
+            assert!(refused.contains("get the list about all"), "{scope}: {refused}");
+        }
+    }
+}
+
+#[test]
+fn what_any_list_in_force_takes_back_is_refused() {
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    workshop.list(&usual.intermediate, LASTING);
+    let index = workshop.path("intermediate.index");
+    let before = std::fs::read(&index).unwrap();
+    workshop.revoke(&usual.intermediate, &usual.signer);
+    let revoked = workshop.list(&usual.intermediate, LASTING);
+    let brief = workshop.list(&usual.intermediate, &["-crlhours", "1"]);
+    // The next one has forgotten it, and has a higher number.
+    std::fs::write(&index, before).unwrap();
+    let clean = workshop.list(&usual.intermediate, LASTING);
+    for lists in [[&revoked, &clean], [&clean, &revoked]] {
+        let refused = verify(&usual, &lists.map(Vec::as_slice), Options::default());
+        assert_eq!(refused.unwrap_err().code(), "certificate_revoked");
+    }
+    // One that is overdue has been replaced.
+    let verifier =
+        usual.verifier(&[&brief, &clean], Options { stale_crl: StaleCrl::Accept, ..Options::default() });
+    let later = now() + Duration::from_secs(2 * 3600);
+    verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), later).unwrap();
+}
+
+#[test]
+fn a_list_that_is_still_to_come_neither_decides_nor_counts() {
+    let usual = Usual::new();
+    let workshop = &usual.workshop;
+    let coming = ["-crl_lastupdate", "20390101000000Z", "-crl_nextupdate", "20391231000000Z"];
+    let (clean, of_root) = (workshop.list(&usual.intermediate, LASTING), workshop.list(&usual.root, LASTING));
+    let to_come = workshop.list(&usual.intermediate, &coming);
+    for options in [Options::default(), strict(), Options { stale_crl: StaleCrl::Accept, ..strict() }] {
+        let refused = verify(&usual, &[&of_root, &to_come], options.clone()).unwrap_err();
+        assert!(
+            matches!(&refused, Rejection::RevocationNotYetValid(place, _) if place.number == 1),
+            "{refused:?}"
+        );
+        verify(&usual, &[&of_root, &to_come, &clean], options).unwrap();
+    }
+    workshop.revoke(&usual.intermediate, &usual.signer);
+    let revoked = workshop.list(&usual.intermediate, LASTING);
+    let refused = verify(&usual, &[&of_root, &to_come, &revoked], strict()).unwrap_err();
+    assert_eq!(refused.code(), "certificate_revoked");
+    // Another's clock may be ahead by the skew.
+    let behind = now() - Duration::from_secs(30);
+    let list = workshop.list(&usual.root, LASTING);
+    let verifier = usual.verifier(&[&list], Options::default());
+    verifier.verify(MANIFEST, &usual.attest(), &ModuleDigest::of(MODULE), behind).unwrap();
 }
 
 #[test]
