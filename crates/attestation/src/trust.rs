@@ -4,6 +4,8 @@
 //! Invariant: every root is an authority with a key worth trusting, and every list is one that can be evaluated. What cannot
 //! is refused when it is loaded, rather than passed over when it matters.
 
+use std::sync::Arc;
+
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
 use webpki::{BorrowedCertRevocationList, CertRevocationList, Error, anchor_from_trusted_cert};
@@ -129,10 +131,10 @@ pub(crate) struct Moment {
 }
 
 /// The lists of revoked certificates that an operator has.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Revocations {
     /// The newest first.
-    lists: Vec<RevocationList>,
+    lists: Vec<Arc<RevocationList>>,
 }
 
 #[derive(Debug)]
@@ -169,11 +171,33 @@ impl Revocations {
             if self.lists.len() + added.len() == MAX_CRLS {
                 return Err(TrustError::TooMany(MAX_CRLS));
             }
-            added.push(list);
+            added.push(Arc::new(list));
         }
         self.lists.extend(added);
         self.lists.sort_by(|a, b| b.made.cmp(&a.made));
         Ok(())
+    }
+
+    /// These lists, and those of `before` that would be lost for them: of an issuer of whom there is none any more, or an older
+    /// one alone (numbers and times of lists only rise; RFC 5280, section 5.2.3). Names whose lists were kept.
+    #[must_use]
+    pub fn keeping(mut self, before: &Self) -> (Self, Vec<String>) {
+        let is_alike = |one: &RevocationList, other: &RevocationList| {
+            one.issuer_der == other.issuer_der && one.authority_key == other.authority_key
+        };
+        let mut kept: Vec<Arc<RevocationList>> = Vec::new();
+        for list in &before.lists {
+            let is_replaced = self.lists.iter().any(|new| is_alike(new, list) && new.made >= list.made);
+            // The newest of an issuer's comes first.
+            if !is_replaced && !kept.iter().any(|newer| is_alike(newer, list)) {
+                kept.push(Arc::clone(list));
+            }
+        }
+        kept.truncate(MAX_CRLS.saturating_sub(self.lists.len()));
+        let names = kept.iter().map(|list| list.issuer.to_string()).collect();
+        self.lists.extend(kept);
+        self.lists.sort_by(|a, b| b.made.cmp(&a.made));
+        (self, names)
     }
 
     /// How many lists there are.
@@ -238,6 +262,7 @@ impl Revocations {
     ) -> impl Iterator<Item = &'a RevocationList> {
         self.lists
             .iter()
+            .map(Arc::as_ref)
             .filter(move |list| certificates.iter().any(|certificate| self.is_about(list, certificate, at)))
     }
 

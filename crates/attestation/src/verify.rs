@@ -122,6 +122,19 @@ impl Verifier {
         Self { anchors, revocations, options }
     }
 
+    /// The same with the lists of `before` that would be lost for its own; names whose those are.
+    #[must_use]
+    pub fn keeping_lists(self, before: &Revocations) -> (Self, Vec<String>) {
+        let (revocations, kept) = self.revocations.keeping(before);
+        (Self { revocations, ..self }, kept)
+    }
+
+    /// The lists of revoked certificates that it goes by.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
     /// The same, but for refusing a certificate that no list is about: what holds by it as well was looked up in full.
     #[must_use]
     pub fn demanding_crls(mut self) -> Self {

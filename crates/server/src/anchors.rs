@@ -144,10 +144,12 @@ fn wrong(key: &str, path: &Path, what: &dyn std::fmt::Display) -> Error {
     Error::InvalidRequest { message: format!("`attestation.{key}`: `{}`: {what}", path.display()) }
 }
 
-/// Puts what the files hold in force, by `put`, whenever they change, until `closing`. `known` are those that were read.
+/// Puts what the files hold in force, by `put`, whenever they change, until `closing`. `known` are those that were read, and
+/// `lists` what is in force of them: a list that is gone, or older than before, takes nothing back that was revoked.
 pub(crate) async fn watch(
     files: TrustFiles,
     known: Vec<FoundFile>,
+    mut lists: Revocations,
     put: impl Fn(Verifier),
     every: Duration,
     closing: CancellationToken,
@@ -171,6 +173,15 @@ pub(crate) async fn watch(
         looks = after;
         match found {
             Ok(Some(verifier)) => {
+                let (verifier, kept) = verifier.keeping_lists(&lists);
+                lists = verifier.revocations().clone();
+                for issuer in kept {
+                    tracing::error!(
+                        issuer,
+                        "the revocation list is gone, or older than the one before, which stays in force until it is overdue; put \
+                         a newer one there, or restart the server to do without"
+                    );
+                }
                 tracing::info!(
                     roots = verifier.anchors().roots().len(),
                     "roots and revocation lists reloaded"

@@ -71,7 +71,9 @@ impl App {
         let rules = rules.map_err(|error| Error::InvalidRequest { message: error.to_string() })?;
         // Before they are read, so that what changes meanwhile is read again.
         let attested_by = attested.find()?;
-        let attestations = Arc::new(Attestations::new(rules, attested.read()?));
+        let verifier = attested.read()?;
+        let lists = verifier.revocations().clone();
+        let attestations = Arc::new(Attestations::new(rules, verifier));
         // First of all that is locked: who starts a server twice is told of the data directory, which has the rest in it.
         let store = Arc::new(AgentStore::open(&config.server.data_dir, config.quota())?);
         // Whatever an agent writes into what it asks for: no secret gets into the log.
@@ -180,7 +182,7 @@ impl App {
                 // Nobody looks through the agents any more where the service is closing.
                 let _ = replaced.send(());
             };
-            tasks.spawn(anchors::watch(attested, attested_by, put, every, closing.clone()));
+            tasks.spawn(anchors::watch(attested, attested_by, lists, put, every, closing.clone()));
         }
         let (grpc_address, http_address) = (config.server.grpc_listen, config.server.http_listen);
         let grpc_door = Listener::bind("server.grpc_listen", grpc_address, Protocol::Http2).await?;

@@ -32,6 +32,11 @@ fn crls(authority: &Authority) -> String {
     format!("attestation.crls=[\"{}\"]", authority.path("crls").display())
 }
 
+/// The list that the authority makes.
+fn crl_file(authority: &Authority) -> std::path::PathBuf {
+    authority.path("crls/root.crl")
+}
+
 /// The code of a rejection; every one has its reason and its status as well.
 fn code(status: &Status) -> String {
     let info = status.get_error_details().error_info().cloned().unwrap();
@@ -278,6 +283,7 @@ async fn a_revocation_takes_effect_without_a_load_or_a_restart_and_stays_after_o
         assert_eq!(load(&server, &signed, &module).await.as_deref(), Ok("signed"));
         assert_eq!(run(&server, &format!("a.{signer}")).await, Ok(0));
     }
+    let before = std::fs::read(crl_file(&authority)).unwrap();
     authority.revoke("dev");
     authority.list(next_month);
     let revoked = || Err("certificate_revoked".to_owned());
@@ -297,6 +303,24 @@ async fn a_revocation_takes_effect_without_a_load_or_a_restart_and_stays_after_o
     assert_eq!(records(&server, &rejections).len(), 1, "once, and not for each execution");
     assert_eq!(server.metric("attestation_agents{trust=\"refused\"}"), 1.0);
 
+    // An older list in its place, as who can write there would put, takes nothing back; nor does none.
+    let list = crl_file(&authority);
+    let newest = std::fs::read(&list).unwrap();
+    let elsewhere = list.with_extension("elsewhere");
+    for change in [Some(&before), None] {
+        match change {
+            Some(older) => std::fs::write(&list, older).unwrap(),
+            None => std::fs::rename(&list, &elsewhere).unwrap(),
+        }
+        let told = async || server.log().contains("the revocation list is gone, or older");
+        eventually("it is told", told).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(run(&server, "a.dev").await, revoked());
+        if change.is_none() {
+            std::fs::rename(&elsewhere, &list).unwrap();
+        }
+    }
+    std::fs::write(&list, newest).unwrap();
     let server = server.restart();
     assert_eq!(run(&server, "a.dev").await, revoked());
     assert_eq!(run(&server, "a.other").await, Ok(0));
