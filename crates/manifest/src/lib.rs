@@ -4,6 +4,7 @@
 //! bounded, and text that is echoed goes through [`escape_untrusted`].
 
 mod agent_id;
+mod attestation;
 mod capability;
 mod container;
 mod cover;

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::capability::Capability;
 use crate::container::{self, InputForm};
 use crate::escape::escape_untrusted;
-use crate::manifest::{Attestation, Environment, Events, Listed, Manifest, RuntimeKind};
+use crate::manifest::{Environment, Events, Listed, Manifest, RuntimeKind};
 use crate::pins::{MediaPins, Pin};
 use crate::tree::{self, Extensions, Node, Place};
 
@@ -115,42 +115,13 @@ impl Manifest {
     }
 }
 
-impl Attestation {
-    /// Reads a block that comes beside its manifest, as YAML or JSON, with its key `attestation` or without.
-    ///
-    /// # Errors
-    /// What is wrong with the YAML, its keys or their types; lines and keys are the block's own.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
-        let document = tree::read(text)?;
-        let json = document.to_json(Extensions::Keep);
-        if !json.is_object() {
-            let message = "an attestation is a mapping of keys, such as `algorithm: ECDSA-P256`".into();
-            return Err(Problem::at(document.place, String::new(), message));
-        }
-        let wrong = |error| structural(&document, &error);
-        if json.get("attestation").is_some() {
-            return serde_path_to_error::deserialize(&json)
-                .map(|WithKey { attestation }| attestation)
-                .map_err(wrong);
-        }
-        serde_path_to_error::deserialize(&json).map_err(wrong)
-    }
-}
-
-/// A block as it stands in a manifest, and nothing beside it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WithKey {
-    attestation: Attestation,
-}
-
 fn no_mapping(document: &Node) -> Problem {
     let message = "a manifest is a mapping of keys, such as `id: my.agent`".into();
     Problem::at(document.place, String::new(), message)
 }
 
 /// A wrong key or type, as serde tells it.
-fn structural(document: &Node, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+pub(crate) fn structural(document: &Node, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let mut path = dotted(&error.path().to_string());
     let message = error.inner().to_string();
     let message = match unknown_field(&message) {

@@ -18,4 +18,4 @@ pub use block::{SignError, SigningKey, read_certificates, sign};
 pub use command::{SignerCommand, SignerError, SignerInput};
 pub use edit::{EditError, with_attestation};
 pub use key::{EncryptedKey, KeyError, KeyFile, NewKey, PrivateKey};
-pub use text::{DetachedError, detached, read_detached};
+pub use text::detached;

@@ -2,42 +2,14 @@
 //!
 //! Invariant: whatever a certificate says, it stays within its quotes.
 
-use mentat_manifest::{Attestation, Manifest, ManifestError, escape_untrusted};
-use serde_json::Value;
+use mentat_manifest::Attestation;
 
 use crate::statement::ATTESTATION;
-
-/// Why a text is no attestation.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DetachedError {
-    /// The text is no YAML that could be one.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// It is something else.
-    #[error("it is no attestation as `mentat sign --detached` prints it: {0}")]
-    Other(String),
-}
 
 /// The attestation as a block of its own, as it would stand in a manifest.
 #[must_use]
 pub fn detached(attestation: &Attestation) -> String {
     block(attestation, "", "\n")
-}
-
-/// Reads an attestation that stands by itself, as [`detached`] writes it or without its key, in YAML or JSON.
-///
-/// # Errors
-/// When it is neither.
-pub fn read_detached(text: &str) -> Result<Attestation, DetachedError> {
-    let mut document = Manifest::document(text)?;
-    let block = match document.remove(ATTESTATION) {
-        Some(block) if document.is_empty() => block,
-        Some(_) => return Err(DetachedError::Other("other keys stand beside `attestation`".into())),
-        None => Value::Object(document),
-    };
-    serde_json::from_value(block)
-        .map_err(|error| DetachedError::Other(escape_untrusted(&error.to_string(), 200)))
 }
 
 /// The lines of a block, each after `indent` and before `line_break`.
@@ -107,6 +79,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use mentat_manifest::Signer;
+    use serde_json::Value;
 
     use super::*;
 
@@ -127,12 +100,12 @@ pub(super) mod tests {
     #[test]
     fn a_detached_attestation_is_read_with_its_key_and_without_in_yaml_and_json() {
         let own = attestation("AAAA");
-        assert_eq!(read_detached(&detached(&own)).unwrap(), own);
+        assert_eq!(Attestation::parse(&detached(&own)).unwrap(), own);
         let json = serde_json::to_string(&own).unwrap();
-        assert_eq!(read_detached(&json).unwrap(), own);
-        assert_eq!(read_detached(&format!("{{\"attestation\": {json}}}")).unwrap(), own);
+        assert_eq!(Attestation::parse(&json).unwrap(), own);
+        assert_eq!(Attestation::parse(&format!("{{\"attestation\": {json}}}")).unwrap(), own);
         for other in ["", "- a\n", "id: a.b\n", "attestation: 1\n", &format!("id: a.b\n{}", detached(&own))] {
-            read_detached(other).unwrap_err();
+            Attestation::parse(other).unwrap_err();
         }
     }
 }

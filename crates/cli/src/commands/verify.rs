@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use mentat_attestation::signing::read_detached;
 use mentat_attestation::sigstore::{Endorsement, Form, verify_bundle};
 use mentat_attestation::{Anchors, MissingCrl, Options, PublicKey, Rejection, Revocations, Signer, Verifier};
 use mentat_manifest::{Attestation, ByteCount, ModuleDigest, escape_untrusted};
@@ -127,8 +126,12 @@ fn verifier(arguments: &VerifyArguments) -> Result<(Verifier, usize), Failure> {
 fn attestation(arguments: &VerifyArguments, manifest: &ManifestFile) -> Result<Attestation, Failure> {
     if let Some(path) = &arguments.attestation {
         let bytes = files::read(path, "attestation", ByteCount(1 << 20))?;
-        return read_detached(&String::from_utf8_lossy(&bytes))
-            .map_err(|error| Failure::invalid(format!("`{}`: {error}", path.display())));
+        return Attestation::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+            Failure::invalid(format!(
+                "`{}` is no attestation as `mentat sign --detached` prints it: {error}",
+                path.display()
+            ))
+        });
     }
     manifest.manifest.attestation.clone().ok_or_else(|| {
         let message = format!("agent `{}` is not signed; `mentat sign` does that", manifest.manifest.id);

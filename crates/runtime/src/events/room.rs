@@ -225,7 +225,7 @@ impl EventRoom {
             let mut tenants = self.tenants.lock();
             let Some(tenant) = tenants.get_mut(name) else { return false };
             match tenant.forget_unread() {
-                Some(forgotten) => (Some(forgotten), Vec::new()),
+                Some(forgotten) => (Some(forgotten), None),
                 None => (None, tenant.live(loss)),
             }
         };
@@ -233,7 +233,7 @@ impl EventRoom {
             events.forget();
             return true;
         }
-        if self.shrink_largest(&live, bytes, Loss::OfNobody) {
+        if live.as_ref().is_some_and(|live| self.shrink_largest(live, bytes, Loss::OfNobody)) {
             return true;
         }
         if loss == Loss::OfReaders {
@@ -242,11 +242,13 @@ impl EventRoom {
                 events.forget();
                 return true;
             }
-            if self.shrink_largest(&live, bytes, Loss::OfReaders) {
+            if live.as_ref().is_some_and(|live| self.shrink_largest(live, bytes, Loss::OfReaders)) {
                 return true;
             }
         }
-        if let Some(tenant) = self.tenants.lock().get_mut(name) {
+        if live.is_some()
+            && let Some(tenant) = self.tenants.lock().get_mut(name)
+        {
             tenant.looked_in_vain(loss);
         }
         false
@@ -278,13 +280,13 @@ impl Tenant {
         self.live.push(Arc::downgrade(events));
     }
 
-    /// Those that may have something to let go of.
-    fn live(&self, loss: Loss) -> Vec<Arc<Mutex<State>>> {
+    /// Those that may have something to let go of; `None` where that was looked for in vain just now.
+    fn live(&self, loss: Loss) -> Option<Vec<Arc<Mutex<State>>>> {
         let looked = if loss == Loss::OfReaders { self.in_vain[1] } else { self.in_vain[0] };
         if looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
-            return Vec::new();
+            return None;
         }
-        self.live.iter().filter_map(Weak::upgrade).collect()
+        Some(self.live.iter().filter_map(Weak::upgrade).collect())
     }
 
     fn looked_in_vain(&mut self, loss: Loss) {

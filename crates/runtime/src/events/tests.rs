@@ -288,6 +288,23 @@ async fn what_nobody_reads_goes_before_what_somebody_waits_for() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_any_more_makes_room_however_often_it_was_looked_for_in_vain() {
+    let (read, events) = neighbours(BackPressure::Fail);
+    let stalled = read.read_from(0);
+    (0..6).for_each(|_| assert!(read.write(long()).is_ok()));
+    let more = || events.write_waiting(line(&"x".repeat(20_000)));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(30) {
+        assert_eq!(more().await, Err(EventError::Full));
+    }
+    drop(stalled);
+    let began = Instant::now();
+    while more().await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(5), "nobody looks again");
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_that_says_little_is_heard_where_others_fill_the_room_even_if_they_are_read() {
     let limits = RoomLimits { tenant_bytes: 100_000, total_bytes: 200_000, retention: Duration::MAX };
     let room = Arc::new(EventRoom::new(limits));

@@ -29,7 +29,7 @@ pub(crate) use self::component::add_to_linker;
 pub use self::config::{BucketConfig, BucketCredentials, MediaConfig, MediaPlace};
 pub(crate) use self::core::{add_to_core_linker, let_results_wait};
 use self::error::MediaError;
-use self::names::{MediaType, Reference, UPLOADS};
+use self::names::{MediaType, Reference};
 pub(crate) use self::objects::OpenObject;
 pub(crate) use self::operations::invoke;
 pub(crate) use self::own::{OwnObject, OwnUpload, to_begin, to_read};
@@ -286,8 +286,7 @@ pub(crate) async fn begin(
     context.media.check_room()?;
     let media_type = MediaType::parse(media_type)?;
     // What it will be called nobody knows yet; it is asked for by its name when that is known.
-    let asked = Capability::Media { access: MediaAccess::Write, prefix: UPLOADS.into() };
-    let permission = decide(&gate, by, &asked)?;
+    let permission = decide(&gate, by, &to_begin())?;
     let upload = store.begin(&permission, gate.grant().tenant(), media_type).await?;
     Ok(context.media.put(by, State::Writing(Box::new(upload))))
 }

@@ -3,13 +3,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, MediaAccess, ModuleDigest, RuntimeKind};
+use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, ModuleDigest, RuntimeKind};
 use parking_lot::{Mutex, RwLock};
 
-use super::audit::{MediaPart, Record, Recorder};
+use super::audit::Recorder;
 use super::cedar::Policies;
 use super::offers::Offers;
-use super::policy::{Grant, OnViolation, OwnMedia, Permission, Rules};
+use super::policy::{Grant, OnViolation, Rules};
 use super::powers::{Judge, Powers};
 use super::principal::{Circumstances, Principal, Trust};
 use crate::error::Error;
@@ -20,16 +20,13 @@ const MAX_NARROWING: usize = 1000;
 /// Bytes of all that is left to an execution, in JSON: it stands whole in the record of each decision.
 const MAX_NARROWING_BYTES: usize = 16 << 10;
 
-/// The key by which operators say what callers may do with objects.
-const OWN_MEDIA: &str = "media.callers";
-
 /// Who decides in a service.
 #[derive(Debug)]
 pub struct Authority {
-    rules: Rules,
+    pub(super) rules: Rules,
     on_violation: OnViolation,
     offers: Arc<Offers>,
-    audit: Option<Recorder>,
+    pub(super) audit: Option<Recorder>,
     policies: RwLock<Arc<Policies>>,
 }
 
@@ -155,34 +152,6 @@ impl Authority {
     }
 }
 
-impl Authority {
-    /// Whether callers may read or store objects of their tenant themselves. What agents may is for policies; what a tenant has
-    /// is its own, as far as the operator lets it be reached.
-    ///
-    /// # Errors
-    /// `POLICY_DENIED`.
-    pub fn permit_owner(&self, capability: Capability) -> Result<Permission, Error> {
-        let is_permitted = match self.rules.own_media {
-            OwnMedia::ReadWrite => matches!(capability, Capability::Media { .. }),
-            OwnMedia::ReadOnly => matches!(capability, Capability::Media { access: MediaAccess::Read, .. }),
-            OwnMedia::None => false,
-        };
-        if is_permitted {
-            return Ok(Permission { capability, policies: vec![OWN_MEDIA.to_owned()] });
-        }
-        Err(Error::PolicyDenied {
-            message: format!("`{capability}` is not for callers here (`{OWN_MEDIA}`)"),
-        })
-    }
-
-    /// Puts on record what a caller did with an object.
-    pub fn record_media(&self, media: MediaPart) {
-        if let Some(audit) = &self.audit {
-            audit.record(Record::of_media(media));
-        }
-    }
-}
-
 /// What is left to an execution, in words for policies and records.
 fn told(left: &[Vec<Capability>]) -> Result<Vec<String>, Error> {
     let told: Vec<String> = left.iter().flatten().map(ToString::to_string).collect();
@@ -247,22 +216,6 @@ mod tests {
         assert!(matches!(decided, Err(DenialReason::Forbidden(by, _)) if by == ["never"]));
         let preopens: Vec<String> = grant.preopens().iter().map(ToString::to_string).collect();
         assert_eq!(preopens, ["filesystem:read:/data/in", "filesystem:readwrite:/tmp"]);
-    }
-
-    #[test]
-    fn callers_reach_objects_and_nothing_else_as_far_as_the_operator_says() {
-        let asked = ["media:read:a.png", "media:write:sha256/", "filesystem:read:/data"];
-        for (own_media, expected) in [
-            (OwnMedia::ReadWrite, [true, true, false]),
-            (OwnMedia::ReadOnly, [true, false, false]),
-            (OwnMedia::None, [false; 3]),
-        ] {
-            let rules = Rules { own_media, ..Rules::default() };
-            let (offers, policies) = (Offers::default(), Policies::parse(&[]).unwrap());
-            let authority = Authority::new(rules, OnViolation::Deny, offers, policies, None);
-            let permitted = asked.map(|text| authority.permit_owner(text.parse().unwrap()).is_ok());
-            assert_eq!(permitted, expected, "{own_media:?}");
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod cedar;
 pub mod denial;
 mod ledger;
 pub mod offers;
+pub mod owners;
 pub mod policy;
 mod powers;
 pub mod principal;

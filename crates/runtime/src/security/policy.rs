@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::{Decisions, Ending, Recorder};
 use super::denial::{Denial, DenialReason};
 use super::offers::{Extension, Mount, Offers};
+use super::owners::OwnMedia;
 use super::powers::{Judge, Powers};
 use super::secret::Secret;
 use crate::error::Error;
@@ -40,19 +41,6 @@ pub struct Rules {
     pub container_memory: ByteCount,
     /// What callers may do with objects of their tenant themselves, without an agent.
     pub own_media: OwnMedia,
-}
-
-/// What callers may do with objects of their tenant themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OwnMedia {
-    /// Store and read.
-    #[default]
-    ReadWrite,
-    /// Read.
-    ReadOnly,
-    /// Nothing.
-    None,
 }
 
 /// What a user on the command line gives an agent.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mentat_manifest::ByteCount;
-use mentat_runtime::security::policy::OwnMedia;
+use mentat_runtime::security::owners::OwnMedia;
 use mentat_runtime::{BucketConfig, BucketCredentials, MediaConfig, MediaPlace};
 use serde::{Deserialize, Serialize};
 
