@@ -4,6 +4,7 @@
 
 mod attestation;
 mod container;
+mod container_users;
 mod keys;
 mod media;
 mod network;
@@ -29,6 +30,7 @@ use crate::store::Quota;
 
 pub use attestation::{AttestationSection, Doubt, MinimumVersionConfig, TenantMode, TrustConfig};
 pub use container::{ContainerSection, PullPolicy};
+pub use container_users::ContainerUsersConfig;
 pub use keys::{KEYS, Key, variable_name};
 pub use media::MediaSection;
 pub use network::{HostConfig, NetworkSection};

@@ -8,6 +8,7 @@ mod losses;
 mod moving;
 mod rollout;
 mod sandbox;
+mod users;
 mod warm;
 
 use mentat_proto::v1::{self, execute_agent_event::Event};

@@ -7,6 +7,7 @@ use mentat_runtime::security::policy::Rules;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use super::container_users::ContainerUsersConfig;
 use super::warm_containers::WarmContainersConfig;
 
 /// The engine that runs container agents.
@@ -41,6 +42,8 @@ pub struct ContainerSection {
     pub tmp: ByteCount,
     /// Whom programs run as, `USER:GROUP` in numbers.
     pub user: String,
+    /// Whom all others run as, each as somebody else.
+    pub users: ContainerUsersConfig,
     /// Those that are kept for agents that read many inputs.
     pub warm: WarmContainersConfig,
 }
@@ -72,6 +75,7 @@ impl Default for ContainerSection {
             open_files: 1_024,
             tmp: ByteCount(64 << 20),
             user: "65534:65534".into(),
+            users: ContainerUsersConfig::default(),
             warm: WarmContainersConfig::default(),
         }
     }
@@ -84,19 +88,29 @@ impl ContainerSection {
         !self.socket.as_os_str().is_empty()
     }
 
+    /// The numbers of `user`: the user and the group; `None` where it is root or no number.
+    #[must_use]
+    pub fn user_and_group(&self) -> Option<(u32, u32)> {
+        let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0);
+        let (user, group) = self.user.split_once(':')?;
+        Some((number(user)?, number(group)?))
+    }
+
+    /// Checks it, with the memory that agents have at most.
+    ///
     /// # Errors
     /// For a user that is root or no number, limits of nothing, and images from anywhere.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let wrong = |text: String| Err(ConfigError(text));
-        let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0);
-        let user = self.user.split_once(':');
-        if !user.is_some_and(|(user, group)| number(user).is_some() && number(group).is_some()) {
+        let Some((user, _)) = self.user_and_group() else {
             let user = escape_untrusted(&self.user, 64);
             return wrong(format!(
                 "`container.user` is `{user}`; it must be a user and a group as numbers, neither of them 0, such as \
                  `65534:65534`"
             ));
-        }
+        };
+        let containers = u64::from(self.max_executions) + u64::from(self.warm.max_containers);
+        self.users.check(user, containers)?;
         if self.cpus > self.max_cpus {
             return wrong(format!(
                 "`container.cpus` of {} is over `container.max_cpus` of {}",

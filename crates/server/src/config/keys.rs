@@ -381,7 +381,15 @@ pub const KEYS: &[Key] = &[
     key("container.tmp", "Bytes of a container's `/tmp`, where it may have one; they count as its memory."),
     key(
         "container.user",
-        "Whom a container's programs run as, a user and a group in numbers, neither of them root.",
+        "Whom the programs of a container run as that has one of `sandbox.mounts`, a user and a group in numbers, neither of them root. The group is that of all containers.",
+    ),
+    key(
+        "container.users.first",
+        "The first of the user numbers that all other containers get, one each, which no account of the machine has.",
+    ),
+    key(
+        "container.users.count",
+        "How many those are: at least two for each of `container.max_executions` and `container.warm.max_containers`.",
     ),
     key(
         "container.warm.max_containers",

@@ -18,8 +18,8 @@ use super::sandbox::{Sandbox, Scratch};
 use super::system_calls;
 use crate::config::ContainerSection;
 
-/// Processes of a container's user in all containers together; those of one are bounded by `container.pids`. The engine's
-/// own default can be more than it may give.
+/// Processes of a container's user, who is that of several where those have directories of the operator's; those of one are
+/// bounded by `container.pids`. The engine's own default can be more than it may give.
 const MAX_USER_PROCESSES: i64 = 4_096;
 /// Bytes of the memory that processes of one container share by name.
 const SHARED_MEMORY_BYTES: i64 = 16 << 20;
@@ -39,7 +39,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) kind: EngineKind,
 }
 
-/// The container for a sandbox: an image by its id, and the labels that it is known by.
+/// The container for a sandbox: an image by its id, and the labels that it is known by. It runs as `container.user`, unless
+/// who has it made knows somebody better.
 pub(super) fn container(
     image: String,
     sandbox: &Sandbox,

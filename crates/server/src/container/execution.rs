@@ -159,6 +159,7 @@ pub(super) async fn start(
         (EXECUTION_LABEL.to_owned(), invocation.execution_id.to_string()),
         (AGENT_LABEL.to_owned(), format!("{}@{}", manifest.id, manifest.version)),
     ]);
+    let user = live.user(sandbox)?;
     let making = Making {
         engine: engine.clone(),
         containers: Arc::clone(&live.containers),
@@ -166,6 +167,7 @@ pub(super) async fn start(
         image: agent.image.clone(),
         sandbox: sandbox.clone(),
         cpus: manifest.cpus(),
+        user,
         labels,
     };
     let (sender, started) = oneshot::channel();
@@ -189,6 +191,8 @@ struct Making {
     image: Image,
     sandbox: Sandbox,
     cpus: Option<MilliCpus>,
+    /// Whom it runs as.
+    user: String,
     labels: HashMap<String, String>,
 }
 
@@ -225,7 +229,8 @@ impl Making {
         let cpus = self.cpus.unwrap_or(section.cpus).min(section.max_cpus);
         let surroundings = Surroundings { section, files: &self.containers.files, kind };
         let image = self.image.id.to_string();
-        let body = body::container(image, &self.sandbox, cpus, surroundings, self.labels.clone());
+        let mut body = body::container(image, &self.sandbox, cpus, surroundings, self.labels.clone());
+        body.user = Some(self.user.clone());
         match engine.create(body.clone()).await {
             Err(error) if error.is_missing() && section.pull == PullPolicy::Missing => {
                 // By its name again, which must still mean what it meant.

@@ -15,10 +15,11 @@ mod sandbox;
 mod survey;
 mod sweep;
 mod system_calls;
+mod users;
 mod warm;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use self::engine::{Engine, EngineError};
+use self::sandbox::Sandbox;
+use self::users::{User, Users};
 use self::warm::WarmContainers;
 use crate::config::ContainerSection;
 use crate::telemetry::ContainerLevels;
@@ -68,6 +71,8 @@ pub struct Containers {
     files: PlainFiles,
     /// Those that wait for the next execution of their agent.
     warm: WarmContainers,
+    /// Whom each runs as.
+    users: Arc<Users>,
 }
 
 /// The image of an agent, as the engine knew it when the agent was loaded.
@@ -100,6 +105,10 @@ struct Live {
     id: Arc<OnceLock<String>>,
     /// What makes it, until that has come to its end.
     making: Mutex<Option<JoinHandle<()>>>,
+    /// Whom it runs as, where that is nobody else.
+    user: Mutex<Option<User>>,
+    /// Nothing of it is there any more.
+    is_removed: AtomicBool,
 }
 
 impl Containers {
@@ -117,6 +126,7 @@ impl Containers {
         let engine = section.is_given().then(|| Engine::new(section.socket.clone(), patience));
         let pool = Pool::new("containers", section.max_executions, queue);
         let warm = WarmContainers::new(section.warm.clone());
+        let users = Users::new(section.users.clone());
         Self {
             section,
             engine,
@@ -129,6 +139,7 @@ impl Containers {
             runtime,
             files,
             warm,
+            users,
         }
     }
 
@@ -227,7 +238,34 @@ impl Live {
     fn new(containers: &Arc<Containers>) -> Self {
         let run = ExecutionId::new().to_string();
         containers.live.lock().insert(run.clone());
-        Self { containers: Arc::clone(containers), run, id: Arc::default(), making: Mutex::default() }
+        Self {
+            containers: Arc::clone(containers),
+            run,
+            id: Arc::default(),
+            making: Mutex::default(),
+            user: Mutex::default(),
+            is_removed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whom the container is to run as, `USER:GROUP` in numbers: somebody who is nobody else. Where it has a directory of the
+    /// operator's, whom the operator says, for files belong to users.
+    ///
+    /// # Errors
+    /// `OVERLOADED` where containers that could not be removed have all the numbers.
+    fn user(&self, sandbox: &Sandbox) -> Result<String, Error> {
+        let section = &self.containers.section;
+        if !sandbox.mounts.is_empty() {
+            return Ok(section.user.clone());
+        }
+        let Some(user) = self.containers.users.take() else {
+            let message = "every one of `container.users` is a container's that is there still; the server's log says why";
+            return Err(Error::Overloaded { message: message.into(), retry_after: RETRY_AFTER });
+        };
+        let group = section.user_and_group().map(|(_, group)| group).unwrap_or_else(|| user.number());
+        let numbers = format!("{}:{group}", user.number());
+        *self.user.lock() = Some(user);
+        Ok(numbers)
     }
 
     /// Removes the container when there is time for it, and gives its place back then.
@@ -249,6 +287,12 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.containers.live.lock().remove(&self.run);
+        // From here on a sweep removes it.
+        if !*self.is_removed.get_mut()
+            && let Some(user) = self.user.get_mut().take()
+        {
+            user.leave();
+        }
     }
 }
 

@@ -92,9 +92,12 @@ impl Live {
             // It may be there all the same, where the engine did not answer in time.
             None => remove_labelled(engine, &format!("{RUN_LABEL}={}", self.run), |_| true).await.map(drop),
         };
-        if let Err(error) = removed {
-            tracing::warn!(socket = %engine.socket(), %error, "a container is left to be swept away");
-            self.containers.left.notify_one();
+        match removed {
+            Ok(()) => self.is_removed.store(true, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(socket = %engine.socket(), %error, "a container is left to be swept away");
+                self.containers.left.notify_one();
+            }
         }
     }
 }
@@ -103,9 +106,12 @@ impl Containers {
     /// Removes the containers of this server that belong to no execution of it.
     async fn sweep(&self, engine: &Engine) -> Result<(), EngineError> {
         let label = format!("{SERVER_LABEL}={}", self.server);
+        // Those that are left later may be left by this sweep too.
+        let users = self.users.left();
         // Asked of each when it is its turn: one that was just made is in the table before it is in the list.
         let is_left = |run: Option<&String>| run.is_none_or(|run| !self.live.lock().contains(run));
         let removed = remove_labelled(engine, &label, is_left).await?;
+        self.users.forget(&users);
         if removed > 0 {
             self.swept.fetch_add(removed, Ordering::Relaxed);
             tracing::info!(removed, "containers that were left are removed");

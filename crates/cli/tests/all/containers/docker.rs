@@ -10,7 +10,7 @@ use mentat_proto::v1;
 
 use super::engine::{IMAGE, compiled, musl};
 use super::faults::failed;
-use super::{load, manifest, reason, run};
+use super::{load, manifest, reason, run, users};
 use crate::network::{pages, repeater};
 use crate::program::text;
 use crate::server::{Server, eventually, execute};
@@ -188,7 +188,13 @@ async fn docker_executes_the_same_agents_within_the_same_bounds_and_keeps_nothin
         assert!(facts.lines().any(|line| line.starts_with(&fact)), "`{fact}` is not in {facts}");
     }
     let none = "0000000000000000";
-    for fact in [&format!("CapEff: {none}"), "NoNewPrivs: 1", "Seccomp: 2", "Uid: 65534 65534 65534 65534"] {
+    for fact in [
+        &format!("CapEff: {none}"),
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+        "Gid: 65534 65534 65534 65534",
+        "env HOME=/",
+    ] {
         assert!(facts.lines().any(|line| line == fact), "`{fact}` is not in {facts}");
     }
     assert_eq!(facts.lines().filter(|line| line.starts_with("device ")).collect::<Vec<_>>(), ["device lo"]);

@@ -65,6 +65,7 @@ async fn a_container_has_no_powers_that_it_was_not_given() {
         &[
             "Uid: 65534 65534 65534 65534",
             "Gid: 65534 65534 65534 65534",
+            "env HOME=/",
             &format!("CapPrm: {none}"),
             &effective,
             &bounding,
@@ -90,6 +91,13 @@ async fn a_container_has_no_powers_that_it_was_not_given() {
             "call vsock: Unsupported",
             "call later: Unsupported",
         ],
+    );
+    // Somebody who is nobody else.
+    let user = facts.iter().find_map(|fact| fact.strip_prefix("Uid: ")).unwrap();
+    let users: Vec<u32> = user.split(' ').map(|number| number.parse().unwrap()).collect();
+    assert!(
+        users.iter().all(|user| *user == users[0] && (2_100_000_000..2_140_000_000).contains(user)),
+        "{users:?}"
     );
     let devices: Vec<&String> = facts.iter().filter(|fact| fact.starts_with("device ")).collect();
     assert_eq!(devices, ["device lo"]);
@@ -189,6 +197,8 @@ async fn directories_and_variables_are_those_that_policy_grants_in_their_modes()
             "read /secret/known: NotFound",
             "list /gone: NotFound",
             "env GIVEN=a value",
+            // Files belong to users, so that whoever has the operator's is whom the operator says.
+            "Uid: 65534 65534 65534 65534",
         ],
     );
     assert!(!facts.iter().any(|fact| fact.contains("KEPT")), "{facts:?}");
