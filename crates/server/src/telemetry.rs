@@ -117,6 +117,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "Containers that had waited and were removed: used up, idle, displaced, or unwell",
         "",
     ),
+    ("container_busy", "Of those, the ones that computed while they waited", ""),
     (
         "rollout_executions",
         "Executions of agents that have both a module and an image, by what executed them and why: `listed`, `percent`, or `engine_away`",
@@ -303,6 +304,7 @@ impl Metrics {
             "container_warm" => registry.register(name, help, self.containers.warm.clone()),
             "container_reused" => registry.register(name, help, self.containers.reused.clone()),
             "container_recycled" => registry.register(name, help, self.containers.recycled.clone()),
+            "container_busy" => registry.register(name, help, self.containers.busy.clone()),
             "rollout_executions" => registry.register(name, help, self.rollout.clone()),
             "admission_rejected" => registry.register(name, help, self.rejected.clone()),
             // The table is ours; the test below holds every row of it to the registry.

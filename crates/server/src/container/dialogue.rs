@@ -93,7 +93,7 @@ async fn run(
         None => {
             let live = Live::new(containers);
             match start(engine, &live, agent, purpose.sandbox(), invocation).await {
-                Ok(started) => WarmContainer { purpose, started, live, uses: 0, since: Instant::now() },
+                Ok(started) => WarmContainer::new(purpose, started, live),
                 Err(error) => return (Err(error), Used::Spent(live)),
             }
         }
@@ -102,7 +102,7 @@ async fn run(
     usage.instantiation = since.duration_since(began);
     let limit = container.purpose.sandbox().limits.timeout;
     let WarmContainer { purpose, started, live, .. } = &mut container;
-    let Started { id, attached, listener, memory } = started;
+    let Started { id, attached, listener, memory, .. } = started;
     // Without its way out an execution is told so, and the next one in a container of its own.
     let can_be_kept = !matches!(listener, Some(Err(_)));
     // By the grant of this execution, whoever had the container before.
@@ -124,8 +124,7 @@ async fn run(
     *listener = outlet.map(|outlet| Ok(outlet.listener));
     match said {
         Said::Answer { is_quiet } => {
-            container.uses = container.uses.saturating_add(1);
-            container.since = Instant::now();
+            container.has_answered();
             if is_quiet && can_be_kept {
                 return (Ok(0), Used::Fit(Box::new(container)));
             }

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::body::Surroundings;
 use super::egress::Outlet;
 use super::engine::{Attached, ContainerState, Engine, EngineError, Piece};
-use super::process::{PeakMemory, Process};
+use super::process::{PeakMemory, Process, ProcessorTime};
 use super::sandbox::{Bind, Sandbox};
 use super::sweep::{AGENT_LABEL, EXECUTION_LABEL, RUN_LABEL, SERVER_LABEL};
 use super::{ContainerAgent, Containers, Image, Live, RETRY_AFTER, body, egress, image, unavailable};
@@ -49,6 +49,7 @@ pub(super) struct Started {
     /// Where its way out begins, where it was to have one.
     pub(super) listener: Option<io::Result<TcpListener>>,
     pub(super) memory: PeakMemory,
+    pub(super) processor_time: ProcessorTime,
 }
 
 /// How a conversation with a container came to its end.
@@ -214,9 +215,10 @@ impl Making {
             process = self.process(&id).await?;
             listener = self.listen(process.as_ref()).await;
         }
-        let memory =
-            process.and_then(Result::ok).map_or_else(PeakMemory::unknown, |process| process.memory());
-        Ok(Started { id, attached, listener, memory })
+        let process = process.and_then(Result::ok);
+        let memory = process.as_ref().map_or_else(PeakMemory::unknown, Process::memory);
+        let processor_time = process.as_ref().map_or_else(ProcessorTime::unknown, Process::processor_time);
+        Ok(Started { id, attached, listener, memory, processor_time })
     }
 
     async fn create(&self) -> Result<String, Error> {

@@ -221,7 +221,7 @@ impl Containers {
     /// What rises and falls.
     #[must_use]
     pub fn levels(&self) -> ContainerLevels {
-        let (warm, reused, recycled) = self.warm.counts();
+        let (warm, [reused, recycled, busy]) = self.warm.counts();
         ContainerLevels {
             active: self.pool.active(),
             places: if self.engine.is_some() { self.pool.size() } else { 0 },
@@ -230,6 +230,7 @@ impl Containers {
             warm,
             reused,
             recycled,
+            busy,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The first process of a container as this machine sees it: its network, into which the server puts a listener, and its
-//! control group, which knows its memory.
+//! control group, which knows its memory and its processor time.
 //!
 //! Invariant: what is reached by a process belongs to the container that was asked for. A number alone could be that of
 //! another process by now, or of one in another machine's list; so the process is held fast, and then has to be in a control
@@ -40,6 +40,17 @@ pub(super) struct PeakMemory {
     /// None where this machine does not tell.
     file: Option<File>,
     last: ByteCount,
+    /// That process has ended.
+    has_ended: bool,
+    /// It had when the last one was seen.
+    is_final: bool,
+}
+
+/// The processor time that all programs of a container have used, as its control group tells while it is there.
+#[derive(Debug)]
+pub(super) struct ProcessorTime {
+    /// None where this machine does not tell.
+    file: Option<File>,
 }
 
 impl Process {
@@ -83,7 +94,14 @@ impl Process {
     /// What its control group tells of its memory.
     pub(super) fn memory(&self) -> PeakMemory {
         let file = self.groups.lines().find_map(|line| File::open(peak_file(line)?).ok());
-        PeakMemory { file, last: ByteCount(0) }
+        let folder = self.folder.try_clone().ok();
+        PeakMemory { file, folder, ..PeakMemory::unknown() }
+    }
+
+    /// And of its processor time.
+    pub(super) fn processor_time(&self) -> ProcessorTime {
+        let file = self.groups.lines().find_map(|line| File::open(processor_file(line)?).ok());
+        ProcessorTime { file }
     }
 }
 
@@ -95,13 +113,69 @@ impl PeakMemory {
 
     /// Looks again; the last that was seen where the container is gone.
     pub(super) fn look(&mut self) -> ByteCount {
-        let mut bytes = [0; MAX_NUMBER_BYTES];
-        let length = self.file.as_ref().and_then(|file| file.read_at(&mut bytes, 0).ok()).unwrap_or_default();
-        let text = bytes.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
-        if let Ok(peak) = text.trim().parse() {
+        // In this order: what is read of one that has ended is all that there will be.
+        self.has_ended = self.has_ended || self.folder.as_ref().is_some_and(has_ended);
+        if let Some(peak) = first_line(self.file.as_ref()).and_then(|line| line.parse().ok()) {
             self.last = self.last.max(ByteCount(peak));
         }
         self.last
+    }
+
+    /// Whether there is nothing more to be seen: the first process has ended, or is not known.
+    pub(super) fn is_over(&self) -> bool {
+        self.has_ended || self.folder.is_none()
+    }
+
+    /// The most that there ever was, where that was seen after the first process had ended.
+    pub(super) fn at_end(&self) -> Option<ByteCount> {
+        self.is_final.then_some(self.last)
+    }
+}
+
+impl ProcessorTime {
+    /// Nothing is known.
+    pub(super) fn unknown() -> Self {
+        Self { file: None }
+    }
+
+    /// Whether this machine tells of it.
+    pub(super) fn is_known(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// What was used so far; `None` where this machine does not tell, or the container is gone.
+    pub(super) fn look(&self) -> Option<Duration> {
+        processor_time(&first_line(self.file.as_ref())?)
+    }
+}
+
+/// Whether a process has ended, waited for or not.
+fn has_ended(folder: &OwnedFd) -> bool {
+    let read = || {
+        let mut bytes = [0; MAX_STATE_BYTES];
+        let length = File::from(open_in(folder, "stat")?).read_at(&mut bytes, 0)?;
+        io::Result::Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())
+    };
+    match read() {
+        // Behind its number and its name, which can have anything in it (proc(5)).
+        Ok(text) => text.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X'])),
+        Err(error) => error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()),
+    }
+}
+
+/// The first line of a file in a control group.
+fn first_line(file: Option<&File>) -> Option<String> {
+    let mut bytes = [0; MAX_NUMBER_BYTES];
+    let length = file?.read_at(&mut bytes, 0).ok()?;
+    let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
+    text.lines().next().map(|line| line.trim().to_owned())
+}
+
+/// Nanoseconds alone in the first version of control groups, and microseconds behind a word in the second.
+fn processor_time(line: &str) -> Option<Duration> {
+    match line.strip_prefix("usage_usec ") {
+        Some(micros) => micros.parse().ok().map(Duration::from_micros),
+        None => line.parse().ok().map(Duration::from_nanos),
     }
 }
 
@@ -126,8 +200,19 @@ fn open_in(folder: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// The file that tells the most memory of a control group, by its line in a process's list (cgroups(7)).
-fn peak_file(line: &str) -> Option<std::path::PathBuf> {
+/// The file that tells the most memory of a control group, by its line in a process's list.
+fn peak_file(line: &str) -> Option<PathBuf> {
+    file_of(line, "memory", "memory.max_usage_in_bytes", "memory.peak")
+}
+
+/// The file that tells its processor time.
+fn processor_file(line: &str) -> Option<PathBuf> {
+    file_of(line, "cpuacct", "cpuacct.usage", "cpu.stat")
+}
+
+/// A file of a control group by its line in a process's list (cgroups(7)): one of a controller in the first version of control
+/// groups, or one in the second.
+fn file_of(line: &str, controller: &str, first: &str, second: &str) -> Option<PathBuf> {
     let mut parts = line.splitn(3, ':');
     let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
     let path = path.strip_prefix('/').filter(|path| !path.split('/').any(|part| part == ".."))?;
@@ -163,5 +248,40 @@ mod tests {
         for line in ["8:pids:/x", "0::/../x", "0::x", "", "a:b", "4:memory:/x/../../etc"] {
             assert_eq!(found(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_process_is_seen_to_have_ended_before_and_after_it_is_waited_for() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let path = format!("/proc/{}", child.id());
+        let folder =
+            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .unwrap();
+        assert!(!has_ended(&folder));
+        drop(child.stdin.take());
+        let since = std::time::Instant::now();
+        while !has_ended(&folder) {
+            assert!(since.elapsed() < Duration::from_secs(10), "it has not ended, or is not seen to have");
+        }
+        child.wait().unwrap();
+        assert!(has_ended(&folder));
+    }
+
+    #[test]
+    fn processor_time_is_read_of_either_version_of_control_groups() {
+        let found = |line: &str| processor_file(line).map(|path| path.display().to_string());
+        assert_eq!(found("0::/libpod-1").as_deref(), Some("/sys/fs/cgroup/libpod-1/cpu.stat"));
+        assert_eq!(
+            found("3:cpu,cpuacct:/docker/1").as_deref(),
+            Some("/sys/fs/cgroup/cpuacct/docker/1/cpuacct.usage")
+        );
+        assert_eq!(found("8:cpu:/x"), None);
+        assert_eq!(processor_time("usage_usec 1500"), Some(Duration::from_micros(1_500)));
+        assert_eq!(processor_time("1500"), Some(Duration::from_nanos(1_500)));
+        for line in ["", "user_usec 1", "usage_usec", "-1"] {
+            assert_eq!(processor_time(line), None, "{line}");
+        }
+        assert_eq!(ProcessorTime::unknown().look(), None);
     }
 }

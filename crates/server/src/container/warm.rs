@@ -2,12 +2,12 @@
 //! program reads many inputs (`instances: reuse`): which of them wait, for whom, and until when.
 //!
 //! Invariant: a container serves one execution at a time, and comes back only from one that it has answered, with nothing
-//! written since. Whatever else happens to it, it is removed.
+//! written since. Whatever else happens to it, it is removed; so is one that computes while it waits, which is nobody's time.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
@@ -30,6 +30,10 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// Pieces of a log that are read off one that waits in one go; what writes more is not waiting.
 const MAX_IDLE_PIECES: usize = 64;
+/// Processor time that one uses while it waits, at most: to tidy up behind an answer, and for what a language runtime does by
+/// the clock, of this part of the time that it waits.
+const MAX_IDLE_WORK: Duration = Duration::from_millis(100);
+const IDLE_WORK_PART: u32 = 50;
 
 /// Containers that wait.
 #[derive(Debug)]
@@ -39,6 +43,9 @@ pub(super) struct WarmContainers {
     waiting: Mutex<Waiting>,
     reused: AtomicU64,
     dropped: AtomicU64,
+    busy: AtomicU64,
+    /// It has been said that none are kept.
+    is_told: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -68,8 +75,21 @@ pub(super) struct WarmContainer {
     pub(super) started: Started,
     pub(super) live: Live,
     /// Executions that it has answered.
-    pub(super) uses: u32,
-    pub(super) since: Instant,
+    uses: u32,
+    /// When it gave its last answer, and what it had computed by then; `None` where that cannot be told.
+    since: Instant,
+    computed: Option<Duration>,
+}
+
+/// How one that waits does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// As it should.
+    Quiet,
+    /// It computes.
+    Busy,
+    /// It has ended, writes, or cannot be looked at.
+    Disturbed,
 }
 
 impl Purpose {
@@ -110,8 +130,8 @@ impl Purpose {
 
 impl WarmContainers {
     pub(super) fn new(config: WarmContainersConfig) -> Self {
-        let (reused, dropped) = Default::default();
-        Self { config, waiting: Mutex::default(), reused, dropped }
+        let (reused, dropped, busy, is_told) = Default::default();
+        Self { config, waiting: Mutex::default(), reused, dropped, busy, is_told }
     }
 
     /// A container for an execution: of those that wait, the one that was used last and is well. Those that are not are
@@ -120,7 +140,7 @@ impl WarmContainers {
         while let Some(mut container) = self.next(purpose) {
             let has_waited = container.since.elapsed();
             let is_well = has_waited < self.config.idle()
-                && container.is_quiet()
+                && self.look_at(&mut container) == Rest::Quiet
                 && (has_waited < LOOK_AFTER || is_running(engine, &container.started.id).await);
             if is_well {
                 self.reused.fetch_add(1, Ordering::Relaxed);
@@ -139,9 +159,17 @@ impl WarmContainers {
     }
 
     /// Keeps a container that has answered. Where there is no room, one goes: of its own agent's, or else the one that has
-    /// waited longest.
+    /// waited longest. None is kept whose computing could not be bounded.
     pub(super) fn keep(&self, container: WarmContainer) {
-        let gone = if container.uses < self.config.max_uses { self.put(container) } else { Some(container) };
+        let can_wait = container.computed.is_some();
+        if !container.started.processor_time.is_known() && !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "no containers are kept: their control groups, by which the server sees what they compute while they wait, cannot \
+                 be read"
+            );
+        }
+        let is_fit = can_wait && container.uses < self.config.max_uses;
+        let gone = if is_fit { self.put(container) } else { Some(container) };
         if let Some(gone) = gone {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             gone.live.remove_soon();
@@ -165,14 +193,16 @@ impl WarmContainers {
         gone
     }
 
-    /// Removes those that have waited for too long, have ended, or write without having been asked.
+    /// Removes those that have waited for too long, have ended, compute, or write without having been asked.
     fn sweep(&self) {
         let mut waiting = self.waiting.lock();
         let all = std::mem::take(&mut waiting.containers);
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = all
             .into_iter()
             .map(|mut container| {
-                (container.since.elapsed() >= self.config.idle() || !container.is_quiet(), container)
+                let is_gone = container.since.elapsed() >= self.config.idle()
+                    || self.look_at(&mut container) != Rest::Quiet;
+                (is_gone, container)
             })
             .partition(|(is_gone, _)| *is_gone);
         waiting.containers = kept.into_iter().map(|(_, container)| container).collect();
@@ -195,14 +225,49 @@ impl WarmContainers {
         drop(gone);
     }
 
-    /// How many wait, how many executions were answered by one that had waited, and how many were removed that had.
-    pub(super) fn counts(&self) -> (usize, u64, u64) {
+    /// How many wait, how many executions were answered by one that had waited, how many were removed that had, and how many of
+    /// those because they computed.
+    pub(super) fn counts(&self) -> (usize, [u64; 3]) {
         let waiting = self.waiting.lock().containers.len();
-        (waiting, self.reused.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+        (waiting, [&self.reused, &self.dropped, &self.busy].map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Looks how one does; that it computes is counted and said, since it is then removed.
+    fn look_at(&self, container: &mut WarmContainer) -> Rest {
+        let rest = container.rest();
+        if rest == Rest::Busy {
+            self.busy.fetch_add(1, Ordering::Relaxed);
+            let Purpose { tenant, agent, version, .. } = &container.purpose;
+            tracing::warn!(%tenant, %agent, %version, "a container that computes while it waits is removed");
+        }
+        rest
     }
 }
 
 impl WarmContainer {
+    /// One that has answered nothing yet.
+    pub(super) fn new(purpose: Purpose, started: Started, live: Live) -> Self {
+        Self { purpose, started, live, uses: 0, since: Instant::now(), computed: None }
+    }
+
+    /// It waits from here on.
+    pub(super) fn has_answered(&mut self) {
+        self.uses = self.uses.saturating_add(1);
+        self.since = Instant::now();
+        self.computed = self.started.processor_time.look();
+    }
+
+    fn rest(&mut self) -> Rest {
+        if !self.is_quiet() {
+            return Rest::Disturbed;
+        }
+        let Some((then, now)) = self.computed.zip(self.started.processor_time.look()) else {
+            return Rest::Disturbed;
+        };
+        let allowed = MAX_IDLE_WORK + self.since.elapsed() / IDLE_WORK_PART;
+        if now.saturating_sub(then) > allowed { Rest::Busy } else { Rest::Quiet }
+    }
+
     /// Whether it has not ended, and has written nothing that would be taken for the answer to what it is asked next. What it
     /// logs while it waits belongs to nobody.
     fn is_quiet(&mut self) -> bool {

@@ -26,6 +26,8 @@ pub struct ContainerLevels {
     pub reused: u64,
     /// Those that were removed for others, for their age, or for what they did, so far.
     pub recycled: u64,
+    /// Of those, the ones that computed while they waited.
+    pub busy: u64,
 }
 
 /// The metrics of that.
@@ -37,6 +39,7 @@ pub(super) struct ContainerMetrics {
     pub(super) warm: Gauge,
     pub(super) reused: Counter,
     pub(super) recycled: Counter,
+    pub(super) busy: Counter,
     pub(super) start: Histogram,
     pub(super) execution: Family<ExecutionLabels, Histogram>,
 }
@@ -50,6 +53,7 @@ impl Default for ContainerMetrics {
             warm: Gauge::default(),
             reused: Counter::default(),
             recycled: Counter::default(),
+            busy: Counter::default(),
             start: Histogram::new(seconds()),
             execution: Family::new_with_constructor(|| Histogram::new(seconds())),
         }
@@ -66,6 +70,7 @@ impl ContainerMetrics {
         self.warm.set(i64::try_from(levels.warm).unwrap_or(i64::MAX));
         self.reused.inner().store(levels.reused, Ordering::Relaxed);
         self.recycled.inner().store(levels.recycled, Ordering::Relaxed);
+        self.busy.inner().store(levels.busy, Ordering::Relaxed);
     }
 }
 

@@ -214,3 +214,49 @@ async fn docker_executes_the_same_agents_within_the_same_bounds_and_keeps_nothin
     assert_eq!(failed(&server, &id).await, "CANCELLED");
     docker.is_empty().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_runs_each_as_somebody_else_and_removes_those_that_compute_while_they_wait() {
+    let docker = Docker::start();
+    let data = tempfile::tempdir().unwrap();
+    let permit = "permit (principal, action in Action::\"filesystem\", resource);\n";
+    std::fs::write(data.path().join("own.cedar"), permit).unwrap();
+    let folder = data.path().join("in");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("known"), "the operator's").unwrap();
+    for (path, mode) in [(data.path(), 0o755), (folder.as_path(), 0o755)] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let server = docker.server(&[
+        &format!("policy.dir={}", data.path().display()),
+        &format!("sandbox.mounts=[{{ guest = \"/in\", host = \"{}\" }}]", folder.display()),
+    ]);
+    users::are_apart(&server).await;
+
+    let look = async |id: &str, capability: &str, attempts: &[&str]| {
+        let capabilities = format!("wasm: {{ capabilities: [\"filesystem:{capability}\"] }}\n");
+        load(&server, id, "look", &capabilities).await;
+        text(&run(&server, id, &attempts.join("\n")).await.unwrap().output)
+    };
+    let attempts = ["write /tmp/x", "write /dev/shm/x", "write /dev/mqueue/x"];
+    let facts = look("a.scratch", "readwrite:/tmp", &attempts).await;
+    for fact in ["write /tmp/x: done", "write /dev/shm/x: done", "write /dev/mqueue/x: ReadOnlyFilesystem"] {
+        assert!(facts.lines().any(|line| line == fact), "`{fact}` is not in {facts}");
+    }
+    assert!(!facts.contains("Uid: 65534"), "{facts}");
+    let facts = look("a.mount", "read:/in", &["read /in/known"]).await;
+    for fact in ["read /in/known: the operator's", "Uid: 65534 65534 65534 65534"] {
+        assert!(facts.lines().any(|line| line == fact), "`{fact}` is not in {facts}");
+    }
+
+    let kept = docker.docker(&["ps", "--quiet"]).lines().count();
+    assert_eq!(run(&server, "a.two", "\"spin\"").await.unwrap().exit_code, 0);
+    eventually("the removal of the one that computes", async || {
+        docker.docker(&["ps", "--all", "--quiet"]).lines().count() < kept
+    })
+    .await;
+    assert_eq!(server.metric("container_busy_total"), 1.0);
+    assert_eq!(run(&server, "a.two", "\"count\"").await.unwrap().output, "1\n");
+    assert_eq!(server.stop(), Some(0));
+    docker.is_empty().await;
+}

@@ -228,6 +228,35 @@ async fn containers_are_recycled_within_their_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_computes_while_it_waits_is_removed_and_a_quiet_one_stays() {
+    let engine = Engine::start();
+    let server = engine.server(&[]);
+    load(&server, "a.serve", "serve", REUSE).await;
+    told(&server, "a.serve", "count").await;
+    let quiet = engine.containers();
+    load(&server, "a.spin", "serve", REUSE).await;
+    told(&server, "a.spin", "spin").await;
+    assert_eq!(engine.containers().len(), 2);
+    let since = std::time::Instant::now();
+    eventually("the removal of the one that computes", async || engine.containers() == quiet).await;
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    assert_eq!(server.metric("container_busy_total"), 1.0);
+    assert!(server.log().contains("computes while it waits"), "{}", server.log());
+    assert_eq!(told(&server, "a.spin", "count").await, "1\n");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for id in ["a.serve", "a.spin"] {
+        assert_eq!(told(&server, id, "count").await, "2\n");
+    }
+    assert_eq!(server.metric("container_busy_total"), 1.0);
+    // It is found out before it is used again, too.
+    told(&server, "a.spin", "spin").await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(told(&server, "a.spin", "count").await, "1\n");
+    assert_eq!(server.stop(), Some(0));
+    engine.is_empty();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_of_containers_that_wait_when_the_server_is_killed_or_its_engine_goes() {
     let mut engine = Engine::start();
     let server = engine.server(&[]);
