@@ -10,14 +10,17 @@ use serde_json::Value;
 use crate::escape::escape_untrusted;
 use crate::manifest::{Events, Instances, Manifest, RuntimeKind};
 use crate::pins::PinType;
+use crate::reference;
 use crate::units::ByteCount;
 
-/// Characters of an image's name; registries allow 255 for a path, besides host and tag.
-const MAX_IMAGE_CHARS: usize = 512;
 /// What a processor is divided into.
 const MILLI: f64 = 1_000.0;
 /// Processors that anybody asks for at most; more is a slip of the pen.
 const MAX_CPUS: f64 = 1_024.0;
+/// Thousandths of a processor that a container gets at least: the kernel gives out a millisecond in a hundred, and no less.
+const MIN_CPUS: f64 = 10.0;
+/// Memory that a container has at least: engines make none with less.
+pub const MIN_CONTAINER_MEMORY: ByteCount = ByteCount(6 << 20);
 
 /// Processor time per time, in thousandths of one processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,7 +51,11 @@ impl FromStr for MilliCpus {
         let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let number: f64 = number.parse().ok().filter(|_| plain).ok_or_else(wrong)?;
         let milli = (number * unit).ceil();
-        if !(1.0..=MAX_CPUS * MILLI).contains(&milli) {
+        if milli < MIN_CPUS {
+            let text = escape_untrusted(text, 40);
+            return Err(format!("`{text}` is less than `{MIN_CPUS}m`, the least that the kernel gives out"));
+        }
+        if milli > MAX_CPUS * MILLI {
             return Err(wrong());
         }
         // Whole and within bounds, so that its digits are those of an integer.
@@ -121,6 +128,30 @@ impl Manifest {
     }
 }
 
+/// What no engine could make a container of, by the key that says it.
+pub(crate) fn problems(manifest: &Manifest) -> Vec<(&'static str, String)> {
+    let is_container = manifest.runtime_kind() == RuntimeKind::Container;
+    let resources = manifest.resources.as_ref();
+    let processors = resources.and_then(|resources| resources.cpu.as_ref());
+    let bytes = resources.and_then(|resources| resources.memory.as_ref());
+    // In megabytes, and before the other. Of an agent that is both, it is said of the module, and may be less.
+    let maximum = manifest.wasm.as_ref().and_then(|wasm| wasm.memory?.maximum).filter(|maximum| *maximum > 0);
+    let maximum = maximum.map(|maximum| Value::String(format!("{maximum}MB")));
+    let read = [
+        ("image", manifest.image.as_deref().map(reference::image)),
+        // What a module says is for people, unless there is an image that can be executed in its place.
+        (
+            "resources.cpu",
+            processors
+                .filter(|_| is_container || manifest.image.is_some())
+                .map(|value| cpus(value).map(drop)),
+        ),
+        ("resources.memory", bytes.filter(|_| is_container).map(|value| memory(value).map(drop))),
+        ("wasm.memory.maximum", maximum.filter(|_| is_container).map(|value| memory(&value).map(drop))),
+    ];
+    read.into_iter().filter_map(|(path, read)| Some((path, read?.err()?))).collect()
+}
+
 /// Reads processors, as a number or a text.
 pub(crate) fn cpus(value: &Value) -> Result<MilliCpus, String> {
     plain(value).parse()
@@ -134,23 +165,13 @@ pub(crate) fn memory(value: &Value) -> Result<ByteCount, String> {
         let text = escape_untrusted(&text, 40);
         format!("`{text}` is no number of bytes, such as `256Mi`, `64MB` or `1Gi`")
     })?;
-    if bytes.0 == 0 { Err("must be more than 0".into()) } else { Ok(bytes) }
-}
-
-/// Why a name cannot be one of an image; what it refers to, the engine knows.
-pub(crate) fn image(name: &str) -> Result<(), String> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:/@+".contains(&byte);
-    // Engines have the name in the path of a URL, in which `..` leads elsewhere.
-    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
-    if name.len() <= MAX_IMAGE_CHARS
-        && name.bytes().all(fits)
-        && !name.starts_with(['-', ':', '@'])
-        && name.split('/').all(is_part)
-    {
-        return Ok(());
+    if bytes < MIN_CONTAINER_MEMORY {
+        let text = escape_untrusted(&text, 40);
+        return Err(format!(
+            "`{text}` is less than {MIN_CONTAINER_MEMORY}, without which no engine makes a container"
+        ));
     }
-    let name = escape_untrusted(name, 80);
-    Err(format!("`{name}` is no name of an image, such as `harbor.lan/agents/echo:1.0.0`"))
+    Ok(bytes)
 }
 
 fn plain(value: &Value) -> String {
@@ -170,24 +191,34 @@ mod tests {
 
     #[test]
     fn quantities_are_read_as_people_and_kubernetes_write_them() {
-        for (value, milli) in
-            [(json!("500m"), 500), (json!(2), 2_000), (json!(0.25), 250), (json!("1.5"), 1_500)]
-        {
+        for (value, milli) in [
+            (json!("500m"), 500),
+            (json!(2), 2_000),
+            (json!(0.25), 250),
+            (json!("1.5"), 1_500),
+            (json!("10m"), 10),
+        ] {
             assert_eq!(cpus(&value), Ok(MilliCpus(milli)), "{value}");
         }
         for value in [json!("0"), json!(-1), json!("1e3"), json!("many"), json!(""), json!("m"), json!(9e9)] {
             assert!(cpus(&value).is_err(), "{value}");
         }
+        for value in [json!("1m"), json!("9m"), json!(0.001), json!("0")] {
+            assert!(cpus(&value).unwrap_err().contains("less than `10m`"), "{value}");
+        }
         for (value, bytes) in [
             (json!("256Mi"), 256 << 20),
             (json!("1Gi"), 1 << 30),
-            (json!(4096), 4096),
+            (json!(6_291_456), 6 << 20),
             (json!("64MB"), 64 << 20),
         ] {
             assert_eq!(memory(&value), Ok(ByteCount(bytes)), "{value}");
         }
         for value in [json!("0"), json!(-1), json!("i"), json!("much"), json!(null)] {
             assert!(memory(&value).is_err(), "{value}");
+        }
+        for value in [json!("1Ki"), json!(4096), json!(6_291_455), json!("0")] {
+            assert!(memory(&value).unwrap_err().contains("less than 6MB"), "{value}");
         }
     }
 
@@ -218,6 +249,23 @@ mod tests {
     }
 
     #[test]
+    fn what_no_engine_would_make_is_told_by_its_key() {
+        let problems = |text: &str| {
+            let text = format!("id: a.b\nversion: 1.0.0\n{text}");
+            let error = Manifest::parse(&text).unwrap_err();
+            error.problems().iter().map(|problem| problem.path.clone()).collect::<Vec<_>>()
+        };
+        let little = "resources: { cpu: 1m, memory: 1Ki }\nwasm: { memory: { maximum: 5 } }\n";
+        assert_eq!(
+            problems(&format!("runtime: container\nimage: oci:x\n{little}")),
+            ["image", "resources.cpu", "resources.memory", "wasm.memory.maximum"]
+        );
+        // An image that can be executed in place of a module has its processors from here, and its memory from the module's.
+        assert_eq!(problems(&format!("runtime: wasm\nimage: x:1\n{little}")), ["resources.cpu"]);
+        Manifest::parse(&format!("id: a.b\nversion: 1.0.0\nruntime: wasm\n{little}")).unwrap();
+    }
+
+    #[test]
     fn memory_is_a_budget_of_containers_alone() {
         let resources = "resources: { memory: 256Mi, cpu: 500m }\n";
         assert_eq!(manifest(resources).limits_request().memory_bytes, Some(ByteCount(256 << 20)));
@@ -233,7 +281,7 @@ mod tests {
             if let Ok(MilliCpus(milli)) = cpus(&value) {
                 prop_assert_eq!(MilliCpus(milli).to_string().parse(), Ok(MilliCpus(milli)));
             }
-            let _ = (memory(&value), image(&text));
+            let _ = memory(&value);
         }
     }
 }

@@ -16,13 +16,14 @@ mod limits;
 mod manifest;
 mod parse;
 mod pins;
+mod reference;
 mod schema;
 mod tree;
 mod units;
 
 pub use agent_id::{AgentId, AgentVersion, NameError};
 pub use capability::{Capability, CapabilityError, CapabilityKind, FileAccess, MediaAccess, Protocol};
-pub use container::{InputForm, MilliCpus};
+pub use container::{InputForm, MIN_CONTAINER_MEMORY, MilliCpus};
 pub use cover::{BLOCKED_PORTS, is_at_or_below, is_public};
 pub use digest::{Digest, DigestError, ModuleDigest};
 pub use escape::escape_untrusted;
@@ -34,5 +35,6 @@ pub use manifest::{
 };
 pub use parse::{ManifestError, Problem};
 pub use pins::{MediaPins, Pin, PinType};
+pub use reference::{is_host, is_repository, is_tag};
 pub use schema::manifest_schema;
 pub use units::{ByteCount, Fuel, UnitError, parse_duration};

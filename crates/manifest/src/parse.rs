@@ -230,8 +230,8 @@ impl Check<'_> {
                 "must be `wasm`, `container`, or a language runtime such as `python3.12`",
             );
         }
-        if let Some(Err(message)) = manifest.image.as_deref().map(container::image) {
-            self.problem("image", message);
+        for (path, message) in container::problems(manifest) {
+            self.problem(path, message);
         }
         match manifest.runtime_kind() {
             RuntimeKind::Wasm => self.module(manifest),
@@ -337,16 +337,6 @@ impl Check<'_> {
                 "a container is used again only where its program reads and writes lines of JSON; say `events: ndjson`, \
                  with `inputs` of text, numbers and JSON alone, or leave `reuse` out",
             );
-        }
-        let resources = manifest.resources.as_ref();
-        let cpu = resources.and_then(|resources| resources.cpu.as_ref());
-        let memory = resources.and_then(|resources| resources.memory.as_ref());
-        let cpu = cpu.map(|value| container::cpus(value).map(drop));
-        let memory = memory.map(|value| container::memory(value).map(drop));
-        for (path, read) in [("resources.cpu", cpu), ("resources.memory", memory)] {
-            if let Some(Err(message)) = read {
-                self.problem(path, message);
-            }
         }
     }
 

@@ -12,10 +12,11 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use mentat_manifest::is_repository;
 use serde::Deserialize;
 
 use crate::error::OciError;
-use crate::reference::{Reference, Registry, is_repository};
+use crate::reference::{Reference, Registry};
 
 /// Bytes of the file at most.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -2,20 +2,15 @@
 //! distribution specification 1.1. The host always stands there: no registry is meant where none is named.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use mentat_manifest::{Digest, escape_untrusted};
+use mentat_manifest::{Digest, escape_untrusted, is_host, is_repository, is_tag};
 
 /// What a reference begins with.
 const SCHEME: &str = "oci://";
 /// Characters of a repository's name at most, with the host, as clients agree on.
 const MAX_NAME_BYTES: usize = 255;
-/// Characters of a tag at most.
-const MAX_TAG_BYTES: usize = 128;
-/// Of a host's name, and of one label of it (RFC 1035).
-const MAX_HOST_BYTES: usize = 253;
-const MAX_LABEL_BYTES: usize = 63;
 /// Where HTTPS is served unless something else is said.
 const HTTPS_PORT: u16 = 443;
 
@@ -183,50 +178,6 @@ fn registry(text: &str) -> Result<Registry, &'static str> {
         None => return Err(WRONG),
     };
     Ok(Registry { host, port: port.filter(|port| *port != HTTPS_PORT) })
-}
-
-fn is_host(host: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=MAX_LABEL_BYTES).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    // What ends in a number is an address, whatever form some resolvers take for one (WHATWG URL, "ends in a number").
-    let ends_in_number = host.rsplit('.').next().is_some_and(|last| {
-        last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X")
-    });
-    host.len() <= MAX_HOST_BYTES
-        && host.split('.').all(is_label)
-        && (!ends_in_number || host.parse::<Ipv4Addr>().is_ok())
-}
-
-/// Whether it is the name of a repository, or the beginning of some.
-pub(crate) fn is_repository(name: &str) -> bool {
-    name.split('/').all(is_component)
-}
-
-fn is_component(part: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = [part.bytes().next(), part.bytes().next_back()];
-    if !ends.iter().all(|byte| byte.is_some_and(is_word))
-        || !part.bytes().all(|byte| is_word(byte) || b"._-".contains(&byte))
-    {
-        return false;
-    }
-    // Between words stands one `.`, one or two `_`, or any number of `-`.
-    let separators =
-        part.split(|character: char| !"._-".contains(character)).filter(|separator| !separator.is_empty());
-    separators
-        .into_iter()
-        .all(|separator| matches!(separator, "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-'))
-}
-
-fn is_tag(tag: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=MAX_TAG_BYTES).contains(&tag.len())
-        && tag.bytes().next().is_some_and(is_word)
-        && tag.bytes().all(|byte| is_word(byte) || b".-".contains(&byte))
 }
 
 impl fmt::Display for Registry {

@@ -6,11 +6,11 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use mentat_manifest::is_public;
+use mentat_manifest::{is_public, is_repository};
 use url::{Host, Url};
 
 use crate::error::OciError;
-use crate::reference::{Reference, ReferenceError, Registry, is_repository};
+use crate::reference::{Reference, ReferenceError, Registry};
 
 /// Which registries may be asked, how, and where they may send to.
 #[derive(Clone, Debug)]

@@ -196,7 +196,7 @@ impl ServerConfig {
         self.attestation.rules()?;
         self.attestation.check_tenants(&self.auth.tenants())?;
         self.oci.rules()?;
-        self.container.check()?;
+        self.container.check(self.limits.ceiling.memory)?;
         self.rollout.check()?;
         self.check_tls()?;
         if self.limits.ceiling.memory > self.engine.max_memory {

@@ -187,6 +187,14 @@ async fn an_agent_that_cannot_be_executed_here_is_refused_when_it_is_loaded() {
         (manifest("a.b", "echo", ""), b"\0asm", "came with a module"),
         (manifest("a.b", "echo", "resources: { memory: 8Gi }\n"), b"", "over this installation's ceiling"),
         (manifest("a.b", "echo", "resources: { cpu: \"3\" }\n"), b"", "`container.max_cpus`"),
+        // What engines would refuse at the first execution.
+        (manifest("a.b", "echo", "resources: { cpu: 1m }\n"), b"", "`1m` is less than `10m`"),
+        (manifest("a.b", "echo", "resources: { memory: 1Ki }\n"), b"", "`1Ki` is less than 6MB"),
+        (manifest("a.b", "echo", "wasm: { memory: { maximum: 5 } }\n"), b"", "is less than 6MB"),
+        (with_image("\"@sha256:9ce\""), b"", "a digest is `sha256:`"),
+        (with_image("docker-archive:/tmp/x.tar"), b"", "for a place and not for a name"),
+        (with_image("localhost/Probe:1"), b"", "lower-case"),
+        (with_image("\"localhost/probe:\""), b"", "a tag has"),
     ] {
         let refused = server.load_module(&manifest, module).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
@@ -200,6 +208,30 @@ async fn an_agent_that_cannot_be_executed_here_is_refused_when_it_is_loaded() {
     let without = Server::start();
     let refused = without.load_module(&manifest("a.b", "echo", ""), &[]).await.unwrap_err();
     assert!(refused.message().contains("no container engine"), "{}", refused.message());
+    engine.is_empty();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_that_can_be_asked_for_is_a_container_and_less_is_the_callers_mistake() {
+    let engine = Engine::start();
+    let server = engine.server(&[]);
+    load(&server, "a.least", "echo", "resources: { cpu: 10m, memory: 6Mi }\n").await;
+    assert_eq!(run(&server, "a.least", "the least").await.unwrap().output, "the least");
+    load(&server, "a.echo", "echo", "").await;
+    let with = |memory: u64| v1::ExecuteAgentRequest {
+        sandbox_config: Some(v1::SandboxConfig { memory_bytes: memory, ..v1::SandboxConfig::default() }),
+        ..execute("a.echo", "x")
+    };
+    let refused = server.client().await.execute_agent(with(6_291_455)).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_REQUEST");
+    assert!(refused.message().contains("is less than 6MB"), "{}", refused.message());
+    server.client().await.execute_agent(with(6_291_456)).await.unwrap();
+    // An agent that is both is a module as it was, and not an image with so little.
+    let both = manifest("a.both", "echo", "wasm: { memory: { maximum: 1 } }\n")
+        .replace("runtime: container", "runtime: wasm");
+    let refused = server.load_as(&both, UNKNOWN_IMPORT).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_REQUEST");
+    assert!(refused.message().contains("memory of 1MB is less than 6MB"), "{}", refused.message());
     engine.is_empty();
 }
 

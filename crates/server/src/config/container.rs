@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mentat_manifest::{ByteCount, MilliCpus, escape_untrusted};
+use mentat_manifest::{ByteCount, MIN_CONTAINER_MEMORY, MilliCpus, escape_untrusted};
 use mentat_runtime::security::policy::Rules;
 use serde::{Deserialize, Serialize};
 
@@ -99,8 +99,9 @@ impl ContainerSection {
     /// Checks it, with the memory that agents have at most.
     ///
     /// # Errors
-    /// For a user that is root or no number, limits of nothing, and images from anywhere.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// For a user that is root or no number, users that are others' or too few, limits of nothing or of less than a container
+    /// can be made with, and images from anywhere.
+    pub(super) fn check(&self, ceiling: ByteCount) -> Result<(), ConfigError> {
         let wrong = |text: String| Err(ConfigError(text));
         let Some((user, _)) = self.user_and_group() else {
             let user = escape_untrusted(&self.user, 64);
@@ -115,6 +116,14 @@ impl ContainerSection {
             return wrong(format!(
                 "`container.cpus` of {} is over `container.max_cpus` of {}",
                 self.cpus, self.max_cpus
+            ));
+        }
+        let memory = [("container.memory", self.memory), ("limits.ceiling.memory", ceiling)];
+        if let Some((name, bytes)) = memory.into_iter().find(|(_, bytes)| *bytes < MIN_CONTAINER_MEMORY)
+            && self.is_given()
+        {
+            return wrong(format!(
+                "`{name}` of {bytes} is less than {MIN_CONTAINER_MEMORY}, without which no engine makes a container"
             ));
         }
         let limits = [
@@ -143,7 +152,8 @@ mod tests {
 
     #[test]
     fn what_would_open_more_than_meant_is_refused() {
-        let refused = |section: ContainerSection| section.check().unwrap_err().to_string();
+        let ceiling = ByteCount(1 << 30);
+        let refused = |section: ContainerSection| section.check(ceiling).unwrap_err().to_string();
         let section = ContainerSection::default;
         for user in ["0:0", "1000:0", "0:1000", "nobody", "1000", "-1:5", ""] {
             assert!(
@@ -152,9 +162,23 @@ mod tests {
         }
         let pulls = ContainerSection { pull: PullPolicy::Missing, ..section() };
         assert!(refused(pulls.clone()).contains("`container.images`"));
-        ContainerSection { images: vec!["harbor.lan/agents".into()], ..pulls }.check().unwrap();
+        ContainerSection { images: vec!["harbor.lan/agents".into()], ..pulls }.check(ceiling).unwrap();
         assert!(refused(ContainerSection { cpus: MilliCpus(5_000), ..section() }).contains("is over"));
         assert!(refused(ContainerSection { pids: 0, ..section() }).contains("`container.pids`"));
-        section().check().unwrap();
+        assert!(refused(ContainerSection { tmp: ByteCount(0), ..section() }).contains("`container.tmp`"));
+        let few = ContainerUsersConfig { count: 95, ..ContainerUsersConfig::default() };
+        assert!(refused(ContainerSection { users: few, ..section() }).contains("`container.users.count`"));
+        section().check(ceiling).unwrap();
+    }
+
+    #[test]
+    fn an_engine_is_not_asked_for_less_memory_than_it_makes_a_container_with() {
+        let given = ContainerSection { socket: "/run/x.sock".into(), ..ContainerSection::default() };
+        let little = ContainerSection { memory: ByteCount(6_291_455), ..given.clone() };
+        let refused = little.check(ByteCount(1 << 30)).unwrap_err().to_string();
+        assert!(refused.contains("`container.memory` of 6291455 bytes is less than 6MB"), "{refused}");
+        let refused = given.check(ByteCount(1 << 20)).unwrap_err().to_string();
+        assert!(refused.contains("`limits.ceiling.memory` of 1MB is less than 6MB"), "{refused}");
+        ContainerSection::default().check(ByteCount(1 << 20)).unwrap();
     }
 }

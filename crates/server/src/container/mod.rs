@@ -164,6 +164,9 @@ impl Containers {
             );
             return Err(Error::InvalidRequest { message });
         }
+        if let Some(memory) = manifest.limits_request().memory_bytes {
+            sandbox::check_memory(memory)?;
+        }
         image::find(engine, &self.section, manifest.image.as_deref().unwrap_or_default()).await
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mentat_manifest::{ByteCount, Capability, FileAccess, Limits, is_at_or_below};
+use mentat_manifest::{ByteCount, Capability, FileAccess, Limits, MIN_CONTAINER_MEMORY, is_at_or_below};
 use mentat_runtime::error::Error;
 use mentat_runtime::security::denial::{Denial, DenialReason};
 use mentat_runtime::security::offers::{Mount, SCRATCH};
@@ -66,7 +66,8 @@ impl Sandbox {
     /// Asks for everything that the manifest lists. What is refused is not there for the agent, and its log says why.
     ///
     /// # Errors
-    /// `SECURITY_VIOLATION` for the first refusal, where the operator has such executions ended.
+    /// `SECURITY_VIOLATION` for the first refusal, where the operator has such executions ended; `INVALID_REQUEST` where less
+    /// memory is left than a container can be made with.
     pub(super) fn ask(
         grant: &Grant,
         listed: &[Capability],
@@ -84,6 +85,7 @@ impl Sandbox {
             asking.ask(capability)?;
         }
         let mut sandbox = asking.sandbox;
+        check_memory(sandbox.limits.memory_bytes)?;
         if sandbox.has_way_out() {
             // Whatever the manifest and the operator set: by these, programs would be sent elsewhere.
             sandbox.env.extend(egress::variables());
@@ -236,6 +238,21 @@ impl Asking<'_> {
     }
 }
 
+/// Whether a container can be made with so much memory.
+///
+/// # Errors
+/// `INVALID_REQUEST` where it cannot.
+pub(super) fn check_memory(memory: ByteCount) -> Result<(), Error> {
+    if memory >= MIN_CONTAINER_MEMORY {
+        return Ok(());
+    }
+    let message = format!(
+        "memory of {memory} is less than {MIN_CONTAINER_MEMORY}, without which no engine makes a container; leave it at least that \
+         much, in the request (`memory`), in the manifest, and in `limits.defaults.memory`"
+    );
+    Err(Error::InvalidRequest { message })
+}
+
 fn denied(grant: &Grant, streams: &StandardStreams, denial: &Denial) -> Result<(), Error> {
     streams.warn(&denial.to_string());
     // That nothing can be recorded is nobody's violation.
@@ -284,6 +301,27 @@ mod tests {
     fn mounts(sandbox: &Sandbox) -> Vec<(&str, &str)> {
         let mounts = sandbox.mounts.iter();
         mounts.map(|(guest, bind)| (guest.as_str(), bind.access.as_str())).collect()
+    }
+
+    #[test]
+    fn memory_that_no_container_can_be_made_with_is_refused_and_what_is_raised_is_not() {
+        for (capabilities, is_enough) in [("[]", false), ("[\"compute:memory=6MB\"]", true)] {
+            let text = format!(
+                "id: a.b\nversion: 1.0.0\nruntime: container\nimage: x\nwasm: {{ capabilities: {capabilities} }}\n"
+            );
+            let manifest = Manifest::parse(&text).unwrap();
+            let rules = Rules::default();
+            let little = LimitsRequest { memory_bytes: Some(ByteCount(1 << 20)), ..LimitsRequest::default() };
+            let allow = vec!["compute:memory=6MB".parse().unwrap()];
+            let powers = UserPowers { allow, ..UserPowers::default() };
+            let grant = rules.decide_for_user(Some(&manifest), &little, powers).unwrap();
+            let streams = StandardStreams::new(&grant, None);
+            let asked = Sandbox::ask(&grant, manifest.capabilities(), &streams);
+            assert_eq!(asked.is_ok(), is_enough, "{asked:?}");
+            if let Err(error) = asked {
+                assert!(error.to_string().contains("memory of 1MB is less than 6MB"), "{error}");
+            }
+        }
     }
 
     #[test]
