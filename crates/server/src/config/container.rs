@@ -40,7 +40,7 @@ pub struct ContainerSection {
     pub open_files: u32,
     /// Bytes of `/tmp`.
     pub tmp: ByteCount,
-    /// Whom programs run as, `USER:GROUP` in numbers.
+    /// Whom programs run as that have a directory of the operator's, `USER:GROUP` in numbers; the group is that of all.
     pub user: String,
     /// Whom all others run as, each as somebody else.
     pub users: ContainerUsersConfig,
@@ -131,6 +131,8 @@ impl ContainerSection {
             ("pids", u64::from(self.pids)),
             ("open_files", u64::from(self.open_files)),
             ("engine_ms", self.engine_ms),
+            // Without a size it would have no bound of its own.
+            ("tmp", self.tmp.0),
         ];
         if let Some((name, _)) = limits.into_iter().find(|(_, value)| *value == 0) {
             return wrong(format!("`container.{name}` must be at least 1"));

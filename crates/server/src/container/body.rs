@@ -25,8 +25,9 @@ const MAX_USER_PROCESSES: i64 = 4_096;
 const SHARED_MEMORY_BYTES: i64 = 16 << 20;
 /// Billionths of a processor in a thousandth.
 const NANO_CPUS: i64 = 1_000_000;
-/// Directories that engines make writable by themselves in a container that is otherwise read-only.
-const ENGINE_DIRECTORIES: [&str; 2] = ["/run", "/var/tmp"];
+/// Directories that engines make writable by themselves in a container that is otherwise read-only. Message queues are files
+/// in memory that is nobody's limit.
+const ENGINE_DIRECTORIES: [&str; 3] = ["/run", "/var/tmp", "/dev/mqueue"];
 /// How those are mounted instead.
 const NOTHING_WRITABLE: &str = "ro,nosuid,nodev,noexec,size=64k,mode=755";
 const SCRATCH: &str = "/tmp";
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!((host.ipc_mode.as_deref(), host.shm_size), (Some("none"), None));
         let none = host.tmpfs.unwrap();
         assert!(none.values().all(|how| how.starts_with("ro,") && how.ends_with(",notmpcopyup")), "{none:?}");
-        assert_eq!(none.len(), 3);
+        assert_eq!(none.len(), 4);
         let host = made(Scratch::Writable, EngineKind::Docker).host_config.unwrap();
         assert_eq!((host.ipc_mode.as_deref(), host.shm_size), (Some("private"), Some(16 << 20)));
         let some = host.tmpfs.unwrap();

@@ -18,7 +18,10 @@ use tokio::io::AsyncWriteExt;
 
 use super::egress::{self, Outlet};
 use super::engine::{Attached, Engine, Piece};
-use super::execution::{Started, Talked, end_of, input, judge, leave_out_what_is_gone, lost, start, way_out};
+use super::execution::{
+    Started, Talked, end_seen, input, judge, leave_out_what_is_gone, lost, start, way_out,
+};
+use super::process::PeakMemory;
 use super::sandbox::Sandbox;
 use super::warm::{Purpose, WarmContainer};
 use super::{ContainerAgent, Containers, Live};
@@ -112,7 +115,7 @@ async fn run(
     };
     forget_connections(outlet.as_ref());
     let said = tokio::select! {
-        said = ask(engine, id, attached, line, streams) => said,
+        said = ask(engine, id, attached, line, streams, memory) => said,
         error = egress::serve(outlet.as_ref()) => Said::Nothing(Talked::Failed(error)),
         () = invocation.cancel.cancelled() => Said::Nothing(Talked::Failed(Error::Cancelled)),
         () = tokio::time::sleep(limit) => {
@@ -137,7 +140,8 @@ async fn run(
             (Ok(0), Used::Spent(container.live))
         }
         Said::Nothing(talked) => {
-            let result = judge(talked, container.purpose.sandbox()).and_then(unanswered);
+            let result =
+                judge(talked, container.purpose.sandbox(), &container.started.memory).and_then(unanswered);
             (result, Used::Spent(container.live))
         }
     }
@@ -184,6 +188,7 @@ async fn ask(
     attached: &mut Attached,
     line: Bytes,
     streams: &StandardStreams,
+    memory: &mut PeakMemory,
 ) -> Said {
     let Attached { pieces, input } = attached;
     let mut writing = std::pin::pin!(async move {
@@ -212,7 +217,7 @@ async fn ask(
             },
             Some(Ok(Piece::Log(bytes))) => streams.stderr(&bytes),
             Some(Err(error)) => return Said::Nothing(lost(engine, &error)),
-            None => return Said::Nothing(end_of(engine, id).await),
+            None => return Said::Nothing(end_seen(engine, id, memory).await),
         }
     }
 }

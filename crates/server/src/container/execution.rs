@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use mentat_manifest::{InputForm, MilliCpus};
+use mentat_manifest::{ByteCount, InputForm, MilliCpus};
 use mentat_runtime::StandardStreams;
 use mentat_runtime::error::{Error, Shortage, TimeLimit};
 use mentat_runtime::model::{Answer, HostCalls, Invocation, Outcome, Usage};
@@ -41,6 +41,13 @@ const MAX_SILENCE: Duration = Duration::from_secs(5);
 const LOOK_AT_MEMORY: Duration = Duration::from_millis(100);
 /// What a program ends with that was killed: 128 and the number of the signal.
 const KILLED: i64 = 128 + 9;
+/// How near to its limit a control group comes at least before the kernel kills for want of memory: what it asks for in one go
+/// is far less.
+const NEAR_LIMIT: u64 = 1 << 20;
+/// How long the end of a container's first process is waited for once all that it wrote is there, which is then seen in its control group
+/// before that goes; and in what steps.
+const ENDS_WITHIN: u32 = 20;
+const END_STEP: Duration = Duration::from_millis(1);
 
 /// A container that has started.
 pub(super) struct Started {
@@ -73,7 +80,7 @@ pub(super) async fn run(
     let result = async {
         let mut sandbox = Sandbox::ask(grant, agent.manifest.capabilities(), &streams)?;
         leave_out_what_is_gone(&mut sandbox, &streams).await;
-        let Started { id, attached, listener, mut memory } =
+        let Started { id, attached, listener, mut memory, .. } =
             start(engine, live, agent, &sandbox, &invocation).await?;
         let since = Instant::now();
         usage.instantiation = since.duration_since(began);
@@ -89,7 +96,7 @@ pub(super) async fn run(
         };
         usage.execution = since.elapsed();
         usage.peak_memory = memory.look();
-        judge(talked, &sandbox)
+        judge(talked, &sandbox, &memory)
     }
     .await;
     let written = streams.finish(result.is_ok());
@@ -329,9 +336,7 @@ async fn talk(
             Some(Ok(Piece::Log(bytes))) => streams.stderr(&bytes),
             Some(Err(error)) => return lost(engine, &error),
             None => {
-                // The control group goes soon.
-                memory.look();
-                return end_of(engine, id).await;
+                return end_seen(engine, id, memory).await;
             }
         }
     }
@@ -345,9 +350,22 @@ pub(super) fn lost(engine: &Engine, error: &EngineError) -> Talked {
 /// Waits for the end of a container that writes nothing any more, as it is with one that ends. Where it goes on, or went on
 /// since, it is the engine that has stopped to tell what it writes.
 pub(super) async fn end_of(engine: &Engine, id: &str) -> Talked {
+    end_seen(engine, id, &mut PeakMemory::unknown()).await
+}
+
+/// The same, with a look at its memory for as long as its control group is there, which goes soon.
+pub(super) async fn end_seen(engine: &Engine, id: &str, memory: &mut PeakMemory) -> Talked {
     let (silent, since) = (SystemTime::now(), Instant::now());
+    for _ in 0..ENDS_WITHIN {
+        memory.look();
+        if memory.is_over() {
+            break;
+        }
+        tokio::time::sleep(END_STEP).await;
+    }
     let mut pause = FIRST_LOOK;
     loop {
+        memory.look();
         match engine.look(id).await {
             Ok(ContainerState::Ended { at, .. }) if at.is_some_and(|at| at > silent + LATE_END) => {
                 return cut(engine);
@@ -377,18 +395,28 @@ fn cut(engine: &Engine) -> Talked {
 }
 
 /// What came of it. A program can hardly be killed but from outside its container, and who does that is the kernel, for
-/// want of memory: not every engine says so.
-pub(super) fn judge(talked: Talked, sandbox: &Sandbox) -> Result<i32, Error> {
+/// want of memory: not every engine says so. Where its control group was seen last when it had ended, and was not near its
+/// limit, it was something else.
+pub(super) fn judge(talked: Talked, sandbox: &Sandbox, memory: &PeakMemory) -> Result<i32, Error> {
     let (exit_code, out_of_memory) = match talked {
         Talked::Failed(error) => return Err(error),
         Talked::Ended { exit_code, out_of_memory } => (exit_code, out_of_memory),
     };
+    let limit = sandbox.limits.memory_bytes;
+    let had_enough = |peak: ByteCount| peak.0.saturating_add(NEAR_LIMIT) < limit.0;
+    if exit_code == KILLED && !out_of_memory && memory.at_end().is_some_and(had_enough) {
+        let message = format!(
+            "it ended with {KILLED}, as one that was killed from outside its container, or that says so itself; it had memory to \
+             spare"
+        );
+        return Err(Error::Trap { message, backtrace: Vec::new() });
+    }
     if exit_code == KILLED || (out_of_memory && exit_code != 0) {
         let trap = match out_of_memory {
             true => None,
             false => Some("the container was killed, and the engine does not say for what".into()),
         };
-        return Err(Error::MemoryLimit { shortage: Shortage::Container(sandbox.limits.memory_bytes), trap });
+        return Err(Error::MemoryLimit { shortage: Shortage::Container(limit), trap });
     }
     Ok(i32::try_from(exit_code).unwrap_or(i32::MAX))
 }

@@ -10,8 +10,9 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use mentat_manifest::ByteCount;
 use rustix::fs::{Mode, OFlags};
@@ -21,8 +22,10 @@ use tokio::sync::oneshot;
 
 /// Bytes of the list of a process's control groups that are read.
 const MAX_GROUPS_BYTES: usize = 16 << 10;
-/// Bytes of a number in a control group.
-const MAX_NUMBER_BYTES: usize = 32;
+/// Bytes of a number in a control group, with the word before it.
+const MAX_NUMBER_BYTES: usize = 64;
+/// Bytes of what the kernel says of a process's state, which stand at the beginning.
+const MAX_STATE_BYTES: usize = 256;
 /// Where control groups are.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
@@ -39,6 +42,8 @@ pub(super) struct Process {
 pub(super) struct PeakMemory {
     /// None where this machine does not tell.
     file: Option<File>,
+    /// The directory of the container's first process.
+    folder: Option<OwnedFd>,
     last: ByteCount,
     /// That process has ended.
     has_ended: bool,
@@ -108,7 +113,7 @@ impl Process {
 impl PeakMemory {
     /// Nothing is known.
     pub(super) fn unknown() -> Self {
-        Self { file: None, last: ByteCount(0) }
+        Self { file: None, folder: None, last: ByteCount(0), has_ended: false, is_final: false }
     }
 
     /// Looks again; the last that was seen where the container is gone.
@@ -117,6 +122,7 @@ impl PeakMemory {
         self.has_ended = self.has_ended || self.folder.as_ref().is_some_and(has_ended);
         if let Some(peak) = first_line(self.file.as_ref()).and_then(|line| line.parse().ok()) {
             self.last = self.last.max(ByteCount(peak));
+            self.is_final = self.has_ended;
         }
         self.last
     }
@@ -217,10 +223,10 @@ fn file_of(line: &str, controller: &str, first: &str, second: &str) -> Option<Pa
     let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
     let path = path.strip_prefix('/').filter(|path| !path.split('/').any(|part| part == ".."))?;
     let groups = Path::new(CONTROL_GROUPS);
-    if controllers.split(',').any(|controller| controller == "memory") {
-        return Some(groups.join("memory").join(path).join("memory.max_usage_in_bytes"));
+    if controllers.split(',').any(|listed| listed == controller) {
+        return Some(groups.join(controller).join(path).join(first));
     }
-    (number == "0" && controllers.is_empty()).then(|| groups.join(path).join("memory.peak"))
+    (number == "0" && controllers.is_empty()).then(|| groups.join(path).join(second))
 }
 
 #[cfg(test)]

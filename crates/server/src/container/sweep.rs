@@ -2,10 +2,11 @@
 //! be removed when their executions ended, as soon as the engine lets them.
 //!
 //! Invariant: a server removes its own containers alone. They bear the id of its data directory, which one server has at
-//! a time; several servers can share an engine.
+//! a time, and the place of that on disk, which a copy of the directory does not have; several servers can share an engine.
 
 use std::fmt;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +38,8 @@ const LAST_SWEEP: Duration = Duration::from_secs(10);
 /// The file of a server's id, in its data directory.
 const ID_FILE: &str = "server-id";
 
-/// Identifies a server by its data directory.
+/// Identifies a server by its data directory: an id that was made for it, and the device and the number of the file that holds
+/// it, by which a copy is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerId(Arc<str>);
 
@@ -58,17 +60,22 @@ impl ServerId {
                         path.display()
                     ),
                 })?;
-                Ok(Self(id.to_string().into()))
+                Self::at(&path, &id.to_string()).map_err(failed)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let id = ExecutionId::new().to_string();
                 let mut file = tempfile::NamedTempFile::new_in(data).map_err(failed)?;
                 writeln!(file, "{id}").and_then(|()| file.as_file().sync_all()).map_err(failed)?;
                 file.persist(&path).map_err(|error| failed(error.error))?;
-                Ok(Self(id.into()))
+                Self::at(&path, &id).map_err(failed)
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    fn at(path: &Path, id: &str) -> std::io::Result<Self> {
+        let file = std::fs::metadata(path)?;
+        Ok(Self(format!("{id}-{:x}-{:x}", file.dev(), file.ino()).into()))
     }
 }
 
@@ -202,12 +209,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_data_directory_keeps_its_id() {
-        let data = tempfile::tempdir().unwrap();
-        let id = ServerId::of(data.path()).unwrap();
-        assert_eq!(ServerId::of(data.path()).unwrap(), id);
+    fn a_data_directory_keeps_its_id_wherever_it_is_moved_and_a_copy_has_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let id = ServerId::of(&data).unwrap();
+        assert_eq!(ServerId::of(&data).unwrap(), id);
+        let copy = folder.path().join("copy");
+        std::fs::create_dir(&copy).unwrap();
+        std::fs::copy(data.join(ID_FILE), copy.join(ID_FILE)).unwrap();
+        assert_ne!(ServerId::of(&copy).unwrap(), id);
+        let moved = folder.path().join("moved");
+        std::fs::rename(&data, &moved).unwrap();
+        assert_eq!(ServerId::of(&moved).unwrap(), id);
+        let data = moved;
         assert_ne!(ServerId::of(tempfile::tempdir().unwrap().path()).unwrap(), id);
-        std::fs::write(data.path().join(ID_FILE), "anything").unwrap();
-        assert!(ServerId::of(data.path()).unwrap_err().to_string().contains("holds no id"));
+        std::fs::write(data.join(ID_FILE), "anything").unwrap();
+        assert!(ServerId::of(&data).unwrap_err().to_string().contains("holds no id"));
     }
 }

@@ -145,6 +145,7 @@ async fn docker_executes_the_same_agents_within_the_same_bounds_and_keeps_nothin
     assert!(answer.output == input && answer.exit_code == 0);
     load(&server, "a.exit", "exit", "").await;
     assert_eq!(run(&server, "a.exit", "7").await.unwrap().exit_code, 7);
+    assert_eq!(reason(&server, "a.exit", "137").await.1, "TRAP");
     load(&server, "a.unread", "unread", "").await;
     for length in [0, 70_000, 3_000_000] {
         let answer = run(&server, "a.unread", &"x".repeat(length)).await.unwrap();
@@ -169,6 +170,7 @@ async fn docker_executes_the_same_agents_within_the_same_bounds_and_keeps_nothin
         "list /run".into(),
         "write /tmp/x".into(),
         "write /dev/shm/x".into(),
+        "write /dev/mqueue/x".into(),
     ];
     let answer = run(&server, "a.look", &attempts.join("\n")).await.unwrap();
     let facts = text(&answer.output);
@@ -183,6 +185,7 @@ async fn docker_executes_the_same_agents_within_the_same_bounds_and_keeps_nothin
         "0 entries",
         "ReadOnlyFilesystem",
         "NotFound",
+        "ReadOnlyFilesystem",
     ]) {
         let fact = format!("{attempt}: {came}");
         assert!(facts.lines().any(|line| line.starts_with(&fact)), "`{fact}` is not in {facts}");

@@ -53,6 +53,11 @@ async fn an_agent_that_takes_too_long_too_much_or_says_too_much_is_ended_with_it
     let (code, why, message) = reason(&server, "a.memory", "").await;
     assert_eq!((code, why.as_str()), (Code::ResourceExhausted, "MEMORY_LIMIT"), "{message}");
     assert!(message.contains("its limit of 32MB"), "{message}");
+    // As one that was killed would, and was not: it had memory to spare.
+    load(&server, "a.exit", "exit", "").await;
+    let (code, why, message) = reason(&server, "a.exit", "137").await;
+    assert_eq!((code, why.as_str()), (Code::Aborted, "TRAP"), "{message}");
+    assert!(message.contains("it had memory to spare"), "{message}");
     load(&server, "a.panic", "nothing", "").await;
     assert_eq!(run(&server, "a.panic", "").await.unwrap().exit_code, 101);
     engine.is_empty();
