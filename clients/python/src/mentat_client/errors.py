@@ -92,7 +92,7 @@ class AgentNotFoundError(MentatError):
 
 
 class StreamNotFoundError(MentatError):
-    """There is no such stream, or it is not kept any more."""
+    """There is no such stream, or it is not kept any more, as when the server was started again."""
 
     row = "STREAM_NOT_FOUND"
 
