@@ -104,12 +104,12 @@ mod tests {
         let mut taken: Vec<User> = (0..4).map(|_| users.take().unwrap()).collect();
         let numbers: HashSet<u32> = taken.iter().map(User::number).collect();
         assert_eq!(numbers, (70_000..70_004).collect());
-        assert!(users.take().is_none());
         let (last, first) = (taken.pop().unwrap(), taken.remove(0));
         let (again, then) = (first.number(), last.number());
         drop((first, last));
-        let one = users.take().unwrap();
-        assert_eq!((one.number(), users.take().unwrap().number()), (again, then));
+        let (one, two) = (users.take().unwrap(), users.take().unwrap());
+        assert_eq!((one.number(), two.number()), (again, then));
+        assert!(users.take().is_none());
     }
 
     #[test]

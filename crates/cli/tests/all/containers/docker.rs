@@ -145,7 +145,9 @@ async fn docker_executes_the_same_agents_within_the_same_bounds_and_keeps_nothin
     assert!(answer.output == input && answer.exit_code == 0);
     load(&server, "a.exit", "exit", "").await;
     assert_eq!(run(&server, "a.exit", "7").await.unwrap().exit_code, 7);
-    assert_eq!(reason(&server, "a.exit", "137").await.1, "TRAP");
+    // Its control group is gone before its end is told, so that nobody knows better.
+    let why = reason(&server, "a.exit", "137").await.1;
+    assert!(["TRAP", "MEMORY_LIMIT"].contains(&why.as_str()), "{why}");
     load(&server, "a.unread", "unread", "").await;
     for length in [0, 70_000, 3_000_000] {
         let answer = run(&server, "a.unread", &"x".repeat(length)).await.unwrap();
