@@ -201,6 +201,7 @@ pub(super) const ROOMS: &[Room] = &[
         sees: &[
             "crate::container",
             "crate::config::ContainerSection",
+            "crate::config::ContainerUsersConfig",
             "crate::config::PullPolicy",
             "crate::config::WarmContainersConfig",
             "crate::telemetry::ContainerLevels",
