@@ -173,7 +173,7 @@ mod tests {
     use mentat_server::container::Seen;
     use proptest::prelude::*;
 
-    use super::super::finding::Verdict;
+    use super::super::finding::{Scope, Verdict};
     use super::*;
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
                 "network:tcp:192.0.2.1:443",
             ]
         );
-        assert_eq!(findings.verdict(), Verdict::WithChanges);
+        assert_eq!(findings.verdict(Scope::Whole), Verdict::WithChanges);
         let own: Vec<_> =
             findings.sorted().into_iter().filter(|found| found.topic == Topic::OwnFiles).collect();
         assert!(own.len() == 1 && own[0].what.contains("/app"));

@@ -35,7 +35,7 @@ fn a_recorded_run_of_an_image_tells_what_its_program_asks_for_and_leaves_nothing
     engine.import("localhost/sleep:1", &["ENV MODE=sleep"]);
     let plain = analyzed(&engine, "localhost/look:1", &[]);
     assert_eq!(topics(&plain), ["listens", "root", "machine_code"]);
-    assert_eq!(plain["verdict"], "with_changes");
+    assert_eq!(plain["verdict"], "unknown", "nobody has seen what the program does");
     assert!(plain["unseen"].to_string().contains("--record"));
     let facts = plain["facts"].to_string();
     assert!(facts.contains("/agent: machine code, complete in itself") && facts.contains("MODE"), "{facts}");
@@ -63,7 +63,7 @@ fn a_recorded_run_of_an_image_tells_what_its_program_asks_for_and_leaves_nothing
     assert!(topics(&threads).contains(&"threads"), "{threads:#}");
     let sleep = analyzed(&engine, "localhost/sleep:1", &["--record", "--timeout", "1s"]);
     assert!(sleep["facts"].to_string().contains("was ended"), "{sleep:#}");
-    assert_eq!(sleep["verdict"], "yes");
+    assert_eq!(sleep["verdict"], "unknown");
     assert!(sleep["unseen"].to_string().contains("did not come to a good end"), "{sleep:#}");
     assert!(!report["unseen"].to_string().contains("did not come to a good end"), "{report:#}");
     engine.is_empty();
@@ -85,15 +85,40 @@ fn source_is_looked_at_and_the_manifest_gets_its_part() {
         "main.py",
         "import os, requests\n\ndef process():\n    return requests.get('https://api.example.com/v1', headers={'k': os.environ['API_KEY']})\n",
     );
-    write("jobs.py", "import subprocess\n");
-    write("manifest.yaml", "id: a.b\nversion: 1.0.0\nruntime: python3.12\nimage: x:1\n");
     let target = folder.path().to_str().unwrap();
+    let report = |target: &str| -> Value {
+        let (code, said, wrong) = call(&["analyze", target, "--json"]);
+        assert_eq!(code, Some(0), "{wrong}");
+        serde_json::from_str(&said).unwrap()
+    };
+    let told = report(target);
+    assert_eq!((&told["verdict"], &told["left_out"]), (&json!("yes"), &json!([])));
+    // What was not looked at could be anything, and is told.
+    std::fs::create_dir_all(folder.path().join("node_modules/x")).unwrap();
+    write("node_modules/x/index.js", "require('child_process')\n");
+    write("long.py", &"pass\n".repeat(1 << 18));
+    write("run", "#!/bin/sh\nexec python3 main.py\n");
+    let told = report(target);
+    assert_eq!(told["verdict"], "unknown");
+    assert_eq!(
+        told["left_out"],
+        json!([
+            { "why": "dependencies", "may_matter": true, "count": 1, "names": ["node_modules"] },
+            { "why": "other_scripts", "may_matter": true, "count": 1, "names": ["run"] },
+            { "why": "too_large", "may_matter": true, "count": 1, "names": ["long.py"] },
+        ])
+    );
+    write("agent", "#!/usr/bin/env python3\nimport subprocess\n");
+    write("manifest.yaml", "id: a.b\nversion: 1.0.0\nruntime: python3.12\nimage: x:1\n");
     let (code, said, wrong) = call(&["analyze", target]);
     assert_eq!(code, Some(0), "{wrong}");
     for line in [
         "could it be a module: not as it is",
         "  other programs: import subprocess",
-        "    at jobs.py:1",
+        "    at agent:2",
+        "  folders of dependencies: node_modules",
+        "  scripts that are not read here: run",
+        "  files of which the first MiB was looked at and no more: long.py",
         "    - \"env:API_KEY\"  # main.py:4",
     ] {
         assert!(said.lines().any(|told| told.trim_start() == line.trim_start()), "{line} is not in {said}");
@@ -110,7 +135,10 @@ fn source_is_looked_at_and_the_manifest_gets_its_part() {
     assert_eq!(call(&["analyze", target, "--record"]).0, Some(2));
     assert_eq!(call(&["analyze", folder.path().join("main.py").to_str().unwrap()]).0, Some(2));
     let empty = tempfile::tempdir().unwrap();
-    assert_eq!(call(&["analyze", empty.path().to_str().unwrap()]).0, Some(2));
+    std::fs::create_dir(empty.path().join("vendor")).unwrap();
+    let (code, _, wrong) = call(&["analyze", empty.path().to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    assert!(wrong.contains("not looked at were folders of dependencies: vendor"), "{wrong}");
 }
 
 /// An agent's folder, of one source compiled both ways.
