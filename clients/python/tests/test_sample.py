@@ -115,8 +115,7 @@ def test_the_page_is_told_what_each_node_says_and_how_it_ends(page: str) -> None
 
     outputs = {message["node"]: message["text"] for message in told if message["type"] == "output"}
     assert set(outputs) == set(nodes)
-    # A line of the log of a module, reports and output of a container, and the tokens of a stream of a module: each as it
-    # comes, and before the whole.
+    # A line of the log of a module, reports and output of a container, and the tokens of a stream of a module.
     assert any(text.startswith("[info]") for text in said("redact"))
     assert [text for text in said("unwrap") if text.startswith("[progress]")] == [
         f"[progress] paragraph {number}\n" for number in range(1, 5)
