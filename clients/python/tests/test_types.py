@@ -51,6 +51,6 @@ def test_a_program_is_checked_by_the_types_of_the_package(tmp_path: Path) -> Non
     assert files("mentat_client").joinpath("py.typed").is_file()
     code, said = check(tmp_path, PROGRAM)
     assert code == 0, said
-    code, said = check(tmp_path, PROGRAM.replace("answer.output.decode()", "answer.output"))
+    code, said = check(tmp_path, PROGRAM.replace("answer.exit_code + 1", "answer.exit_code.decode()"))
     assert code == 1, said
-    assert "bytes" in said
+    assert '"int" has no attribute "decode"' in said
