@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use mentat_manifest::escape_untrusted;
 use mentat_runtime::security::policy::Rules;
-use mentat_server::container::Survey;
+use mentat_server::container::{Program, Survey};
 use serde::Serialize;
 
 use self::finding::{Finding, Findings, Scope, Verdict, Weight};
@@ -128,14 +128,24 @@ async fn look_at_image(arguments: &AnalyzeArguments) -> Result<Looked, Failure> 
     let mut looked = Looked::default();
     let image = survey.image(&arguments.target).await?;
     let program = survey.program(&image).await?;
-    let kind = image::look(&image, program.as_ref(), &mut looked.findings);
-    let path = program.map_or_else(|| "is not there".to_owned(), |(path, _)| path);
+    let kind = image::look(&image, &program, &mut looked.findings);
+    let program = match program {
+        Program::File { path, .. } => format!("{path}: {}", kind.text()),
+        Program::Missing(why) if arguments.record => {
+            let image = escape_untrusted(&arguments.target, MAX_SHOWN_CHARS);
+            return Err(Failure::invalid(format!(
+                "--record: image `{image}` has no program to execute: {why}"
+            )));
+        }
+        Program::Missing(why) => format!("none: {why}"),
+        Program::Unclear => "was not found".to_owned(),
+    };
     looked.facts.extend([
         ("image", image.id.clone()),
         ("platform", format!("{}/{}", image.os, image.architecture)),
         ("size", image.size.to_string()),
         ("command", image.command.join(" ")),
-        ("program", format!("{path}: {}", kind.text())),
+        ("program", program),
     ]);
     let names: Vec<&str> = image.env.iter().filter_map(|entry| Some(entry.split_once('=')?.0)).collect();
     looked.facts.push(("variables", names.join(" ")));

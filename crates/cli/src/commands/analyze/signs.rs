@@ -121,9 +121,9 @@ impl Interpreter {
         let name =
             self.name.trim_end_matches(|character: char| character.is_ascii_digit() || character == '.');
         Some(match name {
-            "python" | "pypy" | "uv" => Language::Python,
-            "node" | "nodejs" | "deno" | "bun" | "ts-node" | "tsx" => Language::JavaScript,
-            "cargo" | "rust-script" => Language::Rust,
+            "python" | "pypy" | "uv" => Python,
+            "node" | "nodejs" | "deno" | "bun" | "ts-node" | "tsx" => JavaScript,
+            "cargo" | "rust-script" => Rust,
             "ruby" | "perl" | "php" | "java" | "kotlin" | "scala" | "groovy" | "elixir" | "escript"
             | "runghc" | "runhaskell" | "swift" => Language::Other,
             _ => return None,

@@ -78,6 +78,90 @@ fn a_recorded_run_of_an_image_tells_what_its_program_asks_for_and_leaves_nothing
 }
 
 #[test]
+fn an_image_without_its_program_is_told_what_is_missing() {
+    let engine = Engine::start();
+    let folder = tempfile::tempdir().unwrap();
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    link("nowhere/at/all", "link");
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    std::fs::write(folder.path().join("text"), "no program\n").unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path().join("text"), permissions).unwrap();
+    let socket = engine.socket();
+    for (number, (entry, says)) in [
+        ("/link", "/link"),
+        ("/gone", "`/gone` is not in it"),
+        ("gone", "`gone` is in no folder of its `PATH`"),
+        ("/folder", "`/folder` is a folder"),
+        ("", "it names none"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let image = format!("localhost/entry:{number}");
+        let change = format!("ENTRYPOINT [\"{entry}\"]");
+        let changes = if entry.is_empty() { vec![] } else { vec![change.as_str()] };
+        engine.import_folder(&image, folder.path(), &changes);
+        let plain = analyzed(&engine, &image, &[]);
+        let facts = plain["facts"].to_string();
+        assert!(facts.contains("none: ") && facts.contains(says), "{facts}");
+        let arguments = ["analyze", &image, "--socket", socket.to_str().unwrap(), "--record"];
+        let (code, _, wrong) = call(&arguments);
+        assert_eq!(code, Some(2), "{entry}: {wrong}");
+        assert!(wrong.contains("has no program to execute: ") && wrong.contains(says), "{entry}: {wrong}");
+    }
+    // What is there and cannot be executed, the engine says.
+    engine.import_folder("localhost/text:1", folder.path(), &["ENTRYPOINT [\"/text\"]"]);
+    let socket = socket.to_str().unwrap();
+    let (code, _, wrong) = call(&["analyze", "localhost/text:1", "--socket", socket, "--record"]);
+    assert_ne!(code, Some(0));
+    assert!(wrong.contains("its program could not be started: "), "{wrong}");
+    engine.is_empty();
+}
+
+#[test]
+fn what_a_killed_analysis_has_left_the_next_one_removes_and_nothing_of_one_that_goes_on() {
+    let engine = Engine::start();
+    engine.import("localhost/sleep:1", &["ENV MODE=sleep"]);
+    engine.import("localhost/echo:1", &["ENV MODE=echo"]);
+    let socket = engine.socket();
+    let recording = || {
+        let before = engine.containers();
+        let mut child = mentat()
+            .args(["analyze", "localhost/sleep:1", "--record", "--timeout", "60s"])
+            .args(["--socket", socket.to_str().unwrap()])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let since = std::time::Instant::now();
+        loop {
+            let running = engine.podman(&["ps", "--quiet", "--no-trunc"]);
+            let new = running.lines().find(|id| !before.iter().any(|known| known == id));
+            if let Some(id) = new {
+                return (child, id.to_owned());
+            }
+            assert!(since.elapsed() < std::time::Duration::from_secs(60), "it does not run");
+            assert!(child.try_wait().unwrap().is_none(), "it has ended");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    };
+    let (mut killed, left) = recording();
+    // It has the same list of system calls as any agent's.
+    let security = engine.podman(&["inspect", "--format", "{{.HostConfig.SecurityOpt}}", &left]);
+    assert!(security.contains("seccomp="), "{security}");
+    let (mut going_on, kept) = recording();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    analyzed(&engine, "localhost/echo:1", &[]);
+    assert_eq!(engine.containers(), [kept]);
+    going_on.kill().unwrap();
+    going_on.wait().unwrap();
+    analyzed(&engine, "localhost/echo:1", &["--record"]);
+    engine.is_empty();
+}
+
+#[test]
 fn source_is_looked_at_and_the_manifest_gets_its_part() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
