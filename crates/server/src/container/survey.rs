@@ -135,9 +135,12 @@ impl Survey {
     /// # Errors
     /// `UNAVAILABLE` where the engine does not do its part.
     pub async fn program(&self, image: &ImageFacts) -> Result<Program, Error> {
+        let Some(name) = image.command.first() else {
+            return Ok(Program::Missing("it names none; build it with `ENTRYPOINT` or `CMD`".into()));
+        };
         // Never started, so that nothing has to lie on the engine's machine for it.
         let id = self.create(image, Duration::ZERO, &PlainFiles::default()).await?;
-        let found = program::find(&self.engine, &id, image).await;
+        let found = program::find(&self.engine, &id, image, name).await;
         self.remove(&id).await?;
         Ok(found)
     }

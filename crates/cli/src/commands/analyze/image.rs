@@ -1,6 +1,5 @@
 //! An image and a recorded run of its program: what follows from what was seen. Pure.
 
-use bytes::Bytes;
 use mentat_server::container::{FileUse, ImageFacts, Program, Recording};
 
 use super::finding::{Findings, Topic};
@@ -166,6 +165,7 @@ fn folders(recording: &Recording) -> std::collections::BTreeMap<String, FileUse>
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use mentat_server::container::Seen;
     use proptest::prelude::*;
 

@@ -35,11 +35,8 @@ pub enum Program {
     Unclear,
 }
 
-/// Finds the program of an image in a container of it.
-pub(super) async fn find(engine: &Engine, container: &str, image: &ImageFacts) -> Program {
-    let Some(name) = image.command.first() else {
-        return Program::Missing("it names none; build it with `ENTRYPOINT` or `CMD`".into());
-    };
+/// Finds the program that an image calls so in a container of it.
+pub(super) async fn find(engine: &Engine, container: &str, image: &ImageFacts, name: &str) -> Program {
     let mut found = Program::Missing(format!(
         "`{}` is in no folder of its `PATH`, or only as a link that leads nowhere",
         shown(name)
