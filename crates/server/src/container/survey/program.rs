@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use mentat_manifest::escape_untrusted;
 
-use super::super::engine::{Engine, EngineError};
 use super::ImageFacts;
+use crate::container::engine::{Engine, EngineError};
 
 /// Bytes of a program that are read: its headers are at its beginning.
 const MAX_PROGRAM_BYTES: usize = 64 << 10;
