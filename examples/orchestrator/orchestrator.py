@@ -1,6 +1,6 @@
 """A sample orchestrator: runs a flow of agents on a Mentat runtime, and shows it on a page while it runs.
 
-python orchestrator.py flow.yaml --agents ../../agents --input @letter.txt --page 8081
+python orchestrator.py flow.yaml --agents ../../agents --agents agents --input @letter.txt --page 8081
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mentat_client import (
     End,
     Log,
     MentatError,
+    Report,
     RuntimeSelector,
     StreamData,
     Tls,
@@ -83,6 +84,9 @@ class Run:
                     await self._page.tell(type="said", text=event.chunk.decode(errors="replace"), **about)
                 elif isinstance(event, Log):
                     await self._page.tell(type="said", text=f"[{event.level}] {event.message}\n", **about)
+                elif isinstance(event, Report):
+                    text = event.message or event.data_json
+                    await self._page.tell(type="said", text=f"[{event.kind}] {text}\n", **about)
                 elif isinstance(event, End):
                     response = event.response
                     if response.exit_code != 0:
@@ -103,7 +107,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="runs a flow of agents, and shows it on a page while it runs")
     parser.add_argument("flow", type=Path, help="the flow's YAML file")
     parser.add_argument("--input", default="", help="what the first nodes are given: text, `@FILE`, or `-` for stdin")
-    parser.add_argument("--agents", type=Path, default=Path("agents"), help="where the folders of agents are")
+    parser.add_argument("--agents", type=Path, action="append", help="where folders of agents are; any number of times")
     parser.add_argument("--server", default=os.environ.get("MENTAT_SERVER", "127.0.0.1:50051"))
     parser.add_argument("--ca", type=Path, help="a file with roots to check the server's certificate against")
     parser.add_argument("--console", default="", help="the server's HTTP address, for links to its console")
@@ -125,7 +129,7 @@ async def main() -> None:
     tls = Tls.from_files(ca=options.ca) if options.ca else None
     page = Page()
     async with WasmRuntimeClient(options.server, api_key=os.environ.get("MENTAT_API_KEY"), tls=tls) as client:
-        run = Run(flow, RuntimeSelector(client, AgentFolders(options.agents)), page, options.console)
+        run = Run(flow, RuntimeSelector(client, AgentFolders(*options.agents or ["agents"])), page, options.console)
         if options.page is None:
             await run.run(given)
         else:

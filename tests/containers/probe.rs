@@ -251,7 +251,8 @@ fn look() {
                 let address = rest.parse().expect("an address");
                 TcpStream::connect_timeout(&address, Duration::from_secs(2)).map(|_| "done".to_owned())
             }
-            "ask" => ask(rest),
+            "ask" => ask(rest).and_then(answer),
+            "ask-and-end" => ask_and_end(rest),
             "tunnel" => tunnel(rest),
             "listeners" => listeners(),
             "rename" => fs::rename(rest, format!("{rest}.renamed")).map(|()| "done".to_owned()),
@@ -272,10 +273,22 @@ fn proxy() -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends the beginning of a request to the proxy; answers the status, and the last line of what came.
-fn ask(request: &str) -> io::Result<String> {
+/// Sends the beginning of a request to the proxy.
+fn ask(request: &str) -> io::Result<TcpStream> {
     let mut stream = proxy()?;
     write!(stream, "{}\r\n\r\n", request.replace("\\n", "\r\n"))?;
+    Ok(stream)
+}
+
+/// The same of a program that says at once that it has said all.
+fn ask_and_end(request: &str) -> io::Result<String> {
+    let stream = ask(request)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    answer(stream)
+}
+
+/// The status of an answer, and its last line.
+fn answer(mut stream: TcpStream) -> io::Result<String> {
     let mut answer = Vec::new();
     // A connection that is cut off has said what it has said.
     let _ = stream.read_to_end(&mut answer);

@@ -43,7 +43,7 @@ const PARTS: &[Part] = &[
     Part { name: "tests", about: "every test of the workspace", run: tests },
     Part {
         name: "client",
-        about: "the Python client, as pip installs it, against a started server",
+        about: "the Python client and the sample orchestrator, as pip installs them, against a started server",
         run: test_client,
     },
     Part { name: "doc-tests", about: "the programs in doc comments", run: doc_tests },
@@ -140,6 +140,7 @@ fn api_docs(_: &Toolchains) -> anyhow::Result<()> {
 }
 
 fn test_client(_: &Toolchains) -> anyhow::Result<()> {
+    install_container_engine()?;
     agents::build(&[])?;
     client::test(&program_of_the_tests()?)
 }

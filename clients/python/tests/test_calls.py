@@ -188,6 +188,32 @@ async def test_a_client_can_be_closed_and_used_again(shared: Server) -> None:
     await client.close()
 
 
+def test_a_client_serves_one_event_loop_after_another(shared: Server) -> None:
+    client = WasmRuntimeClient(shared.grpc)
+    for _ in range(2):
+        assert asyncio.run(client.is_loaded("calls.nothing")) is False
+
+    async def close() -> None:
+        await client.is_loaded("calls.nothing")
+        await client.close()
+
+    asyncio.run(close())
+    assert asyncio.run(client.is_loaded("calls.nothing")) is False
+    # Of a loop that is over there is nothing to close.
+    asyncio.run(client.close())
+
+
+async def test_a_client_of_a_loop_that_runs_is_no_other_loops(client: WasmRuntimeClient) -> None:
+    assert await client.is_loaded("calls.nothing") is False
+
+    async def ask() -> bool:
+        return await client.is_loaded("calls.nothing")
+
+    with pytest.raises(RuntimeError, match="one for each loop"):
+        await asyncio.to_thread(lambda: asyncio.run(ask()))
+    assert await client.is_loaded("calls.nothing") is False
+
+
 def test_ids_of_executions_are_uuids_of_version_7_in_the_order_of_time() -> None:
     first = new_execution_id()
     time.sleep(0.002)

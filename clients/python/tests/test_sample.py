@@ -1,4 +1,4 @@
-"""The sample orchestrator, as a program: its flow, its page, and flows that are none."""
+"""The sample orchestrator, as a program: its flow on a real container engine, its page, and flows that are none."""
 
 from __future__ import annotations
 
@@ -14,37 +14,70 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Server
+from conftest import ROOT, Server, Servers
+from engine import Engine
 
 SAMPLE = ROOT / "examples/orchestrator"
-AGENTS = ROOT / "agents"
+AGENTS = (ROOT / "agents", SAMPLE / "agents")
+UNWRAP = SAMPLE / "agents/unwrap"
+
+
+@pytest.fixture(scope="module")
+def equipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a container engine, which has the image of the sample's own agent, made as its README says."""
+    engine = Engine(tmp_path_factory.mktemp("engine"))
+    servers = Servers(tmp_path_factory.mktemp("equipped"))
+    try:
+        compiler = ["cc", "-static", "-O2", "-o", str(UNWRAP / "unwrap"), str(UNWRAP / "unwrap.c")]
+        subprocess.run(compiler, check=True)
+        engine.podman("build", "--tag", "localhost/unwrap:1", str(UNWRAP))
+        yield servers.start(f"container.socket={engine.socket}")
+        engine.is_empty()
+    finally:
+        servers.kill()
+        engine.stop()
 
 
 def command(server: Server, *options: str) -> list[str]:
     program = [sys.executable, str(SAMPLE / "orchestrator.py")]
-    return [*program, *options, "--server", server.grpc, "--agents", str(AGENTS)]
+    agents = [option for folder in AGENTS for option in ("--agents", str(folder))]
+    return [*program, *options, "--server", server.grpc, *agents]
 
 
 def run(server: Server, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(server, *options), capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_flow_runs_from_its_first_node_to_its_last(shared: Server) -> None:
+def test_the_flow_runs_from_its_first_node_to_its_last(equipped: Server) -> None:
     letter = f"@{SAMPLE / 'letter.txt'}"
-    done = run(shared, str(SAMPLE / "flow.yaml"), "--input", letter)
+    done = run(equipped, str(SAMPLE / "flow.yaml"), "--input", letter)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["words"] > 10
+    assert "mill" in done.stdout
+    for agent, is_container in (("mentatlab.redact", False), ("example.unwrap", True), ("mentatlab.summarise", False)):
+        with urllib.request.urlopen(f"{equipped.http}/v1/agents/{agent}") as response:
+            assert (json.load(response)["shape"] == "container image") == is_container, agent
     # Where there is nothing to tell in brief, the flow ends there.
-    done = run(shared, str(SAMPLE / "flow.yaml"))
+    done = run(equipped, str(SAMPLE / "flow.yaml"))
     assert (done.returncode, done.stdout) == (1, "")
     assert "node `summarise` ended with exit code 1" in done.stderr
 
 
+def test_a_server_without_a_container_engine_says_what_is_missing(shared: Server) -> None:
+    done = run(shared, str(SAMPLE / "flow.yaml"), "--input", "one line")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "`example.unwrap` is a container agent, and this server has no container engine" in done.stderr
+    assert "`container.socket`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
-def page(shared: Server) -> Iterator[str]:
-    options = ["--input", f"@{SAMPLE / 'letter.txt'}", "--page", "0", "--console", shared.http]
+def page(equipped: Server) -> Iterator[str]:
+    flow, letter = str(SAMPLE / "flow.yaml"), f"@{SAMPLE / 'letter.txt'}"
     process = subprocess.Popen(
-        command(shared, str(SAMPLE / "flow.yaml"), *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(equipped, flow, "--input", letter, "--page", "0", "--console", equipped.http),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     line = process.stderr.readline()
@@ -72,12 +105,24 @@ def test_the_page_is_told_what_each_node_says_and_how_it_ends(page: str) -> None
     told = messages(page)
     assert told[-1]["state"] == "finished"
     states = [(message["node"], message["state"]) for message in told if message["type"] == "node"]
-    assert states == [(node, state) for node in ("redact", "summarise", "measure") for state in ("running", "finished")]
-    said = "".join(message["text"] for message in told if message["type"] == "said" and message["node"] == "summarise")
+    nodes = ("redact", "unwrap", "summarise")
+    assert states == [(node, state) for node in nodes for state in ("running", "finished")]
+
+    def said(node: str) -> list[str]:
+        return [message["text"] for message in told if message["type"] == "said" and message["node"] == node]
+
     outputs = {message["node"]: message["text"] for message in told if message["type"] == "output"}
-    assert said.startswith(outputs["summarise"])
-    assert "[info]" in said
+    assert set(outputs) == set(nodes)
+    # A line of the log of a module, reports and output of a container, and the tokens of a stream of a module.
+    assert any(text.startswith("[info]") for text in said("redact"))
+    assert [text for text in said("unwrap") if text.startswith("[progress]")] == [
+        f"[progress] paragraph {number}\n" for number in range(1, 5)
+    ]
+    assert "".join(text for text in said("unwrap") if not text.startswith("[progress]")) == outputs["unwrap"]
+    assert "".join(said("summarise")).startswith(outputs["summarise"])
+    assert len(said("summarise")) > 10
     assert "@" not in outputs["redact"]
+    assert len(outputs["unwrap"].splitlines()) == 4
     assert all("/#/executions/" in message["console"] for message in told if message["type"] == "node")
     # Who comes back is told the rest.
     assert messages(page, last_seen=str(len(told) - 3)) == told[-2:]

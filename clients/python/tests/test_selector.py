@@ -35,6 +35,21 @@ def folder(root: Path, agent_id: str, module: bytes = ECHO, version: str = "1.0.
     return place
 
 
+async def test_agents_are_looked_for_in_one_folder_after_another(tmp_path: Path) -> None:
+    for number, names in enumerate((["a.first", "a.both"], ["a.both", "a.second"])):
+        for name in names:
+            place = folder(tmp_path / str(number), name)
+            (place / "agent.wasm").write_bytes(str(number).encode())
+    source = AgentFolders(tmp_path / "0", tmp_path / "nowhere", tmp_path / "1")
+    found = {name: await source.fetch(name, "") for name in ("a.first", "a.both", "a.second", "a.third")}
+    assert {name: package and package.wasm_bytes for name, package in found.items()} == {
+        "a.first": b"0",
+        "a.both": b"0",
+        "a.second": b"1",
+        "a.third": None,
+    }
+
+
 class Counting:
     """A source that counts what it is asked for."""
 

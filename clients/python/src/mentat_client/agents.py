@@ -56,11 +56,11 @@ class AgentFolders:
     """Agents that lie beside each other in a folder, one below it for each: `agents/<any name>/manifest.yaml`.
 
     Where several are of one id, that of the version which is asked for is taken, and without one the first by its
-    folder's name.
+    folder's name. Of several such folders the first comes first.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self._root = Path(root)
+    def __init__(self, root: str | Path, *more: str | Path) -> None:
+        self._roots = [Path(root), *map(Path, more)]
 
     async def fetch(self, agent_id: str, version: str) -> AgentPackage | None:
         """Finds an agent by what its manifest says, and reads it."""
@@ -68,7 +68,7 @@ class AgentFolders:
 
     def _find(self, agent_id: str, version: str) -> AgentPackage | None:
         fault: Exception | None = None
-        for path in sorted(self._root.glob(f"*/{MANIFEST}")):
+        for path in (path for root in self._roots for path in sorted(root.glob(f"*/{MANIFEST}"))):
             try:
                 manifest = _Manifest.read(path)
             except (ValueError, OSError) as error:

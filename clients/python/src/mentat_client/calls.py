@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -27,6 +28,15 @@ Answer = TypeVar("Answer")
 Metadata = tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A channel, and the event loop that it belongs to."""
+
+    loop: asyncio.AbstractEventLoop
+    channel: grpc.aio.Channel
+    stub: WasmRuntimeAsyncStub
+
+
 class Calls:
     """The calls of one client."""
 
@@ -34,22 +44,25 @@ class Calls:
         self.target = target
         self._retry = retry
         self._trace = trace
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: WasmRuntimeAsyncStub | None = None
+        self._opened: _Opened | None = None
 
     @property
     def stub(self) -> WasmRuntimeAsyncStub:
-        """The methods of the service. The channel is opened by the first use, whose loop it belongs to."""
-        if self._stub is None:
-            self._channel = self.target.open()
-            self._stub = runtime_pb2_grpc.WasmRuntimeStub(self._channel)
-        return self._stub
+        """The methods of the service, by a channel of the running event loop, which is opened where there is none."""
+        loop = asyncio.get_running_loop()
+        if self._opened is None or self._opened.loop is not loop:
+            if self._opened is not None and self._opened.loop.is_running():
+                raise RuntimeError("this client is used by another event loop that is running; have one for each loop")
+            # A channel of a loop that is over goes with it.
+            channel = self.target.open()
+            self._opened = _Opened(loop, channel, runtime_pb2_grpc.WasmRuntimeStub(channel))
+        return self._opened.stub
 
     async def close(self) -> None:
         """Closes the channel; the next call opens another one."""
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
-            await channel.close()
+        opened, self._opened = self._opened, None
+        if opened is not None and opened.loop is asyncio.get_running_loop():
+            await opened.channel.close()
 
     def metadata(self, traceparent: str | None) -> Metadata:
         """What a call carries besides its request."""

@@ -70,6 +70,8 @@ def new_execution_id() -> str:
 class WasmRuntimeClient:
     """A runtime, and who calls it. Close it when it is not needed any more, or use it with `async with`.
 
+    It belongs to one event loop at a time; where that is over, as after `asyncio.run`, the next may use it.
+
     `server` is `HOST:PORT` or has a scheme, `https://HOST:PORT`. `api_key` goes with every call, over an encrypted
     connection or to this machine. `traceparent` is asked at every call for the trace that the call belongs to.
     """

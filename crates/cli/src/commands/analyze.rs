@@ -3,6 +3,7 @@
 
 mod finding;
 mod image;
+mod left_out;
 mod part;
 mod signs;
 mod source;
@@ -12,10 +13,11 @@ use std::process::ExitCode;
 
 use mentat_manifest::escape_untrusted;
 use mentat_runtime::security::policy::Rules;
-use mentat_server::container::Survey;
+use mentat_server::container::{Program, Survey};
 use serde::Serialize;
 
-use self::finding::{Finding, Findings, Verdict, Weight};
+use self::finding::{Finding, Findings, Scope, Verdict, Weight};
+use self::left_out::{AllLeftOut, LeftOut};
 use self::signs::Language;
 use crate::args::AnalyzeArguments;
 use crate::files;
@@ -36,7 +38,9 @@ struct Report<'a> {
     capabilities: &'a std::collections::BTreeMap<String, String>,
     /// The part of the manifest.
     part: &'a str,
-    /// What was not looked at, and cannot be seen.
+    /// What there is and was not looked at, or not all of it.
+    left_out: Vec<&'a LeftOut>,
+    /// What cannot be seen in this way.
     unseen: &'a [&'static str],
 }
 
@@ -45,6 +49,8 @@ struct Report<'a> {
 struct Looked {
     facts: Vec<(&'static str, String)>,
     unseen: Vec<&'static str>,
+    left_out: AllLeftOut,
+    scope: Scope,
     findings: Findings,
 }
 
@@ -65,15 +71,16 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> Result<ExitCode, Failure> {
     } else {
         super::threads()?.block_on(look_at_image(arguments))?
     };
-    let Looked { facts, unseen, findings } = looked;
+    let Looked { facts, unseen, left_out, scope, findings } = looked;
     let part = part::text(&findings);
     let report = Report {
         target: &arguments.target,
         facts,
-        verdict: findings.verdict(),
+        verdict: findings.verdict(scope),
         findings: findings.sorted(),
         capabilities: &findings.capabilities,
         part: &part,
+        left_out: left_out.sorted(),
         unseen: &unseen,
     };
     if let Some(path) = &arguments.write {
@@ -92,10 +99,11 @@ fn look_at_source(folder: &Path) -> Result<Looked, Failure> {
     let source = source::look(folder, &mut looked.findings)
         .map_err(|error| Failure::invalid(format!("`{}` cannot be read: {error}", folder.display())))?;
     if source.languages.is_empty() {
-        return Err(Failure::invalid(format!(
-            "`{}` holds no source in a language that is known here",
-            folder.display()
-        )));
+        let mut message = format!("`{}` holds no source in a language that is known here", folder.display());
+        for left_out in source.left_out.sorted() {
+            message.push_str(&format!("; not looked at were {}", left_out.text()));
+        }
+        return Err(Failure::invalid(message));
     }
     let mut languages: Vec<(&Language, &u32)> = source.languages.iter().collect();
     languages.sort_by_key(|(_, files)| std::cmp::Reverse(**files));
@@ -103,9 +111,10 @@ fn look_at_source(folder: &Path) -> Result<Looked, Failure> {
         looked.facts.push(("written in", format!("{} ({files} files)", language.name())));
         looked.facts.push(("the way", language.way().to_owned()));
     }
-    if source.is_cut {
-        looked.unseen.push("there are more files than are looked at");
+    if source.left_out.may_matter() {
+        looked.scope = Scope::Part;
     }
+    looked.left_out = source.left_out;
     looked.unseen.extend([
         "which files it opens, and which hosts it makes up; a recorded run of its image tells (`--record`)",
         "what its dependencies do, but for those that are known by name",
@@ -119,14 +128,24 @@ async fn look_at_image(arguments: &AnalyzeArguments) -> Result<Looked, Failure> 
     let mut looked = Looked::default();
     let image = survey.image(&arguments.target).await?;
     let program = survey.program(&image).await?;
-    let kind = image::look(&image, program.as_ref(), &mut looked.findings);
-    let path = program.map_or_else(|| "is not there".to_owned(), |(path, _)| path);
+    let kind = image::look(&image, &program, &mut looked.findings);
+    let program = match program {
+        Program::File { path, .. } => format!("{path}: {}", kind.text()),
+        Program::Missing(why) if arguments.record => {
+            let image = escape_untrusted(&arguments.target, MAX_SHOWN_CHARS);
+            return Err(Failure::invalid(format!(
+                "--record: image `{image}` has no program to execute: {why}"
+            )));
+        }
+        Program::Missing(why) => format!("none: {why}"),
+        Program::Unclear => "was not found".to_owned(),
+    };
     looked.facts.extend([
         ("image", image.id.clone()),
         ("platform", format!("{}/{}", image.os, image.architecture)),
         ("size", image.size.to_string()),
         ("command", image.command.join(" ")),
-        ("program", format!("{path}: {}", kind.text())),
+        ("program", program),
     ]);
     let names: Vec<&str> = image.env.iter().filter_map(|entry| Some(entry.split_once('=')?.0)).collect();
     looked.facts.push(("variables", names.join(" ")));
@@ -143,9 +162,11 @@ async fn look_at_image(arguments: &AnalyzeArguments) -> Result<Looked, Failure> 
         looked.facts.push(("recorded run", format!("{took} ms, {ended}, {bytes} bytes of output")));
         image::follow(&recording, &mut looked.findings);
         if recording.exit_code != Some(0) {
+            looked.scope = Scope::Part;
             looked.unseen.push("what it does where it works: this run did not come to a good end");
         }
         if recording.seen.is_cut {
+            looked.scope = Scope::Part;
             looked.unseen.push("it asked for more than is kept");
         }
         looked.unseen.extend([
@@ -153,6 +174,7 @@ async fn look_at_image(arguments: &AnalyzeArguments) -> Result<Looked, Failure> 
             "names of hosts, which are not looked up without a network, and variables, which are read without asking",
         ]);
     } else {
+        looked.scope = Scope::Part;
         looked.unseen.push("what the program does; a recorded run tells (`--record`)");
     }
     Ok(looked)
@@ -185,6 +207,9 @@ impl Report<'_> {
             }
         }
         text.push_str("not seen:\n");
+        for left_out in &self.left_out {
+            text.push_str(&format!("  {}\n", left_out.text()));
+        }
         for unseen in self.unseen {
             text.push_str(&format!("  {unseen}\n"));
         }

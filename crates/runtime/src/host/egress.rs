@@ -88,6 +88,9 @@ impl Egress {
         });
         let connection = http1::Builder::new()
             .keep_alive(false)
+            // Who has said all of a request may end that side of the connection, and is answered all the same. Who goes away
+            // altogether looks alike until something is written; what waits for the host then does so for as long as it may.
+            .half_close(true)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .timer(TokioTimer::new())

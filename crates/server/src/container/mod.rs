@@ -41,7 +41,7 @@ use crate::config::ContainerSection;
 use crate::telemetry::ContainerLevels;
 
 pub(crate) use self::files::PlainFiles;
-pub use self::survey::{FileUse, ImageFacts, Recording, Seen, Survey};
+pub use self::survey::{FileUse, ImageFacts, Program, Recording, Seen, Survey};
 pub(crate) use self::sweep::{ServerId, keep_swept};
 pub(crate) use self::warm::keep_fresh;
 

@@ -3,6 +3,8 @@
 //!
 //! Knows nothing of agents; what follows from what is seen, others say.
 
+mod owner;
+mod program;
 mod trace;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +19,7 @@ use mentat_runtime::error::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 
+pub use self::program::Program;
 use self::trace::Trace;
 pub use self::trace::{FileUse, Seen};
 use super::body::Surroundings;
@@ -29,12 +32,10 @@ use crate::config::ContainerSection;
 
 /// Until when a container of a survey may be there, in seconds since 1970: what a killed one has left, the next one removes.
 const SURVEY_LABEL: &str = "mentat.survey";
+/// Which process made it: when that is gone, it is removed before its time.
+const OWNER_LABEL: &str = "mentat.survey.process";
 /// What a survey may take besides the run of the program.
 const MARGIN: Duration = Duration::from_secs(120);
-/// Bytes of a program that are read: its headers are at its beginning.
-const MAX_PROGRAM_BYTES: usize = 64 << 10;
-/// Links that are followed to a program.
-const MAX_LINKS: usize = 8;
 /// Bytes of a program's output that are kept.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
 /// Bytes of one line of the record, and lines of it.
@@ -44,10 +45,6 @@ const MAX_LINES: usize = 500_000;
 const ENDING: Duration = Duration::from_secs(5);
 /// How long the tracer has to take hold of the program.
 const TAKE_HOLD: Duration = Duration::from_secs(10);
-/// The first block of an archive, and where in it the kind of its entry and the target of a link stand.
-const TAR_BLOCK: usize = 512;
-const TAR_KIND: usize = 156;
-const TAR_LINK: std::ops::Range<usize> = 157..257;
 
 /// Looks at images of one engine.
 #[derive(Debug)]
@@ -133,36 +130,37 @@ impl Survey {
         })
     }
 
-    /// The path of an image's program, and the beginning of its file; `None` where it is not there.
+    /// What an image's program is.
     ///
     /// # Errors
     /// `UNAVAILABLE` where the engine does not do its part.
-    pub async fn program(&self, image: &ImageFacts) -> Result<Option<(String, Bytes)>, Error> {
-        let Some(name) = image.command.first() else { return Ok(None) };
-        let id = self.create(image, Duration::ZERO).await?;
-        let mut found = None;
-        for path in places(name, image) {
-            if let Some(file) = self.read(&id, path).await {
-                found = Some(file);
-                break;
-            }
-        }
+    pub async fn program(&self, image: &ImageFacts) -> Result<Program, Error> {
+        let Some(name) = image.command.first() else {
+            return Ok(Program::Missing("it names none; build it with `ENTRYPOINT` or `CMD`".into()));
+        };
+        // Never started, so that nothing has to lie on the engine's machine for it.
+        let id = self.create(image, Duration::ZERO, &PlainFiles::default()).await?;
+        let found = program::find(&self.engine, &id, image, name).await;
         self.remove(&id).await?;
         Ok(found)
     }
 
-    /// Executes an image's program once, without any capability but `/tmp`, and records what it asks the kernel for.
+    /// Executes an image's program once, without any capability but `/tmp`, and records what it asks the kernel for. It is held to
+    /// the same list of system calls as that of any container agent: its tracer is outside, and asks on its own behalf.
     ///
     /// # Errors
     /// `INVALID_REQUEST` where that cannot be recorded here; `UNAVAILABLE` where the engine does not do its part; `TRAP` where
-    /// the program cannot be started.
+    /// the program cannot be started; `INTERNAL` where the disk refuses the container's files.
     pub async fn record(
         &self,
         image: &ImageFacts,
         input: Bytes,
         within: Duration,
     ) -> Result<Recording, Error> {
-        let id = self.create(image, within).await?;
+        let folder = tempfile::tempdir()
+            .map_err(|error| Error::internal("the folder of a container's files".to_owned(), error))?;
+        let files = PlainFiles::write(folder.path())?;
+        let id = self.create(image, within, &files).await?;
         let recorded = self.record_in(&id, image, input, within).await;
         // Ends what is left of the program, too.
         self.remove(&id).await?;
@@ -185,18 +183,10 @@ impl Survey {
                           missed; Podman can"
                     .into(),
             },
-            error => self.unavailable(&error),
+            error => self.not_started(error),
         })?;
         let mut tracer = Tracer::take_hold(process, image).await?;
-        if let Err(error) = self.engine.start(id).await {
-            return Err(match error {
-                EngineError::Refused { message, .. } => Error::Trap {
-                    message: format!("its program could not be started: {message}"),
-                    backtrace: Vec::new(),
-                },
-                error => self.unavailable(&error),
-            });
-        }
+        self.engine.start(id).await.map_err(|error| self.not_started(error))?;
         let since = std::time::Instant::now();
         let (talk, trace) = (talk(attached, input), tracer.read());
         let (output, is_over) = {
@@ -223,15 +213,20 @@ impl Survey {
         Ok(Recording { seen: tracer.finish().await, exit_code, output, took })
     }
 
-    /// Makes a container for a while, after those are removed whose time is over.
-    async fn create(&self, image: &ImageFacts, within: Duration) -> Result<String, Error> {
+    /// Makes a container for a while, after those are removed whose time is over, or whose maker is gone.
+    async fn create(
+        &self,
+        image: &ImageFacts,
+        within: Duration,
+        files: &PlainFiles,
+    ) -> Result<String, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for (id, labels) in
             self.engine.labelled(SURVEY_LABEL).await.map_err(|error| self.unavailable(&error))?
         {
             let until: u64 =
                 labels.get(SURVEY_LABEL).and_then(|until| until.parse().ok()).unwrap_or_default();
-            if until < now.as_secs() {
+            if until < now.as_secs() || labels.get(OWNER_LABEL).is_some_and(|label| owner::is_gone(label)) {
                 self.remove(&id).await?;
             }
         }
@@ -243,10 +238,10 @@ impl Survey {
             scratch: Scratch::Writable,
             network: Vec::new(),
         };
-        let labels = HashMap::from([(SURVEY_LABEL.to_owned(), until)]);
+        let owner = owner::own().map(|owner| (OWNER_LABEL.to_owned(), owner));
+        let labels: HashMap<_, _> = [(SURVEY_LABEL.to_owned(), until)].into_iter().chain(owner).collect();
         let kind = self.engine.kind().await.map_err(|error| self.unavailable(&error))?;
-        let files = PlainFiles::default();
-        let surroundings = Surroundings { section: &self.section, files: &files, kind };
+        let surroundings = Surroundings { section: &self.section, files, kind };
         let body = body::container(image.id.clone(), &sandbox, self.section.cpus, surroundings, labels);
         self.engine.create(body).await.map_err(|error| self.unavailable(&error))
     }
@@ -255,46 +250,21 @@ impl Survey {
         self.engine.remove(id).await.map_err(|error| self.unavailable(&error))
     }
 
-    /// The beginning of a file in a container, by way of its links.
-    async fn read(&self, id: &str, mut path: String) -> Option<(String, Bytes)> {
-        for _ in 0..MAX_LINKS {
-            let archive = self.engine.beginning(id, &path, TAR_BLOCK + MAX_PROGRAM_BYTES).await.ok()?;
-            let (head, content) = archive.split_at_checked(TAR_BLOCK)?;
-            match head.get(TAR_KIND)? {
-                b'0' | 0 => return Some((path, Bytes::copy_from_slice(content))),
-                b'2' => {
-                    let link = head.get(TAR_LINK)?.split(|byte| *byte == 0).next()?;
-                    path = beside(&path, std::str::from_utf8(link).ok()?);
-                }
-                _ => return None,
-            }
+    /// The error of a program that the engine does not start.
+    fn not_started(&self, error: EngineError) -> Error {
+        match error {
+            EngineError::Refused { message, .. } => Error::Trap {
+                message: format!("its program could not be started: {message}"),
+                backtrace: Vec::new(),
+            },
+            error => self.unavailable(&error),
         }
-        None
     }
 
     fn unavailable(&self, error: &EngineError) -> Error {
         let message = format!("the container engine at `{}`: {error}", self.engine.socket());
         Error::Unavailable { message, retry_after: RETRY_AFTER }
     }
-}
-
-/// Where a program can be that is called so.
-fn places(name: &str, image: &ImageFacts) -> Vec<String> {
-    if name.contains('/') {
-        return vec![beside(&format!("{}/x", image.folder.trim_end_matches('/')), name)];
-    }
-    let path = image.env.iter().find_map(|entry| entry.strip_prefix("PATH="));
-    let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    path.split(':').take(32).map(|folder| format!("{folder}/{name}")).collect()
-}
-
-/// The path that a link at `path` leads to.
-fn beside(path: &str, link: &str) -> String {
-    if link.starts_with('/') {
-        return link.to_owned();
-    }
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    format!("{folder}/{link}")
 }
 
 /// Gives a program its input, and takes the beginning of what it writes, until it ends.

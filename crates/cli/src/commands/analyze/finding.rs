@@ -58,6 +58,16 @@ pub(super) enum Verdict {
     WithChanges,
     /// Something stands against it.
     No,
+    /// Nothing that was found stands against it, and what was not looked at may.
+    Unknown,
+}
+
+/// How much was seen of what may matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scope {
+    #[default]
+    Whole,
+    Part,
 }
 
 /// Something that was found.
@@ -116,6 +126,7 @@ impl Verdict {
             Self::Yes => "nothing that was seen stands against it",
             Self::WithChanges => "with changes",
             Self::No => "not as it is",
+            Self::Unknown => "not known: nothing that was seen stands against it, and not all was seen",
         }
     }
 }
@@ -157,9 +168,11 @@ impl Findings {
         findings
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
+    /// What follows, where all was seen that may matter, or not.
+    pub(super) fn verdict(&self, seen: Scope) -> Verdict {
         match self.by_topic.values().map(|finding| finding.weight).min() {
             Some(Weight::Blocks) => Verdict::No,
+            _ if seen == Scope::Part => Verdict::Unknown,
             Some(Weight::Change) => Verdict::WithChanges,
             Some(Weight::Note) | None => Verdict::Yes,
         }

@@ -1,7 +1,6 @@
 //! An image and a recorded run of its program: what follows from what was seen. Pure.
 
-use bytes::Bytes;
-use mentat_server::container::{FileUse, ImageFacts, Recording};
+use mentat_server::container::{FileUse, ImageFacts, Program, Recording};
 
 use super::finding::{Findings, Topic};
 
@@ -79,11 +78,7 @@ fn has_interpreter(bytes: &[u8]) -> bool {
 }
 
 /// What follows from what an image says of itself.
-pub(super) fn look(
-    image: &ImageFacts,
-    program: Option<&(String, Bytes)>,
-    findings: &mut Findings,
-) -> ProgramFile {
+pub(super) fn look(image: &ImageFacts, program: &Program, findings: &mut Findings) -> ProgramFile {
     for port in &image.ports {
         findings.add(Topic::Listens, port, "EXPOSE");
     }
@@ -94,8 +89,8 @@ pub(super) fn look(
     if !image.user.is_empty() {
         findings.add(Topic::Root, &image.user, "USER");
     }
-    let Some((path, bytes)) = program else { return ProgramFile::Unknown };
-    let kind = ProgramFile::of(bytes);
+    let Program::File { path, begin } = program else { return ProgramFile::Unknown };
+    let kind = ProgramFile::of(begin);
     if matches!(kind, ProgramFile::Static | ProgramFile::Dynamic) {
         findings.add(Topic::MachineCode, path, "ENTRYPOINT");
     }
@@ -170,10 +165,11 @@ fn folders(recording: &Recording) -> std::collections::BTreeMap<String, FileUse>
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use mentat_server::container::Seen;
     use proptest::prelude::*;
 
-    use super::super::finding::Verdict;
+    use super::super::finding::{Scope, Verdict};
     use super::*;
 
     #[test]
@@ -212,7 +208,7 @@ mod tests {
                 "network:tcp:192.0.2.1:443",
             ]
         );
-        assert_eq!(findings.verdict(), Verdict::WithChanges);
+        assert_eq!(findings.verdict(Scope::Whole), Verdict::WithChanges);
         let own: Vec<_> =
             findings.sorted().into_iter().filter(|found| found.topic == Topic::OwnFiles).collect();
         assert!(own.len() == 1 && own[0].what.contains("/app"));

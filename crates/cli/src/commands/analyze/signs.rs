@@ -15,6 +15,13 @@ pub(super) enum Language {
     Other,
 }
 
+/// What executes a script, by its first line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Interpreter {
+    /// Its program, without a folder.
+    pub(super) name: String,
+}
+
 /// Something that is written in source.
 pub(super) struct Sign {
     pub(super) language: Language,
@@ -36,7 +43,7 @@ impl Language {
             "rs" => Self::Rust,
             "c" | "h" | "cc" | "cpp" | "cxx" | "hpp" => Self::C,
             "go" => Self::Go,
-            "py" => Self::Python,
+            "py" | "pyw" => Self::Python,
             "js" | "mjs" | "cjs" | "ts" | "tsx" | "jsx" => Self::JavaScript,
             "as" => Self::AssemblyScript,
             "java" | "kt" | "scala" | "cs" | "rb" | "php" | "pl" | "ex" | "erl" | "hs" | "swift" => {
@@ -93,6 +100,55 @@ impl Language {
             Self::AssemblyScript | Self::Other => &[],
         }
     }
+}
+
+impl Interpreter {
+    /// By the beginning of a file: `#!`, a program and one argument, where the program may be `env` (env(1)).
+    pub(super) fn of(begin: &[u8]) -> Option<Self> {
+        let line = begin.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+        let line = String::from_utf8_lossy(line);
+        let mut words = line.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
+        let mut name = words.next()?;
+        if name == "env" {
+            // Its options, and variables that it sets.
+            name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+        }
+        Some(Self { name: name.to_owned() })
+    }
+
+    /// What it reads, whichever version it is; `None` where that is not looked at.
+    pub(super) fn language(&self) -> Option<Language> {
+        let name =
+            self.name.trim_end_matches(|character: char| character.is_ascii_digit() || character == '.');
+        Some(match name {
+            "python" | "pypy" | "uv" => Python,
+            "node" | "nodejs" | "deno" | "bun" | "ts-node" | "tsx" => JavaScript,
+            "cargo" | "rust-script" => Rust,
+            "ruby" | "perl" | "php" | "java" | "kotlin" | "scala" | "groovy" | "elixir" | "escript"
+            | "runghc" | "runhaskell" | "swift" => Language::Other,
+            _ => return None,
+        })
+    }
+}
+
+/// Whether files whose names end so are programs in a form that is not looked at.
+pub(super) fn is_other_script(extension: &str) -> bool {
+    matches!(
+        extension,
+        "sh" | "bash"
+            | "zsh"
+            | "fish"
+            | "ps1"
+            | "bat"
+            | "cmd"
+            | "lua"
+            | "r"
+            | "R"
+            | "jl"
+            | "tcl"
+            | "awk"
+            | "ipynb"
+    )
 }
 
 impl Topic {
@@ -309,3 +365,26 @@ pub(super) const DEPENDENCIES: &[Dependency] = &[
     needs(JavaScript, "koa", Listens),
     needs(JavaScript, "@tensorflow/tfjs-node-gpu", Gpu),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_in_the_language_of_what_executes_it() {
+        for (begin, name, language) in [
+            ("#!/usr/bin/env python3\nimport os", "python3", Some(Python)),
+            ("#!/usr/bin/python3.12", "python3.12", Some(Python)),
+            ("#! /opt/node18/bin/node --x\r\n", "node", Some(JavaScript)),
+            ("#!/usr/bin/env -S A=b deno run\n", "deno", Some(JavaScript)),
+            ("#!/usr/bin/env ruby\n", "ruby", Some(Language::Other)),
+            ("#!/bin/bash -e\n", "bash", None),
+        ] {
+            let found = Interpreter::of(begin.as_bytes()).unwrap();
+            assert_eq!((found.name.as_str(), found.language()), (name, language), "{begin}");
+        }
+        for begin in ["", "#!", "#!\npython", "#!/usr/bin/env\n", "#!/usr/bin/env -S\n", "# python"] {
+            assert_eq!(Interpreter::of(begin.as_bytes()), None, "{begin}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! A folder of source: which languages it is in, and what its text and its lists of dependencies tell. It is read and never
 //! executed, whatever stands in it.
 //!
-//! Invariant: links are not followed, and what is read is bounded.
+//! Invariant: links are not followed, what is read is bounded, and what is not read is told.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,15 +9,33 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::finding::{Findings, Topic};
-use super::signs::{DEPENDENCIES, Language, SIGNS};
+use super::left_out::{AllLeftOut, Why};
+use super::signs::{DEPENDENCIES, Interpreter, Language, SIGNS, is_other_script};
 
 /// Files that are looked at, bytes of each, and levels of folders.
 const MAX_FILES: usize = 20_000;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_DEPTH: usize = 32;
-/// Folders of what others wrote or machines made.
-const LEFT_OUT: &[&str] =
-    &["node_modules", "target", "dist", "build", "vendor", "venv", "site-packages", "__pycache__"];
+/// Files and folders of any kind that are gone through.
+const MAX_ENTRIES: usize = 200_000;
+/// Bytes of a file by which it is seen what it is, where its name does not tell.
+const MAX_BEGIN_BYTES: u64 = 256;
+/// Folders of what others wrote.
+const DEPENDENCY_FOLDERS: &[&str] =
+    &["node_modules", "vendor", "venv", ".venv", ".tox", ".nox", ".eggs", "site-packages"];
+/// What the folder of a Python with packages of its own has in it, whatever it is called.
+const ENVIRONMENT_FILE: &str = "pyvenv.cfg";
+/// Folders of what machines made of source.
+const MADE_FOLDERS: &[&str] = &["target", "dist", "build"];
+/// The file by which a folder says that all in it is there to be made again (bford.info/cachedir), and how that begins.
+const CACHE_FILE: &str = "CACHEDIR.TAG";
+const CACHE_BEGIN: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+/// Folders of what Python compiled.
+const CACHE_FOLDERS: &[&str] = &["__pycache__"];
+/// Folders in which versions of source are kept.
+const HISTORY_FOLDERS: &[&str] = &[".git", ".hg", ".svn", ".bzr", ".jj"];
+/// How machine code begins: of Linux, of Windows, and of libraries.
+const MACHINE_CODE: &[&[u8]] = &[b"\x7fELF", b"MZ", b"!<arch>\n"];
 /// Of an address, what stands before its host.
 const SCHEMES: &[(&str, &str)] = &[("https://", "https"), ("http://", "http")];
 
@@ -28,8 +46,7 @@ pub(super) struct Source {
     pub(super) languages: BTreeMap<Language, u32>,
     /// Files that were looked at.
     pub(super) files: usize,
-    /// Whether there are more.
-    pub(super) is_cut: bool,
+    pub(super) left_out: AllLeftOut,
 }
 
 /// Looks through a folder.
@@ -38,56 +55,162 @@ pub(super) struct Source {
 /// Where the folder itself cannot be read.
 pub(super) fn look(folder: &Path, findings: &mut Findings) -> std::io::Result<Source> {
     let mut source = Source::default();
-    let mut folders = vec![(folder.to_owned(), 0)];
     // The folder itself is asked for; what is below it and cannot be read is left out.
     fs::read_dir(folder)?;
+    let walk = Walk { folder, whole: fs::canonicalize(folder)? };
+    let mut folders = vec![(folder.to_owned(), 0)];
+    let mut entries = 0_usize;
     while let Some((path, depth)) = folders.pop() {
-        let mut entries: Vec<_> = fs::read_dir(&path).into_iter().flatten().flatten().collect();
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && depth < MAX_DEPTH && !name.starts_with('.') && !LEFT_OUT.contains(&&*name) {
-                folders.push((entry.path(), depth + 1));
-            } else if kind.is_file() {
-                if source.files >= MAX_FILES {
-                    source.is_cut = true;
-                    return Ok(source);
-                }
-                source.file(folder, &entry.path(), &name, findings);
+        let mut listed = source.list(&walk, &path, MAX_ENTRIES - entries);
+        listed.sort_by_key(fs::DirEntry::file_name);
+        entries += listed.len();
+        let mut rest = listed.into_iter();
+        while let Some(entry) = rest.next() {
+            if source.files >= MAX_FILES || entries >= MAX_ENTRIES {
+                let more = rest.len() + folders.len() + 1;
+                source.left_out.add_many(Why::TooMany, more, &walk.shown(&entry.path()));
+                return Ok(source);
             }
+            source.entry(&walk, &entry, depth, &mut folders, findings);
         }
     }
     Ok(source)
 }
 
+/// The folder that is looked through, as it is called, and where it lies.
+struct Walk<'a> {
+    folder: &'a Path,
+    whole: PathBuf,
+}
+
+impl Walk<'_> {
+    fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(self.folder).unwrap_or(path).display().to_string()
+    }
+}
+
+/// A folder that is left out, and why.
+fn left_out(path: &Path, name: &str) -> Option<Why> {
+    if DEPENDENCY_FOLDERS.contains(&name) || path.join(ENVIRONMENT_FILE).exists() {
+        return Some(Why::Dependencies);
+    }
+    if MADE_FOLDERS.contains(&name) {
+        let tag = begin_of(&path.join(CACHE_FILE)).unwrap_or_default();
+        return Some(if tag.starts_with(CACHE_BEGIN) { Why::Caches } else { Why::Made });
+    }
+    let is_cache = CACHE_FOLDERS.contains(&name);
+    let why = if is_cache { Why::Caches } else { Why::History };
+    (is_cache || HISTORY_FOLDERS.contains(&name)).then_some(why)
+}
+
+fn begin_of(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BEGIN_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 impl Source {
-    fn file(&mut self, folder: &Path, path: &PathBuf, name: &str, findings: &mut Findings) {
-        let extension =
-            Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        let language = Language::of(extension);
-        let lists = listing(name);
+    /// What a folder holds, at most so many.
+    fn list(&mut self, walk: &Walk<'_>, path: &Path, at_most: usize) -> Vec<fs::DirEntry> {
+        let Ok(entries) = fs::read_dir(path) else {
+            self.left_out.add(Why::Unreadable, &walk.shown(path));
+            return Vec::new();
+        };
+        let mut listed = Vec::new();
+        for entry in entries.take(at_most) {
+            match entry {
+                Ok(entry) => listed.push(entry),
+                Err(_) => self.left_out.add(Why::Unreadable, &walk.shown(path)),
+            }
+        }
+        listed
+    }
+
+    fn entry(
+        &mut self,
+        walk: &Walk<'_>,
+        entry: &fs::DirEntry,
+        depth: usize,
+        folders: &mut Vec<(PathBuf, usize)>,
+        findings: &mut Findings,
+    ) {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let Ok(kind) = entry.file_type() else {
+            return self.left_out.add(Why::Unreadable, &walk.shown(&path));
+        };
+        if kind.is_symlink() {
+            let is_within = fs::canonicalize(&path).is_ok_and(|target| target.starts_with(&walk.whole));
+            let why = if is_within { Why::LinksWithin } else { Why::LinksOut };
+            self.left_out.add(why, &walk.shown(&path));
+        } else if kind.is_dir() {
+            match left_out(&path, &name) {
+                Some(why) => self.left_out.add(why, &walk.shown(&path)),
+                None if depth >= MAX_DEPTH => self.left_out.add(Why::TooDeep, &walk.shown(&path)),
+                None => folders.push((path, depth + 1)),
+            }
+        } else if kind.is_file() {
+            self.file(walk, &path, &name, findings);
+        }
+    }
+
+    fn file(&mut self, walk: &Walk<'_>, path: &Path, name: &str, findings: &mut Findings) {
+        let shown = walk.shown(path);
+        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+        let extension = extension.unwrap_or_default();
+        let (mut language, lists) = (Language::of(extension), listing(name));
+        let mut told_by = extension.to_owned();
         if language.is_none() && lists.is_none() {
-            return;
+            let Ok(begin) = begin_of(path) else {
+                return self.left_out.add(Why::Unreadable, &shown);
+            };
+            match Interpreter::of(&begin) {
+                Some(interpreter) => {
+                    language = interpreter.language();
+                    told_by = interpreter.name;
+                    if language.is_none() {
+                        return self.left_out.add(Why::OtherScripts, &shown);
+                    }
+                }
+                None if is_other_script(extension) => return self.left_out.add(Why::OtherScripts, &shown),
+                None => {
+                    if MACHINE_CODE.iter().any(|code| begin.starts_with(code)) {
+                        self.left_out.add(Why::MachineCode, &shown);
+                    }
+                    return;
+                }
+            }
         }
         self.files += 1;
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
-        if read.is_err() {
-            return;
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let shown = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+        let Some(text) = self.read(path, &shown) else { return };
         if let Some(language) = lists {
             dependencies(language, &text, &shown, findings);
         }
         if let Some(language) = language {
             *self.languages.entry(language).or_default() += 1;
             if language == Language::Other {
-                findings.add(Topic::Language, extension, &shown);
+                findings.add(Topic::Language, &told_by, &shown);
             }
             lines(language, &text, &shown, findings);
         }
+    }
+
+    /// The text of a file, or its beginning.
+    fn read(&mut self, path: &Path, shown: &str) -> Option<String> {
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+        if read.is_err() {
+            self.left_out.add(Why::Unreadable, shown);
+            return None;
+        }
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE_BYTES) {
+            self.left_out.add(Why::TooLarge, shown);
+            bytes.pop();
+        }
+        // No word is found in text of two bytes a character.
+        if bytes.contains(&0) {
+            self.left_out.add(Why::NoText, shown);
+        }
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
@@ -181,7 +304,7 @@ fn has(line: &str, text: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::finding::Verdict;
+    use super::super::finding::{Scope, Verdict};
     use super::*;
 
     fn look_at(files: &[(&str, &str)]) -> (Source, Findings) {
@@ -226,7 +349,7 @@ mod tests {
             wanted,
             [("env:API_KEY", "app/main.py:4"), ("network:https:api.example.com", "app/calls.py:2")]
         );
-        assert_eq!(findings.verdict(), Verdict::No);
+        assert_eq!(findings.verdict(Scope::Whole), Verdict::No);
     }
 
     #[test]
@@ -235,9 +358,9 @@ mod tests {
             "main.c",
             "int my_fork(int x) { return x; }\nint main(void) { return my_fork(0); }\n",
         )]);
-        assert_eq!((topics(&findings), findings.verdict()), (vec![], Verdict::Yes));
+        assert_eq!((topics(&findings), findings.verdict(Scope::Whole)), (vec![], Verdict::Yes));
         let (_, findings) = look_at(&[("main.c", "int main(void) { return fork(); }\n")]);
-        assert_eq!(findings.verdict(), Verdict::No);
+        assert_eq!(findings.verdict(Scope::Whole), Verdict::No);
     }
 
     #[test]
@@ -258,15 +381,133 @@ mod tests {
         assert!(topics(&findings).is_empty());
     }
 
+    /// What was left out: why, how many, and the names.
+    fn told(source: &Source) -> Vec<(Why, usize, Vec<&str>)> {
+        let sorted = source.left_out.sorted().into_iter();
+        sorted.map(|left| (left.why, left.count, left.names.iter().map(String::as_str).collect())).collect()
+    }
+
     #[test]
-    fn another_language_and_links_out_of_the_folder() {
+    fn another_language_is_told() {
         let (_, findings) = look_at(&[("Main.java", "class Main {}\n")]);
         assert_eq!(topics(&findings), [(Topic::Language, vec!["Main.java"])]);
+    }
+
+    #[test]
+    fn scripts_are_known_by_what_executes_them() {
+        let (source, findings) = look_at(&[
+            ("bin/agent", "#!/usr/bin/env python3\nimport subprocess\n"),
+            ("bin/split", "#!/usr/bin/env -S python3.12 -u\nimport threading\n"),
+            ("bin/tool", "#! /usr/local/bin/node --harmony\nrequire('child_process')\n"),
+            ("bin/old.cgi", "#!/usr/bin/perl -w\nprint;\n"),
+            ("bin/run", "#!/bin/sh\nexec ./agent\n"),
+            ("make.sh", "cc main.c\n"),
+            ("notes.ipynb", "{}"),
+            ("README", "no script\n"),
+        ]);
+        assert_eq!(
+            source.languages,
+            BTreeMap::from([(Language::Python, 2), (Language::JavaScript, 1), (Language::Other, 1)])
+        );
+        assert_eq!(
+            topics(&findings),
+            [
+                (Topic::Processes, vec!["bin/agent:2", "bin/tool:2"]),
+                (Topic::Language, vec!["bin/old.cgi"]),
+                (Topic::Threads, vec!["bin/split:2"]),
+            ]
+        );
+        assert_eq!(told(&source), [(Why::OtherScripts, 3, vec!["make.sh", "notes.ipynb", "bin/run"])]);
+    }
+
+    #[test]
+    fn folders_that_are_left_out_are_told_and_others_are_not_left_out_for_their_names() {
+        let tag = "Signature: 8a477f597d28d172789f06886806bc55\n";
+        let (source, findings) = look_at(&[
+            ("main.py", "pass\n"),
+            ("node_modules/x/index.js", "require('child_process')\n"),
+            ("own/pyvenv.cfg", "home = /usr\n"),
+            ("own/lib/x.py", "import subprocess\n"),
+            ("target/CACHEDIR.TAG", tag),
+            ("dist/x.py", "import subprocess\n"),
+            ("a/__pycache__/x.py", "import subprocess\n"),
+            (".git/hooks/x.py", "import subprocess\n"),
+            (".github/x.py", "import threading\n"),
+        ]);
+        assert_eq!(topics(&findings), [(Topic::Threads, vec![".github/x.py:1"])]);
+        assert_eq!(
+            told(&source),
+            [
+                (Why::Dependencies, 2, vec!["node_modules", "own"]),
+                (Why::Made, 1, vec!["dist"]),
+                (Why::Caches, 2, vec!["target", "a/__pycache__"]),
+                (Why::History, 1, vec![".git"]),
+            ]
+        );
+        assert!(source.left_out.may_matter());
+        let (source, _) = look_at(&[("main.py", "pass\n"), (".git/x", ""), ("__pycache__/x.pyc", "")]);
+        assert!(!source.left_out.may_matter());
+    }
+
+    #[test]
+    fn what_is_read_in_part_or_not_at_all_is_told() {
+        let long = format!("{}import subprocess\n", "pass\n".repeat(1 << 18));
+        let whole = format!("#{}\n", "x".repeat((1 << 20) - 2));
+        let deep = format!("{}x.py", "d/".repeat(MAX_DEPTH + 1));
+        let wide = "import subprocess\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        let (source, findings) = look_at(&[
+            ("long.py", &long),
+            ("whole.py", &whole),
+            (&deep, "import subprocess\n"),
+            (&format!("{}y.py", "e/".repeat(MAX_DEPTH)), "import threading\n"),
+            ("wide.py", std::str::from_utf8(&wide).unwrap()),
+            ("lib.so.1", "\x7fELF"),
+        ]);
+        assert_eq!(findings.sorted().iter().map(|found| found.topic).collect::<Vec<_>>(), [Topic::Threads]);
+        let too_deep = format!("d{}", "/d".repeat(MAX_DEPTH));
+        assert_eq!(
+            told(&source),
+            [
+                (Why::MachineCode, 1, vec!["lib.so.1"]),
+                (Why::TooLarge, 1, vec!["long.py"]),
+                (Why::NoText, 1, vec!["wide.py"]),
+                (Why::TooDeep, 1, vec![too_deep.as_str()]),
+            ]
+        );
+    }
+
+    #[test]
+    fn links_are_not_followed_and_those_that_lead_out_matter() {
         let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(outside.path().join("a.py"), "import subprocess\n").unwrap();
-        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
+        fs::write(folder.path().join("main.py"), "pass\n").unwrap();
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+        link(Path::new("main.py"), "again.py");
         let mut findings = Findings::default();
-        assert_eq!(look(folder.path(), &mut findings).unwrap().files, 0);
+        let source = look(folder.path(), &mut findings).unwrap();
+        assert_eq!(told(&source), [(Why::LinksWithin, 1, vec!["again.py"])]);
+        assert!(!source.left_out.may_matter());
+        link(outside.path(), "out");
+        link(&outside.path().join("a.py"), "out.py");
+        link(Path::new("nowhere"), "gone");
+        let source = look(folder.path(), &mut findings).unwrap();
+        assert_eq!(
+            told(&source),
+            [(Why::LinksOut, 3, vec!["gone", "out", "out.py"]), (Why::LinksWithin, 1, vec!["again.py"])]
+        );
+        assert_eq!((source.files, topics(&findings).len()), (1, 0));
+        assert!(source.left_out.may_matter());
+    }
+
+    #[test]
+    fn what_is_more_than_is_looked_at_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..MAX_FILES + 3 {
+            fs::write(folder.path().join(format!("{number:05}.py")), "").unwrap();
+        }
+        let source = look(folder.path(), &mut Findings::default()).unwrap();
+        assert_eq!(source.files, MAX_FILES);
+        assert_eq!(told(&source), [(Why::TooMany, 3, vec!["20000.py"])]);
     }
 
     proptest! {

@@ -31,6 +31,19 @@ async fn ask(egress: &Egress, written: &str) -> String {
     tokio::join!(egress.serve(proxy), asking).1
 }
 
+/// The same where the agent ends its side of the connection as soon as it has said all.
+async fn ask_and_end(egress: &Egress, written: &str) -> String {
+    let (mut agent, proxy) = tokio::io::duplex(64 << 10);
+    let asking = async move {
+        agent.write_all(written.as_bytes()).await.unwrap();
+        agent.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        agent.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    tokio::join!(egress.serve(proxy), asking).1
+}
+
 fn get(url: &str) -> String {
     format!("GET {url} HTTP/1.1\r\n\r\n")
 }
@@ -282,6 +295,117 @@ async fn a_tunnel_for_connections_carries_anything_and_one_for_https_an_encrypte
     let log = log(&streams);
     assert!(log.contains("is for another host than the tunnel"), "{log}");
     assert!(log.contains("begins no encrypted connection"), "{log}");
+}
+
+#[tokio::test]
+async fn who_ends_its_side_after_a_request_is_answered() {
+    let server = HttpServer::start().await;
+    let here = format!("127.0.0.1:{}", server.port);
+    let (egress, streams) = Online::new(&[&format!("network:http:{here}")]).egress();
+    for (written, told) in [
+        (get(&format!("http://{here}/told")), "GET /told"),
+        (format!("GET http://{here}/told HTTP/1.0\r\n\r\n"), "GET /told"),
+        (format!("POST http://{here}/told HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello"), "hello"),
+        (
+            format!(
+                "POST http://{here}/told HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            ),
+            "hello",
+        ),
+    ] {
+        let answer = ask_and_end(&egress, &written).await;
+        // In the version that it was asked in.
+        assert!(answer.starts_with("HTTP/1.") && answer.contains(" 200 OK\r\n"), "{written}: {answer}");
+        assert!(answer.contains(told), "{written}: {answer}");
+    }
+    assert_eq!((server.count(), log(&streams).as_str()), (4, ""));
+    // Who ends within a request has asked for nothing.
+    for cut in [
+        format!("GET http://{here}/told HTTP/1.1\r\nx:"),
+        format!("POST http://{here}/told HTTP/1.1\r\ncontent-length: 5\r\n\r\nhe"),
+    ] {
+        let answer = ask_and_end(&egress, &cut).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{cut}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_is_waited_for_no_longer_than_the_host() {
+    let server = HttpServer::start().await;
+    let here = format!("127.0.0.1:{}", server.port);
+    let config = NetworkConfig {
+        connections: 1,
+        response_timeout: Duration::from_millis(300),
+        ..NetworkConfig::default()
+    };
+    let (egress, _) = Online::new(&[&format!("network:http:{here}")]).network(config).egress();
+    let since = Instant::now();
+    for path in ["slow", "stall"] {
+        let (mut agent, proxy) = tokio::io::duplex(64 << 10);
+        agent.write_all(get(&format!("http://{here}/{path}")).as_bytes()).await.unwrap();
+        drop(agent);
+        egress.serve(proxy).await;
+    }
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    // Its place is free again.
+    let answer = ask(&egress, &get(&format!("http://{here}/told"))).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn each_side_of_a_tunnel_ends_by_itself() {
+    let (port, read) = repeater().await;
+    let to = format!("127.0.0.1:{port}");
+    // A host that says all first, and hears what is said to it then.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let first = listener.local_addr().unwrap().to_string();
+    // One that never says anything, nor ends.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mute = silent.local_addr().unwrap().to_string();
+    let config = NetworkConfig {
+        connections: 1,
+        response_timeout: Duration::from_millis(700),
+        ..NetworkConfig::default()
+    };
+    let listed = [&to, &first, &mute].map(|to| format!("network:tcp:{to}"));
+    let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
+    let (egress, streams) = Online::new(&listed).network(config).egress();
+
+    // All that the agent says, and its end, is there before the tunnel is.
+    let answer = ask_and_end(&egress, &format!("CONNECT {to} HTTP/1.1\r\n\r\nany bytes")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nany bytes"), "{answer}");
+    assert_eq!(read.load(std::sync::atomic::Ordering::SeqCst), 9);
+
+    let hearing = tokio::spawn(async move {
+        let (mut host, _) = listener.accept().await.unwrap();
+        host.write_all(b"all there is").await.unwrap();
+        host.shutdown().await.unwrap();
+        let mut heard = String::new();
+        host.read_to_string(&mut heard).await.unwrap();
+        heard
+    });
+    let (agent, proxy) = tokio::io::duplex(64 << 10);
+    let speaking = async {
+        let mut tunnel = tunnel(agent, &first).await.unwrap();
+        let mut answer = String::new();
+        tunnel.read_to_string(&mut answer).await.unwrap();
+        tunnel.write_all(b"and an answer").await.unwrap();
+        tunnel.shutdown().await.unwrap();
+        answer
+    };
+    assert_eq!(tokio::join!(egress.serve(proxy), speaking).1, "all there is");
+    assert_eq!(hearing.await.unwrap(), "and an answer");
+    assert_eq!(log(&streams), "");
+
+    // Half of it is no reason to wait for longer, and its place is free again.
+    let since = Instant::now();
+    let answer = ask_and_end(&egress, &format!("CONNECT {mute} HTTP/1.1\r\n\r\nis anybody there")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    let answer = ask_and_end(&egress, &format!("CONNECT {to} HTTP/1.1\r\n\r\nagain")).await;
+    assert!(answer.ends_with("again"), "{answer}");
+    let log = log(&streams);
+    assert!(log.contains("nothing went through the tunnel"), "{log}");
 }
 
 #[tokio::test]
