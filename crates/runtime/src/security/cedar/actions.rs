@@ -277,6 +277,7 @@ mod tests {
             Verdict::Forbidden(policies) => format!("forbidden {:?}", sorted(policies)),
             Verdict::Unmentioned => "unmentioned".into(),
             Verdict::Faulty(..) => "faulty".into(),
+            Verdict::InPlaceOf(..) => "refused to a module".into(),
         }
     }
 
