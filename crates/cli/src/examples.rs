@@ -36,6 +36,8 @@ struct Agent {
     trust: Option<String>,
     signer: Option<String>,
     module: Option<ModuleDigest>,
+    /// The module in whose place `module`, an image, is executed.
+    in_place_of: Option<ModuleDigest>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,19 +93,7 @@ impl Example {
             })?,
         };
         let verdict = policies.ask(&self.principal(trust), &capability, &self.circumstances());
-        let (found, by) = match &verdict {
-            Verdict::Permitted(by) => (Expectation::Allow, by.as_slice()),
-            Verdict::Forbidden(by) => (Expectation::Deny, by.as_slice()),
-            Verdict::Unmentioned | Verdict::Faulty(..) => (Expectation::Deny, &[][..]),
-        };
-        let decided = match &verdict {
-            Verdict::Permitted(by) => format!("allowed by {}", by.join(", ")),
-            Verdict::Forbidden(by) => format!("forbidden by {}", by.join(", ")),
-            Verdict::Unmentioned => "denied, since no policy permits it".into(),
-            Verdict::Faulty(policy, error) => {
-                format!("denied, since `{policy}` cannot be evaluated: {error}")
-            }
-        };
+        let (found, by, decided) = told(&verdict);
         if found != self.expect {
             return Err(wrong(format!("`{}` is {decided}", self.capability)));
         }
@@ -116,12 +106,13 @@ impl Example {
     }
 
     fn principal(&self, trust: Trust) -> Principal {
-        let Agent { id, version, tenant, signer, module, .. } = &self.agent;
+        let Agent { id, version, tenant, signer, module, in_place_of, .. } = &self.agent;
         Principal {
             agent: id.clone(),
             version: version.clone().unwrap_or_default(),
             module: module.unwrap_or_else(|| ModuleDigest::of(b"")),
-            runtime: RuntimeKind::Wasm,
+            in_place_of: *in_place_of,
+            runtime: if in_place_of.is_some() { RuntimeKind::Container } else { RuntimeKind::Wasm },
             tenant: tenant.as_deref().unwrap_or("default").into(),
             trust,
             signer: signer.as_deref().map(Into::into),
@@ -136,6 +127,22 @@ impl Example {
             execution: ExecutionId::new(),
             caller: self.context.caller.as_deref().unwrap_or("local").into(),
             narrowing: self.context.narrowing.clone().map(Into::into),
+        }
+    }
+}
+
+/// What came out, by which policies, and in words.
+fn told(verdict: &Verdict) -> (Expectation, &[String], String) {
+    match verdict {
+        Verdict::Permitted(by) => (Expectation::Allow, by, format!("allowed by {}", by.join(", "))),
+        Verdict::Forbidden(by) => (Expectation::Deny, by, format!("forbidden by {}", by.join(", "))),
+        Verdict::Unmentioned => (Expectation::Deny, &[], "denied, since no policy permits it".into()),
+        Verdict::Faulty(policy, error) => {
+            (Expectation::Deny, &[], format!("denied, since `{policy}` cannot be evaluated: {error}"))
+        }
+        Verdict::InPlaceOf(module, refused) => {
+            let (found, by, decided) = told(refused);
+            (found, by, format!("{decided}, for the module {module}"))
         }
     }
 }
@@ -156,7 +163,11 @@ mod tests {
         resource) when { context.time < datetime(\"2027-01-01\") };";
 
     fn check(example: &str) -> Result<(), String> {
-        let source = PolicySource { name: "own".into(), text: POLICIES.into() };
+        check_by(POLICIES, example)
+    }
+
+    fn check_by(policies: &str, example: &str) -> Result<(), String> {
+        let source = PolicySource { name: "own".into(), text: policies.into() };
         let policies = Policies::parse(&[source]).unwrap();
         let examples = Example::read(example.as_bytes())?;
         examples.iter().try_for_each(|example| {
@@ -176,6 +187,22 @@ mod tests {
         ask("  agent: { id: a.b }\n  expect: deny\n").unwrap();
         let late = "  agent: { id: a.b, trust: verified }\n  context: { time: 2027-11-24T09:00:00Z }\n  expect: deny\n";
         ask(late).unwrap();
+        let digest = |bytes: &[u8]| ModuleDigest::of(bytes).to_string();
+        let image = digest(b"image");
+        let pinned = format!(
+            "@id(\"image\") permit (principal, action, resource) when {{ principal.module == \"{image}\" }};"
+        );
+        let replaced = digest(b"module");
+        let of_image = |rest: &str| {
+            let example = format!(
+                "- name: n\n  capability: env:KEY\n  agent: {{ id: a.b, module: \"{image}\"{rest} }}\n"
+            );
+            check_by(&pinned, &format!("{example}  expect: allow\n"))
+        };
+        of_image("").unwrap();
+        let error = of_image(&format!(", in_place_of: \"{replaced}\"")).unwrap_err();
+        let expected = format!("`env:KEY` is denied, since no policy permits it, for the module {replaced}");
+        assert!(error.ends_with(&expected), "{error}");
         assert!(ask("  agent: { id: a.b, trust: great }\n  expect: deny\n").unwrap_err().contains("great"));
         assert!(ask("  agent: { id: a.b }\n  expects: deny\n").unwrap_err().contains("expects"));
     }

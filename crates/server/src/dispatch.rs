@@ -354,6 +354,7 @@ impl Dispatcher {
             manifest: &agent.manifest,
             module: placed.digest(),
             runtime: placed.runtime,
+            runs_for: placed.runs_for(),
             trust: standing.trust(),
             signer: standing.name(),
             caller,

@@ -1,7 +1,8 @@
 //! What executes an agent that has both a module that runs here and an image: so many of a hundred executions its module,
 //! the rest its image, and of agents that the operator lists all of them the one or the other. Pure.
 //!
-//! Knows nothing of grants: whichever is chosen is decided on as what it is, and is given no more than that.
+//! Knows nothing of grants: an image that is chosen is given what policies permit to it and to the module in whose place it is
+//! executed, so that nothing is gained by the choice.
 
 use std::collections::HashSet;
 

@@ -72,6 +72,9 @@ struct Record {
     runtime: StoredRuntime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image: Option<ModuleDigest>,
+    /// Records of before it was kept have none, whatever their images are executed in place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_place_of: Option<ModuleDigest>,
     /// Milliseconds since 1970.
     loaded_at_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,6 +131,7 @@ impl AgentStore {
                 module: agent.module,
                 runtime: agent.runtime,
                 image: agent.image,
+                in_place_of: agent.in_place_of,
                 loaded_at_ms: milliseconds(agent.loaded_at),
                 attestation: agent.attestation.clone(),
             };
@@ -447,6 +451,7 @@ fn read_index(database: &Database) -> Result<Index, ReadError> {
             standing: LastStanding::default(),
             runtime: record.runtime,
             image: record.image,
+            in_place_of: record.in_place_of,
             loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(record.loaded_at_ms),
         };
         index.agents.insert(key(&agent), agent);

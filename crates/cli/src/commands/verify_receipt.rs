@@ -83,7 +83,7 @@ fn lines(verified: &Verified) -> Vec<String> {
         ),
         format!("execution: {}, {}{exit}", said.execution_id, said.result),
         format!("agent: {} {}, {}", said.agent.id, said.agent.version, signer(said)),
-        format!("module: {}", said.agent.module),
+        module(said),
         format!("manifest: {}", said.agent.manifest),
         format!("caller: {} of the tenant {}", said.caller, said.tenant),
         format!("input: {}", bytes(&said.input)),
@@ -104,6 +104,13 @@ fn lines(verified: &Verified) -> Vec<String> {
     }
     lines.push(format!("denials: {}", said.denials));
     lines
+}
+
+fn module(said: &Predicate) -> String {
+    match &said.agent.in_place_of {
+        Some(module) => format!("module: {}, an image in place of {module}", said.agent.module),
+        None => format!("module: {}", said.agent.module),
+    }
 }
 
 fn signer(said: &Predicate) -> String {

@@ -4,6 +4,7 @@ mod docker;
 mod egress;
 mod engine;
 mod faults;
+mod in_place;
 mod losses;
 mod moving;
 mod rollout;

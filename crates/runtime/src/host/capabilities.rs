@@ -76,6 +76,7 @@ impl From<Denial> for CallError {
             | DenialReason::Faulty(..)
             | DenialReason::Sandbox(_)
             | DenialReason::Unrecorded
+            | DenialReason::InPlaceOf(..)
             | DenialReason::NotAllowed => AbiError::Denied,
             DenialReason::TooMany(_) => AbiError::Exhausted,
         };

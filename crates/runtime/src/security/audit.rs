@@ -132,8 +132,11 @@ pub struct AgentPart {
     pub version: String,
     /// What executed it.
     pub runtime: String,
-    /// `sha256:` and the digest of the module.
+    /// `sha256:` and the digest of the module, or of the image.
     pub module: String,
+    /// The same of the module in whose place an image was executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place_of: Option<String>,
     /// Who signed it, and how far that is trusted.
     pub attestation: AttestationPart,
 }
@@ -247,6 +250,9 @@ pub struct DecisionPart {
     pub reason: String,
     /// The policies that decided.
     pub policies: Vec<String>,
+    /// The module that was refused it, where the image in its place was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_to: Option<String>,
     /// When it was asked, as policies saw it.
     pub time: String,
     /// What the caller left, where it took something away.
@@ -282,9 +288,9 @@ impl Record {
         capability: &Capability,
         decided: Result<&Permission, &DenialReason>,
     ) -> Self {
-        let (reason, policies) = match decided {
-            Ok(permission) => ("permitted", permission.policies().to_vec()),
-            Err(reason) => (reason.as_str(), reason.policies()),
+        let (reason, policies, refused_to) = match decided {
+            Ok(permission) => ("permitted", permission.policies().to_vec(), None),
+            Err(reason) => (reason.as_str(), reason.policies(), reason.refused_to()),
         };
         let granted = decided.is_ok();
         let security = SecurityPart {
@@ -296,6 +302,7 @@ impl Record {
                 granted,
                 reason: reason.to_owned(),
                 policies,
+                refused_to: refused_to.map(ToString::to_string),
                 time: rfc3339_of(circumstances.time),
                 narrowing: circumstances.narrowing.as_deref().map(<[String]>::to_vec),
             }),
@@ -377,6 +384,10 @@ impl Record {
                 agent: agent.id.parse().ok()?,
                 version: agent.version.parse().ok()?,
                 module: agent.module.parse().ok()?,
+                in_place_of: match &agent.in_place_of {
+                    Some(module) => Some(module.parse().ok()?),
+                    None => None,
+                },
                 runtime: RuntimeKind::from_name(&agent.runtime)?,
                 tenant: tenant.as_str().into(),
                 trust: Trust::from_name(&agent.attestation.trust)?,
@@ -417,6 +428,7 @@ fn activity(
             version: principal.version.to_string(),
             runtime: principal.runtime.as_str().into(),
             module: principal.module.to_string(),
+            in_place_of: principal.in_place_of.map(|module| module.to_string()),
             attestation,
         },
         tenant: Arc::clone(&principal.tenant).to_string(),

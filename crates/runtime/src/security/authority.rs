@@ -20,6 +20,10 @@ const MAX_NARROWING: usize = 1000;
 /// Bytes of all that is left to an execution, in JSON: it stands whole in the record of each decision.
 const MAX_NARROWING_BYTES: usize = 16 << 10;
 
+/// Why an image is given nothing that runs in place of a module which nobody knows.
+const UNKNOWN_MODULE: &str = "the image is executed in place of a module whose digest was not kept when the agent was \
+    loaded, so that policies cannot be asked about it; load the agent again";
+
 /// Who decides in a service.
 #[derive(Debug)]
 pub struct Authority {
@@ -39,6 +43,8 @@ pub struct Applicant<'a> {
     pub module: &'a ModuleDigest,
     /// What will execute it.
     pub runtime: RuntimeKind,
+    /// Whether that is an image in place of a module.
+    pub runs_for: RunsFor<'a>,
     /// How far the agent's signature is trusted.
     pub trust: Trust,
     /// Who signed it.
@@ -49,6 +55,17 @@ pub struct Applicant<'a> {
     pub execution: ExecutionId,
     /// What those who had a say took away.
     pub narrowing: &'a [Narrowing],
+}
+
+/// In whose place something runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsFor<'a> {
+    /// In nobody's but its own.
+    Itself,
+    /// An image, in place of this module: it is given what policies permit to both.
+    Module(&'a ModuleDigest),
+    /// An image, in place of a module that nobody knows: it is given nothing, since that may be forbidden anything.
+    Unknown,
 }
 
 /// What a caller takes away from an execution.
@@ -124,6 +141,10 @@ impl Authority {
             agent: manifest.id.clone(),
             version: manifest.version.clone(),
             module: *applicant.module,
+            in_place_of: match applicant.runs_for {
+                RunsFor::Module(module) => Some(*module),
+                RunsFor::Itself | RunsFor::Unknown => None,
+            },
             runtime: applicant.runtime,
             tenant: Arc::clone(&caller.tenant),
             trust: applicant.trust,
@@ -144,6 +165,7 @@ impl Authority {
             offers: Arc::clone(&self.offers),
             tenant: Arc::clone(&caller.tenant),
             on_violation: self.on_violation,
+            kept_back: matches!(applicant.runs_for, RunsFor::Unknown).then_some(UNKNOWN_MODULE),
             audit: self.audit.clone(),
             ledger: Mutex::default(),
         };
@@ -183,14 +205,24 @@ mod tests {
         @id(\"never\") forbid (principal, action, resource in Domain::\"bad.example.com\");";
 
     fn decide(narrowing: &[Narrowing]) -> Grant {
-        let source = PolicySource { name: "own".into(), text: POLICIES.into() };
+        granted(POLICIES, RuntimeKind::Wasm, RunsFor::Itself, narrowing)
+    }
+
+    fn granted(
+        policies: &str,
+        runtime: RuntimeKind,
+        runs_for: RunsFor<'_>,
+        narrowing: &[Narrowing],
+    ) -> Grant {
+        let source = PolicySource { name: "own".into(), text: policies.into() };
         let policies = Policies::parse(&[source]).unwrap();
         let authority =
             Authority::new(Rules::default(), OnViolation::Deny, Offers::default(), policies, None);
         let applicant = Applicant {
             manifest: &Manifest::parse(MANIFEST).unwrap(),
-            module: &ModuleDigest::of(b""),
-            runtime: RuntimeKind::Wasm,
+            module: &ModuleDigest::of(b"runs"),
+            runtime,
+            runs_for,
             trust: Trust::Untrusted,
             signer: None,
             caller: &Caller::local(),
@@ -216,6 +248,79 @@ mod tests {
         assert!(matches!(decided, Err(DenialReason::Forbidden(by, _)) if by == ["never"]));
         let preopens: Vec<String> = grant.preopens().iter().map(ToString::to_string).collect();
         assert_eq!(preopens, ["filesystem:read:/data/in", "filesystem:readwrite:/tmp"]);
+    }
+
+    /// What an image is answered that asks for `env:KEY` in place of a module.
+    fn asked_by_image(policies: &str) -> Result<Vec<String>, DenialReason> {
+        let module = ModuleDigest::of(b"module");
+        let grant = granted(policies, RuntimeKind::Container, RunsFor::Module(&module), &[]);
+        decision(&grant, "env:KEY")
+    }
+
+    #[test]
+    fn an_image_in_place_of_a_module_is_given_what_is_permitted_to_both_of_them() {
+        let (image, module) = (ModuleDigest::of(b"runs"), ModuleDigest::of(b"module"));
+        let of = |kind: &str, digest: &ModuleDigest| {
+            format!(
+                "@id(\"{kind} {digest}\") {kind} (principal, action, resource) when {{ principal.module == \"{digest}\" }};"
+            )
+        };
+        let (for_image, for_module) = (of("permit", &image), of("permit", &module));
+        let both = asked_by_image(&format!("{for_image}{for_module}")).unwrap();
+        assert_eq!(both.len(), 2, "the policies of both: {both:?}");
+        let everybody = "@id(\"all\") permit (principal, action, resource);";
+        assert_eq!(asked_by_image(everybody), Ok(vec!["all".into()]));
+        assert!(matches!(asked_by_image(&for_module), Err(DenialReason::NotPermitted(_))));
+        let refused = |policies: &str| match asked_by_image(policies) {
+            Err(DenialReason::InPlaceOf(of, reason)) if of == module => *reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(refused(&for_image), DenialReason::NotPermitted(_)));
+        let forbidden = format!("{everybody}{}", of("forbid", &module));
+        assert!(matches!(refused(&forbidden), DenialReason::Forbidden(by, _) if by.len() == 1));
+        let forbidden = format!("{everybody}{}", of("forbid", &image));
+        assert!(matches!(asked_by_image(&forbidden), Err(DenialReason::Forbidden(..))));
+        let faulty = format!(
+            "{everybody}@id(\"broken\") forbid (principal, action, resource) when {{ principal.module == \"{module}\" && \
+             principal.major + 9223372036854775807 > 0 }};"
+        );
+        assert!(matches!(refused(&faulty), DenialReason::Faulty(by, _) if by == "broken"));
+        // Whoever runs as itself is asked about alone.
+        let itself = granted(&for_image, RuntimeKind::Container, RunsFor::Itself, &[]);
+        assert_eq!(decision(&itself, "env:KEY").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_for_the_module_says_so_and_what_it_tells_to_write_gives_the_capability() {
+        let module = ModuleDigest::of(b"module");
+        let told = |policies: &str| {
+            let grant = granted(policies, RuntimeKind::Container, RunsFor::Module(&module), &[]);
+            grant.decide(&"env:KEY".parse().unwrap()).unwrap_err().to_string()
+        };
+        let everybody = "permit (principal, action, resource);";
+        let forbid = "@id(\"never\") forbid (principal, action, resource)";
+        let condition = format!("when {{ principal.module == \"{module}\" }}");
+        let said = told(&format!("{everybody}{forbid} {condition};"));
+        let begins = format!(
+            "capability `env:KEY` of the module `{module}`, in whose place the image is executed, is forbidden by the policy \
+             `never`; the operator excepts it there with `"
+        );
+        let exception = said.strip_prefix(&begins).unwrap_or_else(|| panic!("{said}"));
+        let exception = exception.strip_suffix('`').unwrap();
+        asked_by_image(&format!("{everybody}{forbid} {condition} {exception};")).unwrap();
+        let image = ModuleDigest::of(b"runs");
+        let said = told(&format!(
+            "permit (principal, action, resource) when {{ principal.module == \"{image}\" }};"
+        ));
+        let (_, policy) = said.split_once("is permitted by no policy; this one would: ").unwrap();
+        asked_by_image(policy).unwrap();
+    }
+
+    #[test]
+    fn an_image_in_place_of_a_module_that_nobody_knows_is_given_nothing() {
+        let all = "permit (principal, action, resource);";
+        let grant = granted(all, RuntimeKind::Container, RunsFor::Unknown, &[]);
+        assert_eq!(decision(&grant, "env:KEY"), Err(DenialReason::Sandbox(UNKNOWN_MODULE)));
     }
 
     #[test]

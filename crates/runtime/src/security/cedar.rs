@@ -18,7 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use cedar_policy::{Authorizer, Context, Effect, Entities, EntityUid, PolicySet, Request, Schema};
-use mentat_manifest::{Capability, escape_untrusted};
+use mentat_manifest::{Capability, ModuleDigest, escape_untrusted};
 
 use self::actions::{Actions, Single};
 use self::paths::Paths;
@@ -62,7 +62,12 @@ pub struct Policies {
 
 /// An agent in the words of policies, made once for all that it asks.
 #[derive(Debug)]
-pub struct Asker(Result<Known, String>);
+pub struct Asker {
+    /// What runs.
+    own: Result<Known, String>,
+    /// The module in whose place it runs.
+    replaced: Option<(ModuleDigest, Result<Known, String>)>,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -101,6 +106,8 @@ pub enum Verdict {
     Unmentioned,
     /// This policy could not be evaluated, for this reason.
     Faulty(String, String),
+    /// They permit it to the image that runs, and not to this module, in whose place it does; what they say to that.
+    InPlaceOf(ModuleDigest, Box<Self>),
 }
 
 impl Policies {
@@ -171,17 +178,22 @@ impl Policies {
     /// An agent, ready to ask.
     #[must_use]
     pub fn asker(&self, principal: &Principal) -> Asker {
-        Asker(with_stack(|| {
+        let replaced = principal.replaced().map(|module| (module.module, self.known(&module)));
+        Asker { own: self.known(principal), replaced }
+    }
+
+    fn known(&self, principal: &Principal) -> Result<Known, String> {
+        with_stack(|| {
             let (agent, names) = self.terms.agent(principal).map_err(told)?;
             let groups = if self.actions.name_groups() { self.terms.groups() } else { Vec::new() };
             let uid = agent.uid();
             let entities = Entities::from_entities(groups.into_iter().chain([agent]), None).map_err(told)?;
             Ok(Known { uid, names, entities })
-        }))
+        })
     }
 
     /// Asks whether `principal` may have `capability`. A capability of several modes, such as `readwrite`, must be
-    /// permitted in each of them.
+    /// permitted in each of them; one of an image in place of a module, to both: who chooses what runs gains nothing by it.
     #[must_use]
     pub fn ask(
         &self,
@@ -195,7 +207,28 @@ impl Policies {
     /// The same for an agent that asks more than once. It must come of these very policies.
     #[must_use]
     pub fn answer(&self, asker: &Asker, capability: &Capability, circumstances: &Circumstances) -> Verdict {
-        let answered = with_stack(|| self.verdict(asker.0.as_ref()?, capability, circumstances));
+        match (self.answer_to(&asker.own, capability, circumstances), &asker.replaced) {
+            (Verdict::Permitted(mut policies), Some((module, replaced))) => {
+                match self.answer_to(replaced, capability, circumstances) {
+                    Verdict::Permitted(others) => {
+                        policies.extend(others);
+                        Verdict::Permitted(sorted(policies))
+                    }
+                    refused => Verdict::InPlaceOf(*module, Box::new(refused)),
+                }
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// The answer to one of the two.
+    fn answer_to(
+        &self,
+        known: &Result<Known, String>,
+        capability: &Capability,
+        circumstances: &Circumstances,
+    ) -> Verdict {
+        let answered = with_stack(|| self.verdict(known.as_ref()?, capability, circumstances));
         answered.unwrap_or_else(|message: String| Verdict::Faulty("the question".into(), message))
     }
 
@@ -253,9 +286,7 @@ impl Policies {
                 other => return Ok(other),
             }
         }
-        permitting.sort();
-        permitting.dedup();
-        Ok(Verdict::Permitted(permitting))
+        Ok(Verdict::Permitted(sorted(permitting)))
     }
 
     /// What policies say together, each asked by itself.
@@ -283,6 +314,13 @@ impl Policies {
             (true, true) => Verdict::Unmentioned,
         }
     }
+}
+
+/// In order, each once.
+fn sorted(mut policies: Vec<String>) -> Vec<String> {
+    policies.sort();
+    policies.dedup();
+    policies
 }
 
 fn told(error: impl fmt::Display) -> String {
@@ -322,7 +360,7 @@ impl fmt::Debug for Policies {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use mentat_manifest::{ModuleDigest, RuntimeKind};
+    use mentat_manifest::RuntimeKind;
 
     use super::*;
     use crate::model::ExecutionId;
@@ -337,6 +375,7 @@ mod tests {
             agent: "a.b".parse().unwrap(),
             version: "1.2.3".parse().unwrap(),
             module: ModuleDigest::of(b"module"),
+            in_place_of: None,
             runtime: RuntimeKind::Wasm,
             tenant: "acme".into(),
             trust,

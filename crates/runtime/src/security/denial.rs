@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mentat_manifest::{Capability, FileAccess, escape_untrusted};
+use mentat_manifest::{Capability, FileAccess, ModuleDigest, escape_untrusted};
 
 use super::offers::SCRATCH;
 
@@ -39,6 +39,8 @@ pub enum DenialReason {
     Sandbox(&'static str),
     /// It could not be recorded: the audit log cannot be written.
     Unrecorded,
+    /// It is given to the image that runs, and not to this module, in whose place it does; why not to that.
+    InPlaceOf(ModuleDigest, Box<Self>),
 }
 
 impl DenialReason {
@@ -55,6 +57,24 @@ impl DenialReason {
             Self::TooMany(_) => "too_many",
             Self::Sandbox(_) => "sandbox",
             Self::Unrecorded => "unrecorded",
+            Self::InPlaceOf(_, reason) => reason.as_str(),
+        }
+    }
+
+    /// The module that it is not given to, where the image in its place could have it.
+    #[must_use]
+    pub fn refused_to(&self) -> Option<&ModuleDigest> {
+        match self {
+            Self::InPlaceOf(module, _) => Some(module),
+            Self::NotInManifest(_)
+            | Self::Narrowed
+            | Self::Forbidden(..)
+            | Self::NotPermitted(_)
+            | Self::Faulty(..)
+            | Self::NotAllowed
+            | Self::TooMany(_)
+            | Self::Sandbox(_)
+            | Self::Unrecorded => None,
         }
     }
 
@@ -64,6 +84,7 @@ impl DenialReason {
         match self {
             Self::Forbidden(policies, _) => policies.clone(),
             Self::Faulty(policy, _) => vec![policy.clone()],
+            Self::InPlaceOf(_, reason) => reason.policies(),
             Self::NotInManifest(_)
             | Self::Narrowed
             | Self::NotPermitted(_)
@@ -79,7 +100,19 @@ impl fmt::Display for Denial {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let capability = escape_untrusted(&self.capability.to_string(), MAX_CAPABILITY_CHARS);
         write!(formatter, "capability `{capability}` ")?;
-        match &self.reason {
+        self.write_reason(formatter, &capability, &self.reason)
+    }
+}
+
+impl Denial {
+    /// The rest of a sentence that begins with the capability.
+    fn write_reason(
+        &self,
+        formatter: &mut fmt::Formatter<'_>,
+        capability: &str,
+        reason: &DenialReason,
+    ) -> fmt::Result {
+        match reason {
             DenialReason::NotInManifest(agent) => {
                 // As a quoted string of YAML has them.
                 let line = capability.replace('\\', "\\\\").replace('"', "\\\"");
@@ -115,13 +148,15 @@ impl fmt::Display for Denial {
                  has mended that, or sets `audit.on_failure = \"continue\"`"
             ),
             DenialReason::NotAllowed => {
-                write!(formatter, "is not allowed here; allow it with {}", self.option(&capability))
+                write!(formatter, "is not allowed here; allow it with {}", self.option(capability))
+            }
+            DenialReason::InPlaceOf(module, reason) => {
+                write!(formatter, "of the module `{module}`, in whose place the image is executed, ")?;
+                self.write_reason(formatter, capability, reason)
             }
         }
     }
-}
 
-impl Denial {
     /// The option of `mentat run` that would give it.
     fn option(&self, capability: &str) -> String {
         match &self.capability {

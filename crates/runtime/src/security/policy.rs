@@ -155,6 +155,7 @@ impl Grant {
             offers: Arc::default(),
             tenant: "".into(),
             on_violation: OnViolation::Deny,
+            kept_back: None,
             audit: None,
             ledger: Mutex::default(),
         };
@@ -426,6 +427,7 @@ impl Rules {
             offers: Arc::new(offers),
             tenant: "default".into(),
             on_violation: OnViolation::Deny,
+            kept_back: None,
             audit: None,
             ledger: Mutex::default(),
         };

@@ -27,6 +27,8 @@ pub(super) struct Powers {
     pub(super) offers: Arc<Offers>,
     pub(super) tenant: Arc<str>,
     pub(super) on_violation: OnViolation,
+    /// Why nothing is given, whatever anybody says to it.
+    pub(super) kept_back: Option<&'static str>,
     /// Where decisions are recorded; `None` for a user's own executions.
     pub(super) audit: Option<Recorder>,
     pub(super) ledger: Mutex<Ledger>,
@@ -104,6 +106,9 @@ impl Powers {
         capability: &Capability,
         time: SystemTime,
     ) -> Result<Permission, DenialReason> {
+        if let Some(why) = self.kept_back {
+            return Err(DenialReason::Sandbox(why));
+        }
         let permission = |policies| Permission { capability: capability.clone(), policies };
         let covers = |all: &[Capability]| all.iter().any(|one| one.covers(capability));
         if let Judge::User { allowed } = &self.judge
@@ -124,17 +129,28 @@ impl Powers {
             Judge::Policies { policies, principal, circumstances } => {
                 let circumstances = Circumstances { time, ..circumstances.clone() };
                 let asker = self.asker.get_or_init(|| policies.asker(principal));
-                match policies.answer(asker, capability, &circumstances) {
-                    Verdict::Permitted(policies) => Ok(permission(policies)),
-                    Verdict::Forbidden(by) => {
-                        Err(DenialReason::Forbidden(by, Policies::exception(principal, capability)))
-                    }
-                    Verdict::Unmentioned => {
-                        Err(DenialReason::NotPermitted(Policies::suggestion(principal, capability)))
-                    }
-                    Verdict::Faulty(policy, message) => Err(DenialReason::Faulty(policy, message)),
-                }
+                let verdict = policies.answer(asker, capability, &circumstances);
+                permitting(verdict, principal, capability).map(permission)
             }
         }
+    }
+}
+
+/// The policies that permit a capability, or why they do not, and what would have to be otherwise. Whatever would, is said
+/// of the agent, and so for its module as well as for the image in that one's place.
+fn permitting(
+    verdict: Verdict,
+    principal: &Principal,
+    capability: &Capability,
+) -> Result<Vec<String>, DenialReason> {
+    match verdict {
+        Verdict::Permitted(policies) => Ok(policies),
+        Verdict::Forbidden(by) => {
+            Err(DenialReason::Forbidden(by, Policies::exception(principal, capability)))
+        }
+        Verdict::Unmentioned => Err(DenialReason::NotPermitted(Policies::suggestion(principal, capability))),
+        Verdict::Faulty(policy, message) => Err(DenialReason::Faulty(policy, message)),
+        Verdict::InPlaceOf(module, refused) => permitting(*refused, principal, capability)
+            .map_err(|reason| DenialReason::InPlaceOf(module, Box::new(reason))),
     }
 }

@@ -19,6 +19,8 @@ pub struct Principal {
     pub version: AgentVersion,
     /// Of the module that runs, or the image.
     pub module: ModuleDigest,
+    /// The module in whose place an image runs: policies must permit to both what it is to have.
+    pub in_place_of: Option<ModuleDigest>,
     /// What executes it.
     pub runtime: RuntimeKind,
     /// On whose behalf.
@@ -27,6 +29,15 @@ pub struct Principal {
     pub trust: Trust,
     /// Who signed it, where somebody did.
     pub signer: Option<Arc<str>>,
+}
+
+impl Principal {
+    /// The agent as its module would run, where its image does in that one's place.
+    #[must_use]
+    pub fn replaced(&self) -> Option<Self> {
+        let module = self.in_place_of?;
+        Some(Self { module, runtime: RuntimeKind::Wasm, in_place_of: None, ..self.clone() })
+    }
 }
 
 /// How far an agent's signature is trusted, from nothing to everything.

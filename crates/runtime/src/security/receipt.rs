@@ -168,8 +168,11 @@ pub struct AgentClaim {
     pub version: String,
     /// What executed it.
     pub runtime: String,
-    /// `sha256:` and the digest of the module.
+    /// `sha256:` and the digest of the module, or of the image.
     pub module: String,
+    /// The same of the module in whose place an image was executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place_of: Option<String>,
     /// `sha256:` and the digest of the manifest's text.
     pub manifest: String,
     /// How far its signature is trusted.
@@ -347,6 +350,7 @@ impl Predicate {
                 version: agent.version,
                 runtime: agent.runtime,
                 module: agent.module,
+                in_place_of: agent.in_place_of,
                 manifest: receipt.manifest,
                 trust: agent.attestation.trust,
                 signer: agent.attestation.signer,

@@ -275,6 +275,7 @@ impl House {
             granted: case.code == 0,
             reason: case.reason.into(),
             policies: case.by.iter().map(|policy| (*policy).to_owned()).collect(),
+            refused_to: None,
             time: String::new(),
             narrowing: (!case.narrowing.is_empty()).then(Vec::new),
         };

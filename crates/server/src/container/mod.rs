@@ -182,8 +182,8 @@ impl Containers {
         self.engine.as_ref().is_some_and(Engine::is_up)
     }
 
-    /// Whether an agent whose module cannot run here has an image to be executed instead. What it may have is decided on
-    /// alike, so that nothing is gained by a module that cannot run.
+    /// Whether an agent whose module cannot run here has an image to be executed instead. It is given what its module might
+    /// have as well, so that nothing is gained by one that cannot run.
     #[must_use]
     pub fn falls_back_to(&self, manifest: &Manifest) -> bool {
         self.engine.is_some() && self.section.fallback && manifest.image.is_some()

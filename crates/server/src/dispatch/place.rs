@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mentat_manifest::{ModuleDigest, RuntimeKind};
 use mentat_runtime::Module;
 use mentat_runtime::model::ExecutionId;
+use mentat_runtime::security::authority::RunsFor;
 
 use super::Dispatcher;
 use crate::container::{ContainerAgent, Image};
@@ -64,6 +65,22 @@ impl Placed {
     /// The digest of what is executed, which is what policies are asked about and records tell of.
     pub(super) fn digest(&self) -> &ModuleDigest {
         self.image().map_or(&self.agent.stored.module, |image| &image.id)
+    }
+
+    /// In whose place it is executed: an image can be taken for a module by the rollout, or when the agent is loaded. Policies
+    /// are asked about that module as well.
+    pub(super) fn runs_for(&self) -> RunsFor<'_> {
+        let LoadedAgent { stored, manifest, program, .. } = &*self.agent;
+        match (program, &stored.in_place_of) {
+            (Program::Module { .. }, _) => match self.image() {
+                Some(_) => RunsFor::Module(&stored.module),
+                None => RunsFor::Itself,
+            },
+            (Program::Image(_), Some(module)) => RunsFor::Module(module),
+            // Stored before the module's digest was.
+            (Program::Image(_), None) if manifest.runtime_kind() == RuntimeKind::Wasm => RunsFor::Unknown,
+            (Program::Image(_), None) => RunsFor::Itself,
+        }
     }
 
     /// The image that is executed in place of its module.

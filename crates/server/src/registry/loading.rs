@@ -38,7 +38,7 @@ impl Registry {
                 );
                 return Err(Error::InvalidRequest { message });
             }
-            return self.load_image(caller, manifest_text, manifest, attestation, on_conflict).await;
+            return self.load_image(caller, manifest_text, manifest, attestation, None, on_conflict).await;
         }
         let bytes = module_bytes.clone();
         // A large module takes its time, which is not a request thread's.
@@ -54,6 +54,7 @@ impl Registry {
             attestation,
             runtime: StoredRuntime::Wasm,
             image: None,
+            in_place_of: None,
             loaded_at: SystemTime::now(),
             standing: LastStanding::default(),
         };
@@ -62,10 +63,12 @@ impl Registry {
         let terms = Terms { on_conflict, over_signed: self.signatures.over_signed(&stored.tenant) };
         let known = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
         let may_fall_back = known.as_ref().is_some_and(|known| {
-            known.runtime == StoredRuntime::Container && known.manifest == stored.manifest
+            known.runtime == StoredRuntime::Container
+                && known.manifest == stored.manifest
+                && known.in_place_of.is_none_or(|known| known == module)
         });
-        // Told before the work of compiling; what counts is the same check when it is stored. Of one whose image was taken
-        // in its place, the module is not known.
+        // Told before the work of compiling; what counts is the same check when it is stored. One whose image was taken in
+        // its place is stored by that one's digest.
         if !may_fall_back {
             let told = self.store.check(&stored, module_bytes.len() as u64, terms);
             self.signatures.record_refused(caller, &stored, told)?;
@@ -76,9 +79,11 @@ impl Registry {
             && cannot_run_here(error)
             && self.containers.falls_back_to(&manifest)
         {
-            tracing::info!(agent_id = %manifest.id, version = %manifest.version, %error, "its image is executed instead");
+            tracing::info!(
+                agent_id = %manifest.id, version = %manifest.version, %module, %error, "its image is executed instead"
+            );
             let StoredAgent { manifest: text, attestation, .. } = stored;
-            return self.load_image(caller, text, manifest, attestation, on_conflict).await;
+            return self.load_image(caller, text, manifest, attestation, Some(module), on_conflict).await;
         }
         let known = known.filter(|known| known.is_same(&stored));
         let image = match &loaded {
@@ -118,13 +123,14 @@ impl Registry {
         }
     }
 
-    /// Finds the image of an agent, and stores the agent with the image's id.
+    /// Finds the image of an agent, and stores the agent with the image's id, and with the module in whose place it is.
     async fn load_image(
         self: &Arc<Self>,
         caller: &Caller,
         manifest_text: String,
         manifest: Manifest,
         attestation: Option<Arc<Attestation>>,
+        in_place_of: Option<ModuleDigest>,
         on_conflict: OnConflict,
     ) -> Result<Arc<LoadedAgent>, Error> {
         self.rules.budget(Some(&manifest))?;
@@ -138,6 +144,7 @@ impl Registry {
             attestation,
             runtime: StoredRuntime::Container,
             image: None,
+            in_place_of,
             loaded_at: SystemTime::now(),
             standing: LastStanding::default(),
         };

@@ -26,6 +26,8 @@ pub struct StoredAgent {
     pub runtime: StoredRuntime,
     /// The image of an agent that has a module as well, where it was looked up.
     pub image: Option<ModuleDigest>,
+    /// The module that cannot run here, where the image was taken in its place.
+    pub in_place_of: Option<ModuleDigest>,
     /// Who signed it, as the manifest says or as was said beside it.
     pub attestation: Option<Arc<Attestation>>,
     /// When it was loaded.
@@ -82,13 +84,14 @@ impl StoredAgent {
     /// Whether the content is the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        // An image that was not looked up is none that differs.
-        let is_same_image = match (&self.image, &other.image) {
+        // An image that was not looked up is none that differs; nor is a module of which the digest was not kept.
+        let is_alike = |ours: &Option<ModuleDigest>, theirs: &Option<ModuleDigest>| match (ours, theirs) {
             (Some(ours), Some(theirs)) => ours == theirs,
             _ => true,
         };
         self.module == other.module
-            && is_same_image
+            && is_alike(&self.image, &other.image)
+            && is_alike(&self.in_place_of, &other.in_place_of)
             && self.manifest == other.manifest
             && self.attestation == other.attestation
     }

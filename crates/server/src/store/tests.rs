@@ -19,6 +19,7 @@ fn agent(id: &str, version: &str, module: &[u8]) -> StoredAgent {
         standing: LastStanding::default(),
         runtime: StoredRuntime::Wasm,
         image: None,
+        in_place_of: None,
         loaded_at: UNIX_EPOCH + std::time::Duration::from_millis(1_234),
     }
 }
@@ -50,6 +51,41 @@ fn what_was_put_is_there_after_reopening() {
     let versions: Vec<String> = listed.iter().map(|agent| agent.version.to_string()).collect();
     assert_eq!(versions, ["1.0.0", "1.9.0", "1.10.0"]);
     assert_eq!(store.module(&ModuleDigest::of(b"one")).unwrap(), "one");
+}
+
+/// An image that was taken in place of a module.
+fn image(in_place_of: Option<&[u8]>) -> StoredAgent {
+    let in_place_of = in_place_of.map(ModuleDigest::of);
+    StoredAgent { runtime: StoredRuntime::Container, in_place_of, ..agent("a", "1.0.0", b"image") }
+}
+
+#[test]
+fn the_module_in_whose_place_an_image_was_taken_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
+    let stored = |store: &AgentStore| store.get(&tenant(), &id("a"), None).unwrap().unwrap();
+    // As it was stored before the module's digest was.
+    store.put(&image(None), b"", REFUSE).unwrap();
+    drop(store);
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
+    assert_eq!(stored(&store).in_place_of, None);
+    store.put(&image(Some(b"one")), b"", REFUSE).expect("loaded again, it is the same");
+    drop(store);
+    let store = AgentStore::open(directory.path(), QUOTA).unwrap();
+    assert_eq!(stored(&store), image(Some(b"one")));
+    assert!(store.modules().is_empty(), "the module itself is not stored");
+    let other = store.put(&image(Some(b"two")), b"", REFUSE);
+    assert!(matches!(other, Err(Error::InvalidRequest { .. })), "one version is one module's: {other:?}");
+    store.put(&image(Some(b"two")), b"", REPLACE).unwrap();
+    assert_eq!(stored(&store).in_place_of, Some(ModuleDigest::of(b"two")));
+}
+
+#[test]
+fn records_of_before_there_were_images_are_read() {
+    let module = ModuleDigest::of(b"m");
+    let old = format!(r#"{{"manifest":"id: a","module":"{module}","loaded_at_ms":1}}"#);
+    let record: Record = serde_json::from_str(&old).unwrap();
+    assert_eq!((record.runtime, record.image, record.in_place_of), (StoredRuntime::Wasm, None, None));
 }
 
 #[test]

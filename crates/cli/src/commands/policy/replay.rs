@@ -99,11 +99,20 @@ fn again(policies: &Policies, record: &Record) -> Option<Option<Change>> {
 
 fn was(decision: &DecisionPart) -> String {
     let by = || escape_untrusted(&decision.policies.join(", "), MAX_POLICY_CHARS);
-    match (decision.granted, decision.policies.is_empty()) {
+    let was = match (decision.granted, decision.policies.is_empty()) {
         (true, _) => format!("permitted by {}", by()),
         (false, true) => "permitted by nothing".into(),
         (false, false) => format!("denied by {}", by()),
+    };
+    match &decision.refused_to {
+        Some(module) => to_module(&was, &escape_untrusted(module, MAX_POLICY_CHARS)),
+        None => was,
     }
+}
+
+/// That it was said of a module, and not of the image that was executed in its place.
+fn to_module(said: &str, module: &str) -> String {
+    format!("{said}, for the module {module}")
 }
 
 fn would_be(verdict: &Verdict) -> String {
@@ -116,5 +125,70 @@ fn would_be(verdict: &Verdict) -> String {
             let error = escape_untrusted(error, MAX_POLICY_CHARS);
             format!("denied, since `{policy}` cannot be evaluated: {error}")
         }
+        Verdict::InPlaceOf(module, refused) => to_module(&would_be(refused), &module.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use mentat_manifest::{ModuleDigest, RuntimeKind};
+    use mentat_runtime::model::ExecutionId;
+    use mentat_runtime::security::cedar::PolicySource;
+    use mentat_runtime::security::denial::DenialReason;
+    use mentat_runtime::security::principal::{Circumstances, Principal, Trust};
+
+    use super::*;
+
+    fn policies(text: &str) -> Policies {
+        Policies::parse(&[PolicySource { name: "own".into(), text: text.into() }]).unwrap()
+    }
+
+    #[test]
+    fn a_decision_on_an_image_in_place_of_a_module_is_made_again_for_both() {
+        let (image, module) = (ModuleDigest::of(b"image"), ModuleDigest::of(b"module"));
+        let principal = Principal {
+            agent: "a.b".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            module: image,
+            in_place_of: Some(module),
+            runtime: RuntimeKind::Container,
+            tenant: "acme".into(),
+            trust: Trust::Untrusted,
+            signer: None,
+        };
+        let circumstances = Circumstances {
+            time: SystemTime::UNIX_EPOCH,
+            execution: ExecutionId::new(),
+            caller: "ci".into(),
+            narrowing: None,
+        };
+        let capability = "env:KEY".parse().unwrap();
+        let forbidden = DenialReason::Forbidden(vec!["never".into()], String::new());
+        let denied = DenialReason::InPlaceOf(module, Box::new(forbidden));
+        let record = Record::of_decision(&principal, &circumstances, &capability, Err(&denied));
+
+        let everybody = "@id(\"all\") permit (principal, action, resource);";
+        let forbid = |digest: &ModuleDigest| {
+            format!(
+                "@id(\"never\") forbid (principal, action, resource) when {{ principal.module == \"{digest}\" }};"
+            )
+        };
+        let same = policies(&format!("{everybody}{}", forbid(&module)));
+        assert_eq!(again(&same, &record), Some(None), "the policies that denied it deny it again");
+        let change = again(&policies(everybody), &record).flatten().unwrap();
+        assert_eq!(change.was, format!("denied by never, for the module {module}"));
+        assert_eq!(change.would_be, "permitted by all");
+
+        // A record of before says nothing of a module, and is asked about as what ran.
+        let alone = Principal { in_place_of: None, ..principal };
+        let unmentioned = DenialReason::NotPermitted(String::new());
+        let record = Record::of_decision(&alone, &circumstances, &capability, Err(&unmentioned));
+        let change = again(&same, &record).flatten().unwrap();
+        assert_eq!(
+            (change.was.as_str(), change.would_be.as_str()),
+            ("permitted by nothing", "permitted by all")
+        );
     }
 }

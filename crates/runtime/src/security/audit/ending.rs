@@ -84,6 +84,8 @@ struct EndedAgent<'a> {
     runtime: &'static str,
     #[serde(serialize_with = "as_text")]
     module: &'a ModuleDigest,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_of_some")]
+    in_place_of: Option<&'a ModuleDigest>,
     attestation: EndedAttestation<'a>,
 }
 
@@ -117,6 +119,16 @@ fn as_text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Resu
     serializer.collect_str(value)
 }
 
+fn as_text_of_some<S: Serializer>(
+    value: &Option<impl std::fmt::Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn as_texts<S: Serializer>(values: &[impl std::fmt::Display], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(ToString::to_string))
 }
@@ -135,6 +147,7 @@ impl Ended {
                 version: &principal.version,
                 runtime: principal.runtime.as_str(),
                 module: &principal.module,
+                in_place_of: principal.in_place_of.as_ref(),
                 attestation: EndedAttestation {
                     trust: principal.trust.as_str(),
                     signer: principal.signer.as_deref(),

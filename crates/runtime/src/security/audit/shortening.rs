@@ -65,7 +65,7 @@ fn reduce(record: &mut Record) {
     for text in [&mut agent.id, &mut agent.version, &mut agent.module, tenant, caller] {
         cut(text);
     }
-    attestation.signer.iter_mut().chain(&mut execution.result).for_each(cut);
+    attestation.signer.iter_mut().chain(&mut agent.in_place_of).chain(&mut execution.result).for_each(cut);
     if let Some(receipt) = &mut execution.receipt {
         receipt.grants_left_out = receipt.grants_left_out.saturating_add(receipt.grants.len() as u64);
         receipt.grants.clear();

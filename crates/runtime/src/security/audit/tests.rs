@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mentat_manifest::{ModuleDigest, RuntimeKind};
+use serde_json::Value;
 
 use super::tag::Tagger;
 use super::*;
@@ -30,6 +31,7 @@ fn principal() -> Principal {
         agent: "a.b".parse().unwrap(),
         version: "1.2.3-beta.1".parse().unwrap(),
         module: ModuleDigest::of(b"module"),
+        in_place_of: None,
         runtime: RuntimeKind::Wasm,
         tenant: "acme".into(),
         trust: Trust::Community,
@@ -136,6 +138,29 @@ fn a_decision_can_be_made_again_from_its_record_alone() {
 }
 
 #[test]
+fn a_record_says_in_whose_place_an_image_was_executed_and_which_of_them_was_refused() {
+    let module = ModuleDigest::of(b"replaced");
+    let principal = Principal { in_place_of: Some(module), runtime: RuntimeKind::Container, ..principal() };
+    let (circumstances, capability) = (circumstances("ci"), "env:A".parse().unwrap());
+    let forbidden = DenialReason::Forbidden(vec!["p".into()], String::new());
+    let to_module = DenialReason::InPlaceOf(module, Box::new(forbidden.clone()));
+    for (reason, refused_to) in [(forbidden, Value::Null), (to_module, module.to_string().into())] {
+        let record = Record::of_decision(&principal, &circumstances, &capability, Err(&reason));
+        let json = serde_json::to_value(&record).unwrap();
+        assert_eq!(json["agent"]["in_place_of"], module.to_string());
+        let decision = &json["security"]["decision"];
+        assert_eq!(
+            (&decision["reason"], &decision["policies"][0], &decision["refused_to"]),
+            (&"forbidden".into(), &"p".into(), &refused_to)
+        );
+        assert_eq!(record.question().unwrap().principal, principal);
+        // What cannot be read is not taken for nothing.
+        let text = serde_json::to_string(&record).unwrap().replace(&module.to_string(), "sha256:x");
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap().question(), None);
+    }
+}
+
+#[test]
 fn an_ended_execution_is_written_as_its_record_is() {
     let listed = mentat_manifest::Listed {
         capabilities: ["env:A", "filesystem:read:/a \"b\""].map(|text| text.parse().unwrap()).to_vec(),
@@ -165,7 +190,8 @@ fn an_ended_execution_is_written_as_its_record_is() {
             calls
         }),
     };
-    let unsigned = Principal { signer: None, ..principal() };
+    let unsigned =
+        Principal { signer: None, in_place_of: Some(ModuleDigest::of(b"replaced")), ..principal() };
     for (principal, manifest, ending) in [
         (principal(), Some(Arc::new(listed)), full),
         (unsigned, None, Ending { result: "TRAP", ..Ending::default() }),
@@ -190,6 +216,7 @@ fn records_of_the_first_format_are_understood() {
     assert_eq!((record.format, record.sequence), (1, 7));
     let activity = record.activity().unwrap();
     assert_eq!(activity.security.decision.as_ref().unwrap().capability, "env:A");
+    assert_eq!(activity.agent.in_place_of, None);
     assert!(matches!(record.event, Event::CapabilityDecision(_)));
 }
 

@@ -277,6 +277,7 @@ mod tests {
             Verdict::Forbidden(policies) => format!("forbidden {:?}", sorted(policies)),
             Verdict::Unmentioned => "unmentioned".into(),
             Verdict::Faulty(..) => "faulty".into(),
+            Verdict::InPlaceOf(..) => "refused to a module".into(),
         }
     }
 
@@ -304,6 +305,7 @@ mod tests {
                 agent: "a.b".parse().unwrap(),
                 version: "1.2.3".parse().unwrap(),
                 module: ModuleDigest::of(b"module"),
+                in_place_of: None,
                 runtime: RuntimeKind::Wasm,
                 tenant: tenant.into(),
                 trust,

@@ -154,6 +154,7 @@ mod tests {
             agent: "a.b".parse().unwrap(),
             version: "1.2.3".parse().unwrap(),
             module: ModuleDigest::of(b"module"),
+            in_place_of: None,
             runtime: RuntimeKind::Wasm,
             tenant: "acme".into(),
             trust: Trust::Untrusted,

@@ -11,7 +11,7 @@ use crate::model::{Caller, ExecutionId};
 use crate::security::audit::{
     AuditConfig, Evidence, OnAuditFailure, RetentionConfig, SensitiveValues, SyncMode, check, read,
 };
-use crate::security::authority::{Applicant, Authority};
+use crate::security::authority::{Applicant, Authority, RunsFor};
 use crate::security::cedar::{Policies, PolicySource};
 use crate::security::denial::DenialReason;
 use crate::security::offers::Offers;
@@ -81,10 +81,15 @@ fn authority(audit: Option<Recorder>) -> Authority {
 }
 
 fn grant(authority: &Authority) -> Grant {
+    grant_for(authority, RunsFor::Itself)
+}
+
+fn grant_for(authority: &Authority, runs_for: RunsFor<'_>) -> Grant {
     let applicant = Applicant {
         manifest: &Manifest::parse(MANIFEST).unwrap(),
         module: &ModuleDigest::of(b"module"),
         runtime: RuntimeKind::Wasm,
+        runs_for,
         trust: Trust::Signed,
         signer: Some(&"CN=Somebody".into()),
         caller: &Caller::local(),
@@ -162,6 +167,22 @@ async fn a_receipt_says_what_was_executed_and_holds_by_the_public_key_alone() {
         // printf out | sha256sum
         "762069bc07a6e1b5df123a5ae7bd91c10daa04694fbaa17fba0cd6a8dcce8f22"
     );
+}
+
+#[tokio::test]
+async fn a_receipt_names_the_module_in_whose_place_an_image_was_executed() {
+    let node = Node::new();
+    let replaced = ModuleDigest::of(b"replaced");
+    let request = grant_for(&node.authority, RunsFor::Module(&replaced)).ask_for_receipt().unwrap();
+    let receipt = request.record_end(ending(), &contents(Some(b"out"))).ready().await.unwrap();
+    let said = verify(&receipt, &node.key()).unwrap().predicate().agent.clone();
+    assert_eq!(said.in_place_of, Some(replaced.to_string()));
+    let mut other = statement(&receipt);
+    other["predicate"]["agent"]["in_place_of"] = ModuleDigest::of(b"other").to_string().into();
+    let fault = verify(&node.seal(&other), &node.key()).unwrap_err();
+    assert!(fault.to_string().contains("agent.in_place_of"), "{fault}");
+    let itself = statement(&node.receipt().await);
+    assert!(itself["predicate"]["agent"].get("in_place_of").is_none(), "{itself}");
 }
 
 #[tokio::test]
