@@ -125,6 +125,13 @@ impl Module {
         self.code().engine.tier
     }
 
+    /// Whether its executions were over in a moment so far, as far as that can be: see
+    /// [`Runtime::execute_now`](super::Runtime::execute_now).
+    #[must_use]
+    pub fn is_brief(&self) -> bool {
+        self.code().is_brief()
+    }
+
     /// Bytes of its code, and of the images of its memories, that are mapped from files.
     #[must_use]
     pub fn mapped(&self) -> ByteCount {
