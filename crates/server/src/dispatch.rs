@@ -218,7 +218,7 @@ impl Dispatcher {
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         let (outcome, receipt) = match self.ready(caller, &placed, &running, request) {
             Err(error) => (self.ended(&placed, running, execution_id, Outcome::failed(error)), None),
-            Ok(ready) => match self.guests.now(|| self.run_now(&placed, &ready)) {
+            Ok(ready) => match self.run_here(&placed, &ready).await {
                 Some(outcome) => (self.ended(&placed, running, execution_id, outcome), None),
                 None => self.run_anywhere(caller, placed, running, ready).await,
             },
@@ -376,12 +376,16 @@ impl Dispatcher {
     }
 
     /// Executes on this thread, if that is over in a moment.
-    fn run_now(&self, placed: &Placed, ready: &Ready) -> Option<Outcome> {
+    async fn run_here(&self, placed: &Placed, ready: &Ready) -> Option<Outcome> {
         if ready.receipt.is_some() || placed.agent.places.is_some() {
             return None;
         }
         let Place::Wasm(module) = placed.place() else { return None };
-        let outcome = self.runtime.execute_now(module, &ready.grant, &ready.invocation)?;
+        if !module.is_brief() {
+            return None;
+        }
+        let execute = || self.runtime.execute_now(module, &ready.grant, &ready.invocation);
+        let outcome = self.guests.soon(execute).await?;
         ready.grant.record_end(self.ending(&ready.grant, &outcome));
         Some(outcome)
     }

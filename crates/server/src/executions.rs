@@ -305,7 +305,6 @@ impl Executions {
         }
     }
 
-    /// Answers the version where somebody reads, or can read, what the execution said.
     /// Ends all executions that run.
     pub fn cancel_all(&self) {
         for part in &self.parts {
@@ -315,6 +314,7 @@ impl Executions {
         }
     }
 
+    /// Answers the version where somebody reads, or can read, what the execution said.
     fn end(&self, part: usize, place: usize, status: ExecutionStatus) -> Option<AgentVersion> {
         let (mut is_read, mut gone) = (None, None);
         let mut table = self.part(part).lock();

@@ -15,11 +15,13 @@ use std::task::Poll;
 
 use mentat_runtime::error::Error;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 /// How far the guests' threads give way to others that want the processor, those of the doors among them (`nice(2)`).
 const NICE: i32 = 5;
+/// How often an execution that is over in a moment looks for its turn before it goes elsewhere.
+const MAX_LOOKS: u32 = 32;
 
 /// Where executions run.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub struct GuestThreads {
     tasks: TaskTracker,
     /// Who may begin on a thread of the doors.
     beginning: Arc<Semaphore>,
+    /// Whether anybody ever may.
+    has_turns: bool,
 }
 
 /// What the guests' threads belong to; ends them when dropped.
@@ -56,15 +60,33 @@ impl GuestThreads {
             .map_err(|error| Error::internal("starting the guests' threads", error))?;
         let handle = runtime.handle().clone();
         let doors = Handle::try_current().map_or(1, |doors| doors.metrics().num_workers());
-        let beginning = Arc::new(Semaphore::new(doors.saturating_sub(1)));
-        Ok((Self { handle, tasks, beginning }, GuestRuntime(Some(runtime))))
+        let turns = doors.saturating_sub(1);
+        let (beginning, has_turns) = (Arc::new(Semaphore::new(turns)), turns > 0);
+        Ok((Self { handle, tasks, beginning, has_turns }, GuestRuntime(Some(runtime))))
     }
 
-    /// Has something done on this thread that is over in a moment, if it may have a guest on it now.
-    pub fn now<T>(&self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
-        let _turn = self.beginning.try_acquire().ok()?;
+    /// Has something done on this thread that is over in a moment, once it may have a guest on it; nothing where that is not
+    /// soon.
+    pub async fn soon<T>(&self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
+        let _turn = self.turn().await?;
         // What panics is done once more, where it takes nobody along.
         catch_unwind(AssertUnwindSafe(attempt)).ok()?
+    }
+
+    /// The right to have a guest on this thread. Whoever has it gives it back within microseconds, which others of this
+    /// thread's tasks can have: to go to another thread costs more, and two guests that grow at the same time wait for
+    /// each other in the kernel. Nobody queues, so that the right never waits for a task that is not running.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.has_turns {
+            return None;
+        }
+        for _ in 0..MAX_LOOKS {
+            if let Ok(turn) = self.beginning.try_acquire() {
+                return Some(turn);
+            }
+            tokio::task::yield_now().await;
+        }
+        None
     }
 
     /// Has something done on the doors' threads that nobody waits for but shutdown.

@@ -1,10 +1,11 @@
 //! Executions that are over in a moment, as most are: on the caller's own stack, and not on a fibre, which is there to give
-//! the thread away in the middle. What takes longer is begun anew on a fibre, and its module is not tried here again.
+//! the thread away in the middle. What takes longer is begun anew on a fibre, and its module is not tried here for a while.
 //!
 //! Invariant: nothing of an execution has left its sandbox when it is given up here. So only modules are tried that ask
 //! the host for their input, their output and their log; what they logged is told when they are over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mentat_manifest::{Fuel, Metering};
@@ -33,6 +34,54 @@ const HARMLESS: [(&str, &str); 6] = [
     ("mentat", "last_error"),
     ("env", "abort"),
 ];
+
+/// Executions that are not tried here after the first that took longer, and at most.
+const FIRST_LEFT_OUT: u32 = 16;
+const MOST_LEFT_OUT: u32 = 4096;
+
+/// Whether a module's executions are tried here. After one that took longer, which can be for its input, or since others
+/// had the processor, the next ones are not; twice as many each time, until one was brief again.
+#[derive(Debug)]
+pub(super) struct Brevity {
+    is_possible: bool,
+    /// Executions before the next one that is tried.
+    left_out: AtomicU32,
+    /// How many that will be after the next one that takes longer.
+    next_left_out: AtomicU32,
+}
+
+impl Brevity {
+    /// Of a module whose executions can be tried at all, or not.
+    pub(super) fn new(is_possible: bool) -> Self {
+        let next_left_out = AtomicU32::new(FIRST_LEFT_OUT);
+        Self { is_possible, left_out: AtomicU32::new(0), next_left_out }
+    }
+
+    /// Whether the next execution is tried.
+    pub(super) fn is_likely(&self) -> bool {
+        self.is_possible && self.left_out.load(Ordering::Relaxed) == 0
+    }
+
+    /// An execution is not tried here. That one is not counted where two come at once does no harm.
+    pub(super) fn leave_out(&self) {
+        let left_out = self.left_out.load(Ordering::Relaxed);
+        if left_out > 0 {
+            self.left_out.store(left_out - 1, Ordering::Relaxed);
+        }
+    }
+
+    fn was_brief(&self) {
+        if self.next_left_out.load(Ordering::Relaxed) != FIRST_LEFT_OUT {
+            self.next_left_out.store(FIRST_LEFT_OUT, Ordering::Relaxed);
+        }
+    }
+
+    fn was_long(&self) {
+        let left_out = self.next_left_out.load(Ordering::Relaxed);
+        self.left_out.store(left_out, Ordering::Relaxed);
+        self.next_left_out.store(left_out.saturating_mul(2).min(MOST_LEFT_OUT), Ordering::Relaxed);
+    }
+}
 
 /// Whether a module's executions can be tried here at all.
 pub(super) fn is_harmless(info: &ModuleInfo, tier: Tier, metering: Metering, call: CoreCall) -> bool {
@@ -77,10 +126,11 @@ pub(super) fn run(
             _ => false,
         };
         if ran_out {
-            code.remember_long();
+            code.brevity.was_long();
             return None;
         }
     }
+    code.brevity.was_brief();
     let fuel = Some(Fuel(fuel.saturating_sub(store.get_fuel().ok()?)));
     let result = judge(&store, called, limits);
     let outcome = tell(&store, result, &Spent { clock, fuel, queued: permit.queued() });
@@ -91,4 +141,35 @@ pub(super) fn run(
         }
     }
     Some(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many executions are left out until one is tried.
+    fn left_out(brevity: &Brevity) -> u32 {
+        let mut left_out = 0;
+        while !brevity.is_likely() {
+            brevity.leave_out();
+            left_out += 1;
+        }
+        left_out
+    }
+
+    #[test]
+    fn who_took_longer_is_tried_again_later_and_who_always_does_seldom() {
+        let brevity = Brevity::new(true);
+        assert!(brevity.is_likely());
+        for expected in [16, 32, 64] {
+            brevity.was_long();
+            assert_eq!(left_out(&brevity), expected);
+        }
+        brevity.was_brief();
+        brevity.was_long();
+        assert_eq!(left_out(&brevity), 16);
+        (0..40).for_each(|_| brevity.was_long());
+        assert_eq!(left_out(&brevity), MOST_LEFT_OUT);
+        assert!(!Brevity::new(false).is_likely());
+    }
 }

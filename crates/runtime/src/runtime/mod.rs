@@ -220,7 +220,7 @@ impl Runtime {
     /// thread away. Where this answers nothing, nothing has happened.
     pub fn execute_now(&self, module: &Module, grant: &Grant, invocation: &Invocation) -> Option<Outcome> {
         let code = module.code();
-        if !code.is_brief()
+        if !code.brevity.is_likely()
             || self.refers(grant, invocation)
             || grant.reused().is_some()
             || grant.ensure_audited().is_err()
@@ -251,6 +251,7 @@ impl Runtime {
         stdin: Option<ObjectStdin>,
     ) -> Outcome {
         let code = module.code();
+        code.brevity.leave_out();
         let agent = grant.reused().filter(|_| self.warm.is_on() && code.is_reusable);
         let mut reuse = agent.map(|agent| Reuse::begin(self, agent, &code));
         let kept = reuse.as_mut().and_then(|reuse| reuse.instance.take());

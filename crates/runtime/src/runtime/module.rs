@@ -2,7 +2,6 @@
 //! comes before compiling, so that a module which cannot run costs no compile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mentat_manifest::{ByteCount, Metering, ModuleDigest, escape_untrusted};
@@ -10,7 +9,7 @@ use parking_lot::Mutex;
 use wasmtime::{InstancePre, ModuleExport};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::brief;
+use super::brief::{self, Brevity};
 use super::code::Tier;
 use super::engine::{
     EngineConfig, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_EXECUTION, MeteredEngine, SLOTS_PER_EXECUTION,
@@ -43,7 +42,7 @@ pub(crate) struct Linked {
     /// Whether an instance can be called again.
     pub(super) is_reusable: bool,
     /// Whether executions are tried without a fibre, as long as they are brief.
-    is_brief: AtomicBool,
+    pub(super) brevity: Brevity,
     bytes: ByteCount,
 }
 
@@ -123,6 +122,13 @@ impl Module {
     #[must_use]
     pub fn tier(&self) -> Tier {
         self.code().engine.tier
+    }
+
+    /// Whether its executions were over in a moment so far, as far as that can be: see
+    /// [`Runtime::execute_now`](super::Runtime::execute_now).
+    #[must_use]
+    pub fn is_brief(&self) -> bool {
+        self.code().brevity.is_likely()
     }
 
     /// Bytes of its code, and of the images of its memories, that are mapped from files.
@@ -243,18 +249,8 @@ impl Linked {
             Entry::Core { call, .. } => brief::is_harmless(info, engine.tier, engine.metering, *call),
             Entry::Agent(_) | Entry::Command(_) => false,
         };
-        let is_brief = AtomicBool::new(is_brief);
-        Ok(Self { engine: Arc::clone(engine), entry, places, is_reusable, is_brief, bytes })
-    }
-
-    /// Whether the next execution is tried without a fibre.
-    pub(super) fn is_brief(&self) -> bool {
-        self.is_brief.load(Ordering::Relaxed)
-    }
-
-    /// One execution took longer; others may as well.
-    pub(super) fn remember_long(&self) {
-        self.is_brief.store(false, Ordering::Relaxed);
+        let brevity = Brevity::new(is_brief);
+        Ok(Self { engine: Arc::clone(engine), entry, places, is_reusable, brevity, bytes })
     }
 }
 

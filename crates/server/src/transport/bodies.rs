@@ -152,7 +152,7 @@ impl<B> Held<B> {
 }
 
 impl<B: Body + Send + 'static> ReplyBody<B> {
-    pub(super) fn new(inner: B, request: InFlight) -> Self {
+    pub(super) fn new(inner: B, mut request: InFlight) -> Self {
         let charge = Arc::clone(request.charge());
         // What a door does not say the length of, it has counted by itself.
         charge.add(usize::try_from(inner.size_hint().lower()).unwrap_or(usize::MAX));

@@ -1,11 +1,10 @@
 //! One connection, from its handshake to its end: requests go to the door's service, and a connection that is of no use
 //! is closed.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
+use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -39,16 +39,16 @@ struct Activity {
     since: Mutex<Instant>,
     /// HTTP/1 cannot give up one reply without the connection.
     http1: AtomicBool,
-    /// By the number of their request.
-    replies: Mutex<HashMap<u64, Arc<Mutex<dyn GiveUp>>>>,
-    next: AtomicU64,
+    /// Those that are being sent.
+    replies: Mutex<Slab<Arc<Mutex<dyn GiveUp>>>>,
 }
 
 /// A request between its arrival and the end of its reply.
 pub(super) struct InFlight {
     activity: Arc<Activity>,
-    number: u64,
     charge: Arc<Charge>,
+    /// Where its reply is among those that are being sent.
+    reply: Option<usize>,
 }
 
 /// What becomes of a connection.
@@ -70,7 +70,6 @@ impl Activity {
             since: Mutex::new(Instant::now()),
             http1: AtomicBool::new(false),
             replies: Mutex::default(),
-            next: AtomicU64::new(0),
         }
     }
 
@@ -78,13 +77,12 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.served.store(true, Ordering::Relaxed);
         self.http1.store(version < Version::HTTP_2, Ordering::Relaxed);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        InFlight { activity: Arc::clone(self), number, charge: Arc::new(charge) }
+        InFlight { activity: Arc::clone(self), charge: Arc::new(charge), reply: None }
     }
 
     fn judge(&self, limits: &TransportLimits) -> Verdict {
         let mut given_up = false;
-        for reply in self.replies.lock().values() {
+        for (_, reply) in self.replies.lock().iter() {
             given_up |= reply.lock().give_up_after(limits.idle_timeout);
         }
         if given_up && self.http1.load(Ordering::Relaxed) {
@@ -105,15 +103,17 @@ impl InFlight {
     }
 
     /// Has a reply given up when nobody takes it.
-    pub(super) fn watch<R: GiveUp + 'static>(&self, reply: &Arc<Mutex<R>>) {
+    pub(super) fn watch<R: GiveUp + 'static>(&mut self, reply: &Arc<Mutex<R>>) {
         let reply: Arc<Mutex<dyn GiveUp>> = Arc::clone(reply) as _;
-        self.activity.replies.lock().insert(self.number, reply);
+        self.reply = Some(self.activity.replies.lock().insert(reply));
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.activity.replies.lock().remove(&self.number);
+        if let Some(reply) = self.reply {
+            self.activity.replies.lock().try_remove(reply);
+        }
         *self.activity.since.lock() = Instant::now();
         self.activity.requests.fetch_sub(1, Ordering::Relaxed);
     }

@@ -14,8 +14,8 @@ const PURPOSE: &[u8] = b"mentat audit log: records that wait for the tree\n";
 /// What stands between a record and its tag; no record has one, as JSON writes it otherwise.
 const BEFORE_TAG: u8 = b'\t';
 
-/// Makes and checks tags.
-pub(super) struct Tagger(Key<Hmac<Sha256>>);
+/// Makes and checks tags. Its state is that of a tag of nothing so far.
+pub(super) struct Tagger(Hmac<Sha256>);
 
 impl Tagger {
     /// By the text of the log's private key.
@@ -25,11 +25,11 @@ impl Tagger {
         key.update(private_key.trim());
         let mut block = Key::<Hmac<Sha256>>::default();
         block.iter_mut().zip(key.finalize()).for_each(|(byte, of_key)| *byte = of_key);
-        Self(block)
+        Self(Hmac::new(&block))
     }
 
     fn tag(&self, record: &[u8]) -> Hmac<Sha256> {
-        Hmac::<Sha256>::new(&self.0).chain_update(record)
+        self.0.clone().chain_update(record)
     }
 
     /// Writes a record with its tag, as a line.
