@@ -36,6 +36,7 @@ pub(super) struct Powers {
 
 /// Who answers.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it lies in an Arc, and nearly all are of the large kind")]
 pub(super) enum Judge {
     /// The operator's policies.
     Policies { policies: Arc<Policies>, principal: Principal, circumstances: Circumstances },
