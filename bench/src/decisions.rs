@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use mentat_manifest::{Capability, Manifest, ModuleDigest, RuntimeKind};
 use mentat_runtime::model::{Caller, ExecutionId};
-use mentat_runtime::security::authority::{Applicant, Authority, RunsFor};
+use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{DEFAULT_POLICIES, Policies, PolicySource};
 use mentat_runtime::security::offers::Offers;
 use mentat_runtime::security::policy::{OnViolation, Rules};
@@ -102,7 +102,7 @@ pub(crate) fn decisions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         manifest: &manifest,
         module: &module,
         runtime: RuntimeKind::Wasm,
-        runs_for: RunsFor::Itself,
+        in_place_of: None,
         trust: Trust::Signed,
         signer: Some(&"CN=Team".into()),
         caller: &caller,

@@ -10,7 +10,7 @@ use mentat_runtime::model::{Caller, ExecutionId, Invocation};
 use mentat_runtime::security::audit::{
     AuditConfig, Decisions, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
 };
-use mentat_runtime::security::authority::{Applicant, Authority, RunsFor};
+use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{Grant, OnViolation, Rules};
@@ -75,7 +75,7 @@ impl Place {
             manifest: &self.manifest,
             module: self.module.digest(),
             runtime: RuntimeKind::Wasm,
-            runs_for: RunsFor::Itself,
+            in_place_of: None,
             trust: Trust::Untrusted,
             signer: None,
             caller,

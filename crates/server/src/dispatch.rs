@@ -354,7 +354,7 @@ impl Dispatcher {
             manifest: &agent.manifest,
             module: placed.digest(),
             runtime: placed.runtime,
-            runs_for: placed.runs_for(),
+            in_place_of: placed.in_place_of()?,
             trust: standing.trust(),
             signer: standing.name(),
             caller,

@@ -298,7 +298,8 @@ impl Registry {
         let mut loaded = self.loaded.write();
         let ours = &agent.stored;
         let current = self.store.get(&ours.tenant, &ours.id, Some(&ours.version))?;
-        let same = current.is_some_and(|known| known.is_same(ours));
+        // What was not kept of the one may have been of the other.
+        let same = current.is_some_and(|known| known.is_same(ours) && known.in_place_of == ours.in_place_of);
         if same {
             loaded.insert(key(ours), Arc::clone(agent));
             if ours.standing.last().refusal().is_none() {
@@ -405,7 +406,7 @@ impl Registry {
 }
 
 impl LoadedAgent {
-    fn new(stored: StoredAgent, manifest: Manifest, program: Program) -> Self {
+    pub(crate) fn new(stored: StoredAgent, manifest: Manifest, program: Program) -> Self {
         let places = manifest
             .max_concurrent()
             .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));

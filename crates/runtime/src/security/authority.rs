@@ -20,10 +20,6 @@ const MAX_NARROWING: usize = 1000;
 /// Bytes of all that is left to an execution, in JSON: it stands whole in the record of each decision.
 const MAX_NARROWING_BYTES: usize = 16 << 10;
 
-/// Why an image is given nothing that runs in place of a module which nobody knows.
-const UNKNOWN_MODULE: &str = "the image is executed in place of a module whose digest was not kept when the agent was \
-    loaded, so that policies cannot be asked about it; load the agent again";
-
 /// Who decides in a service.
 #[derive(Debug)]
 pub struct Authority {
@@ -43,8 +39,8 @@ pub struct Applicant<'a> {
     pub module: &'a ModuleDigest,
     /// What will execute it.
     pub runtime: RuntimeKind,
-    /// Whether that is an image in place of a module.
-    pub runs_for: RunsFor<'a>,
+    /// The module in whose place an image is executed, if it is: it is given what policies permit to both.
+    pub in_place_of: Option<&'a ModuleDigest>,
     /// How far the agent's signature is trusted.
     pub trust: Trust,
     /// Who signed it.
@@ -55,17 +51,6 @@ pub struct Applicant<'a> {
     pub execution: ExecutionId,
     /// What those who had a say took away.
     pub narrowing: &'a [Narrowing],
-}
-
-/// In whose place something runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunsFor<'a> {
-    /// In nobody's but its own.
-    Itself,
-    /// An image, in place of this module: it is given what policies permit to both.
-    Module(&'a ModuleDigest),
-    /// An image, in place of a module that nobody knows: it is given nothing, since that may be forbidden anything.
-    Unknown,
 }
 
 /// What a caller takes away from an execution.
@@ -141,10 +126,7 @@ impl Authority {
             agent: manifest.id.clone(),
             version: manifest.version.clone(),
             module: *applicant.module,
-            in_place_of: match applicant.runs_for {
-                RunsFor::Module(module) => Some(*module),
-                RunsFor::Itself | RunsFor::Unknown => None,
-            },
+            in_place_of: applicant.in_place_of.copied(),
             runtime: applicant.runtime,
             tenant: Arc::clone(&caller.tenant),
             trust: applicant.trust,
@@ -165,7 +147,6 @@ impl Authority {
             offers: Arc::clone(&self.offers),
             tenant: Arc::clone(&caller.tenant),
             on_violation: self.on_violation,
-            kept_back: matches!(applicant.runs_for, RunsFor::Unknown).then_some(UNKNOWN_MODULE),
             audit: self.audit.clone(),
             ledger: Mutex::default(),
         };
@@ -205,13 +186,13 @@ mod tests {
         @id(\"never\") forbid (principal, action, resource in Domain::\"bad.example.com\");";
 
     fn decide(narrowing: &[Narrowing]) -> Grant {
-        granted(POLICIES, RuntimeKind::Wasm, RunsFor::Itself, narrowing)
+        granted(POLICIES, RuntimeKind::Wasm, None, narrowing)
     }
 
     fn granted(
         policies: &str,
         runtime: RuntimeKind,
-        runs_for: RunsFor<'_>,
+        in_place_of: Option<&ModuleDigest>,
         narrowing: &[Narrowing],
     ) -> Grant {
         let source = PolicySource { name: "own".into(), text: policies.into() };
@@ -222,7 +203,7 @@ mod tests {
             manifest: &Manifest::parse(MANIFEST).unwrap(),
             module: &ModuleDigest::of(b"runs"),
             runtime,
-            runs_for,
+            in_place_of,
             trust: Trust::Untrusted,
             signer: None,
             caller: &Caller::local(),
@@ -253,7 +234,7 @@ mod tests {
     /// What an image is answered that asks for `env:KEY` in place of a module.
     fn asked_by_image(policies: &str) -> Result<Vec<String>, DenialReason> {
         let module = ModuleDigest::of(b"module");
-        let grant = granted(policies, RuntimeKind::Container, RunsFor::Module(&module), &[]);
+        let grant = granted(policies, RuntimeKind::Container, Some(&module), &[]);
         decision(&grant, "env:KEY")
     }
 
@@ -278,6 +259,8 @@ mod tests {
         assert!(matches!(refused(&for_image), DenialReason::NotPermitted(_)));
         let forbidden = format!("{everybody}{}", of("forbid", &module));
         assert!(matches!(refused(&forbidden), DenialReason::Forbidden(by, _) if by.len() == 1));
+        let forbidden = format!("{for_module}{}", of("forbid", &module));
+        assert!(matches!(refused(&forbidden), DenialReason::Forbidden(by, _) if by.len() == 1));
         let forbidden = format!("{everybody}{}", of("forbid", &image));
         assert!(matches!(asked_by_image(&forbidden), Err(DenialReason::Forbidden(..))));
         let faulty = format!(
@@ -286,7 +269,7 @@ mod tests {
         );
         assert!(matches!(refused(&faulty), DenialReason::Faulty(by, _) if by == "broken"));
         // Whoever runs as itself is asked about alone.
-        let itself = granted(&for_image, RuntimeKind::Container, RunsFor::Itself, &[]);
+        let itself = granted(&for_image, RuntimeKind::Container, None, &[]);
         assert_eq!(decision(&itself, "env:KEY").unwrap().len(), 1);
     }
 
@@ -294,7 +277,7 @@ mod tests {
     fn a_refusal_for_the_module_says_so_and_what_it_tells_to_write_gives_the_capability() {
         let module = ModuleDigest::of(b"module");
         let told = |policies: &str| {
-            let grant = granted(policies, RuntimeKind::Container, RunsFor::Module(&module), &[]);
+            let grant = granted(policies, RuntimeKind::Container, Some(&module), &[]);
             grant.decide(&"env:KEY".parse().unwrap()).unwrap_err().to_string()
         };
         let everybody = "permit (principal, action, resource);";
@@ -314,13 +297,6 @@ mod tests {
         ));
         let (_, policy) = said.split_once("is permitted by no policy; this one would: ").unwrap();
         asked_by_image(policy).unwrap();
-    }
-
-    #[test]
-    fn an_image_in_place_of_a_module_that_nobody_knows_is_given_nothing() {
-        let all = "permit (principal, action, resource);";
-        let grant = granted(all, RuntimeKind::Container, RunsFor::Unknown, &[]);
-        assert_eq!(decision(&grant, "env:KEY"), Err(DenialReason::Sandbox(UNKNOWN_MODULE)));
     }
 
     #[test]

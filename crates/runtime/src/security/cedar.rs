@@ -207,17 +207,19 @@ impl Policies {
     /// The same for an agent that asks more than once. It must come of these very policies.
     #[must_use]
     pub fn answer(&self, asker: &Asker, capability: &Capability, circumstances: &Circumstances) -> Verdict {
-        match (self.answer_to(&asker.own, capability, circumstances), &asker.replaced) {
-            (Verdict::Permitted(mut policies), Some((module, replaced))) => {
-                match self.answer_to(replaced, capability, circumstances) {
-                    Verdict::Permitted(others) => {
-                        policies.extend(others);
-                        Verdict::Permitted(sorted(policies))
-                    }
-                    refused => Verdict::InPlaceOf(*module, Box::new(refused)),
-                }
+        let own = self.answer_to(&asker.own, capability, circumstances);
+        let (Some((module, replaced)), Verdict::Permitted(_) | Verdict::Unmentioned) =
+            (&asker.replaced, &own)
+        else {
+            return own;
+        };
+        match (own, self.answer_to(replaced, capability, circumstances)) {
+            (Verdict::Permitted(policies), Verdict::Permitted(others)) => {
+                Verdict::Permitted(sorted([policies, others].concat()))
             }
-            (answer, _) => answer,
+            // That no policy permits it says less than that one forbids it.
+            (Verdict::Unmentioned, Verdict::Permitted(_) | Verdict::Unmentioned) => Verdict::Unmentioned,
+            (_, refused) => Verdict::InPlaceOf(*module, Box::new(refused)),
         }
     }
 

@@ -155,7 +155,6 @@ impl Grant {
             offers: Arc::default(),
             tenant: "".into(),
             on_violation: OnViolation::Deny,
-            kept_back: None,
             audit: None,
             ledger: Mutex::default(),
         };
@@ -427,7 +426,6 @@ impl Rules {
             offers: Arc::new(offers),
             tenant: "default".into(),
             on_violation: OnViolation::Deny,
-            kept_back: None,
             audit: None,
             ledger: Mutex::default(),
         };

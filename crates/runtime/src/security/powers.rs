@@ -27,8 +27,6 @@ pub(super) struct Powers {
     pub(super) offers: Arc<Offers>,
     pub(super) tenant: Arc<str>,
     pub(super) on_violation: OnViolation,
-    /// Why nothing is given, whatever anybody says to it.
-    pub(super) kept_back: Option<&'static str>,
     /// Where decisions are recorded; `None` for a user's own executions.
     pub(super) audit: Option<Recorder>,
     pub(super) ledger: Mutex<Ledger>,
@@ -107,9 +105,6 @@ impl Powers {
         capability: &Capability,
         time: SystemTime,
     ) -> Result<Permission, DenialReason> {
-        if let Some(why) = self.kept_back {
-            return Err(DenialReason::Sandbox(why));
-        }
         let permission = |policies| Permission { capability: capability.clone(), policies };
         let covers = |all: &[Capability]| all.iter().any(|one| one.covers(capability));
         if let Judge::User { allowed } = &self.judge

@@ -10,7 +10,7 @@ use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Manifest, Metering, Module
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::events::{EventBuffer, EventLimits, EventReader};
 use mentat_runtime::model::{Answer, Caller, ExecutionId, Invocation, LogLine, Outcome};
-use mentat_runtime::security::authority::{Applicant, Authority, Narrowing, RunsFor};
+use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::{
@@ -173,7 +173,7 @@ pub fn grant(
         manifest,
         module: &ModuleDigest::of(b""),
         runtime: RuntimeKind::Wasm,
-        runs_for: RunsFor::Itself,
+        in_place_of: None,
         trust: Trust::Untrusted,
         signer: None,
         caller: &Caller::local(),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mentat_manifest::{Fuel, LimitsRequest, Manifest, Metering, RuntimeKind};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
-use mentat_runtime::security::authority::{Applicant, Authority, Narrowing, RunsFor};
+use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::Offers;
 use mentat_runtime::security::policy::{OnViolation, Rules};
@@ -106,7 +106,7 @@ impl Service {
             manifest: &self.manifest,
             module: self.module.digest(),
             runtime: RuntimeKind::Wasm,
-            runs_for: RunsFor::Itself,
+            in_place_of: None,
             trust: Trust::Untrusted,
             signer: None,
             caller: &caller,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use mentat_manifest::{ByteCount, FileAccess, Limits, LimitsRequest, Manifest, ModuleDigest, RuntimeKind};
 use mentat_runtime::model::{Caller, Invocation, Outcome};
-use mentat_runtime::security::authority::{Applicant, Authority, RunsFor};
+use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{Grant, OnViolation, Rules};
@@ -89,7 +89,7 @@ impl World {
                 manifest: &Manifest::parse(&manifest).unwrap(),
                 module: &ModuleDigest::of(b""),
                 runtime: RuntimeKind::Wasm,
-                runs_for: RunsFor::Itself,
+                in_place_of: None,
                 trust: Trust::Untrusted,
                 signer: None,
                 caller: &caller,

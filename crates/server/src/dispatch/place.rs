@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mentat_manifest::{ModuleDigest, RuntimeKind};
 use mentat_runtime::Module;
+use mentat_runtime::error::Error;
 use mentat_runtime::model::ExecutionId;
-use mentat_runtime::security::authority::RunsFor;
 
 use super::Dispatcher;
 use crate::container::{ContainerAgent, Image};
@@ -67,24 +67,74 @@ impl Placed {
         self.image().map_or(&self.agent.stored.module, |image| &image.id)
     }
 
-    /// In whose place it is executed: an image can be taken for a module by the rollout, or when the agent is loaded. Policies
-    /// are asked about that module as well.
-    pub(super) fn runs_for(&self) -> RunsFor<'_> {
+    /// The module in whose place an image is executed: by the rollout, or since it could not run here when the agent was
+    /// loaded. Policies are asked about that one as well.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where the agent was stored before that module's digest was: nobody could be asked about it.
+    pub(super) fn in_place_of(&self) -> Result<Option<&ModuleDigest>, Error> {
         let LoadedAgent { stored, manifest, program, .. } = &*self.agent;
         match (program, &stored.in_place_of) {
-            (Program::Module { .. }, _) => match self.image() {
-                Some(_) => RunsFor::Module(&stored.module),
-                None => RunsFor::Itself,
-            },
-            (Program::Image(_), Some(module)) => RunsFor::Module(module),
-            // Stored before the module's digest was.
-            (Program::Image(_), None) if manifest.runtime_kind() == RuntimeKind::Wasm => RunsFor::Unknown,
-            (Program::Image(_), None) => RunsFor::Itself,
+            (Program::Module { .. }, _) => Ok(self.image().map(|_| &stored.module)),
+            (Program::Image(_), None) if manifest.runtime_kind() == RuntimeKind::Wasm => {
+                let message = format!(
+                    "the image of agent `{}` {} is executed in place of a module whose digest was not kept when the agent \
+                     was loaded, so that policies cannot be asked about it; load the agent again",
+                    stored.id, stored.version
+                );
+                Err(Error::InvalidRequest { message })
+            }
+            (Program::Image(_), module) => Ok(module.as_ref()),
         }
     }
 
     /// The image that is executed in place of its module.
     fn image(&self) -> Option<&Image> {
         self.agent.image.as_ref().filter(|_| self.runtime == RuntimeKind::Container)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use mentat_manifest::Manifest;
+    use mentat_runtime::error::Reason;
+
+    use super::*;
+    use crate::signatures::LastStanding;
+    use crate::store::{StoredAgent, StoredRuntime};
+
+    /// An agent whose image is executed, as it was stored.
+    fn placed(program: &str, in_place_of: Option<ModuleDigest>) -> Placed {
+        let text = format!("id: a.b\nversion: 1.0.0\n{program}\nimage: localhost/a:1\n");
+        let manifest = Manifest::parse(&text).unwrap();
+        let image = Image { name: "localhost/a:1".into(), id: ModuleDigest::of(b"image") };
+        let stored = StoredAgent {
+            tenant: "t".into(),
+            id: manifest.id.clone(),
+            version: manifest.version.clone(),
+            manifest: text,
+            module: image.id,
+            runtime: StoredRuntime::Container,
+            image: None,
+            in_place_of,
+            attestation: None,
+            loaded_at: UNIX_EPOCH,
+            standing: LastStanding::default(),
+        };
+        let agent = Arc::new(LoadedAgent::new(stored, manifest, Program::Image(image)));
+        Placed { agent, runtime: RuntimeKind::Container }
+    }
+
+    #[test]
+    fn an_image_in_place_of_a_module_that_nobody_knows_is_not_executed() {
+        let (module, both) = (ModuleDigest::of(b"module"), "runtime: wasm\nmodule: agent.wasm");
+        assert_eq!(placed("runtime: container", None).in_place_of().unwrap(), None);
+        assert_eq!(placed(both, Some(module)).in_place_of().unwrap(), Some(&module));
+        let refused = placed(both, None);
+        let refused = refused.in_place_of().unwrap_err();
+        assert_eq!(refused.reason(), Reason::InvalidRequest);
+        assert!(refused.to_string().ends_with("; load the agent again"), "{refused}");
     }
 }

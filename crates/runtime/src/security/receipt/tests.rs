@@ -11,7 +11,7 @@ use crate::model::{Caller, ExecutionId};
 use crate::security::audit::{
     AuditConfig, Evidence, OnAuditFailure, RetentionConfig, SensitiveValues, SyncMode, check, read,
 };
-use crate::security::authority::{Applicant, Authority, RunsFor};
+use crate::security::authority::{Applicant, Authority};
 use crate::security::cedar::{Policies, PolicySource};
 use crate::security::denial::DenialReason;
 use crate::security::offers::Offers;
@@ -81,15 +81,15 @@ fn authority(audit: Option<Recorder>) -> Authority {
 }
 
 fn grant(authority: &Authority) -> Grant {
-    grant_for(authority, RunsFor::Itself)
+    grant_for(authority, None)
 }
 
-fn grant_for(authority: &Authority, runs_for: RunsFor<'_>) -> Grant {
+fn grant_for(authority: &Authority, in_place_of: Option<&ModuleDigest>) -> Grant {
     let applicant = Applicant {
         manifest: &Manifest::parse(MANIFEST).unwrap(),
         module: &ModuleDigest::of(b"module"),
         runtime: RuntimeKind::Wasm,
-        runs_for,
+        in_place_of,
         trust: Trust::Signed,
         signer: Some(&"CN=Somebody".into()),
         caller: &Caller::local(),
@@ -173,7 +173,7 @@ async fn a_receipt_says_what_was_executed_and_holds_by_the_public_key_alone() {
 async fn a_receipt_names_the_module_in_whose_place_an_image_was_executed() {
     let node = Node::new();
     let replaced = ModuleDigest::of(b"replaced");
-    let request = grant_for(&node.authority, RunsFor::Module(&replaced)).ask_for_receipt().unwrap();
+    let request = grant_for(&node.authority, Some(&replaced)).ask_for_receipt().unwrap();
     let receipt = request.record_end(ending(), &contents(Some(b"out"))).ready().await.unwrap();
     let said = verify(&receipt, &node.key()).unwrap().predicate().agent.clone();
     assert_eq!(said.in_place_of, Some(replaced.to_string()));
