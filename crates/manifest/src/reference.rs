@@ -72,6 +72,11 @@ fn read(text: &str) -> Result<(), &'static str> {
     if name.len() > MAX_NAME_BYTES {
         return Err("it is too long");
     }
+    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(
+            "engines take hexadecimal digits for the beginning of an image's id; say its tag as well",
+        );
+    }
     if registry.is_some_and(|registry| !is_host_and_port(registry)) {
         return Err(
             "before the first `/` stands a host's name or address, and a port if need be, such as `harbor.lan:5000`",
@@ -190,6 +195,7 @@ mod tests {
             ("harbor.lan/Agents/echo", "a repository has"),
             ("Harbor/echo", "a repository has"),
             ("echo:", "a tag has"),
+            ("cafe", "say its tag as well"),
             ("echo:-1", "a tag has"),
             ("echo:1:2", "a repository has"),
             ("harbor.lan:0/x", "before the first `/`"),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mentat_manifest::{AgentId, AgentVersion, Manifest, RuntimeKind};
+use mentat_manifest::{AgentId, AgentVersion, Instances, Manifest, RuntimeKind};
 use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventBuffer;
@@ -38,7 +38,7 @@ pub use self::trail::{ExecutionTrail, Trails};
 use crate::container::Containers;
 pub use crate::executions::{ExecutionPage, ExecutionState};
 use crate::executions::{ExecutionRecord, ExecutionStatus, Executions, Running};
-use crate::guests::GuestThreads;
+use crate::guests::{GuestThreads, Turn};
 use crate::oci::OciRegistries;
 pub use crate::published::PublishedStream;
 use crate::published::PublishedStreams;
@@ -198,19 +198,36 @@ impl Dispatcher {
             Err(error) => return Executed::refused(execution_id, None, error),
         };
         let placed = self.choose(agent, execution_id);
+        // Before it begins: of whoever goes away meanwhile, nothing was executed.
+        let turn = self.turn(&placed, &request).await;
         match self.begin(caller, execution_id, &placed, &request) {
-            Ok(running) => self.finish(caller, placed, running, request).await,
+            Ok(running) => self.finish(caller, placed, running, request, turn).await,
             Err(error) => Executed::refused(execution_id, Some(&placed), error),
         }
     }
 
-    /// Executes what has begun.
+    /// The right to execute on this thread, for what is likely to be over in a moment.
+    async fn turn(&self, placed: &Placed, request: &ExecuteRequest) -> Option<Turn<'_>> {
+        let is_brief = match placed.place() {
+            Place::Wasm(module) => module.is_brief(),
+            Place::Container(_) => false,
+        };
+        let agent = &*placed.agent;
+        let is_kept = agent.manifest.listed().instances == Instances::Reuse;
+        if !is_brief || is_kept || request.receipt || agent.places.is_some() {
+            return None;
+        }
+        self.guests.turn().await
+    }
+
+    /// Executes what has begun; on this thread, if it has the right to and that is over in a moment.
     async fn finish(
         self: &Arc<Self>,
         caller: &Caller,
         placed: Placed,
         running: Running,
         request: ExecuteRequest,
+        turn: Option<Turn<'_>>,
     ) -> Executed {
         let (execution_id, version) = (running.id(), Some(placed.agent.stored.version.clone()));
         let runtime = Some(placed.runtime);
@@ -218,7 +235,7 @@ impl Dispatcher {
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         let (outcome, receipt) = match self.ready(caller, &placed, &running, request) {
             Err(error) => (self.ended(&placed, running, execution_id, Outcome::failed(error)), None),
-            Ok(ready) => match self.run_here(&placed, &ready).await {
+            Ok(ready) => match turn.and_then(|turn| turn.take(|| self.run_now(&placed, &ready))) {
                 Some(outcome) => (self.ended(&placed, running, execution_id, outcome), None),
                 None => self.run_anywhere(caller, placed, running, ready).await,
             },
@@ -376,16 +393,9 @@ impl Dispatcher {
     }
 
     /// Executes on this thread, if that is over in a moment.
-    async fn run_here(&self, placed: &Placed, ready: &Ready) -> Option<Outcome> {
-        if ready.receipt.is_some() || placed.agent.places.is_some() {
-            return None;
-        }
+    fn run_now(&self, placed: &Placed, ready: &Ready) -> Option<Outcome> {
         let Place::Wasm(module) = placed.place() else { return None };
-        if !module.is_brief() {
-            return None;
-        }
-        let execute = || self.runtime.execute_now(module, &ready.grant, &ready.invocation);
-        let outcome = self.guests.soon(execute).await?;
+        let outcome = self.runtime.execute_now(module, &ready.grant, &ready.invocation)?;
         ready.grant.record_end(self.ending(&ready.grant, &outcome));
         Some(outcome)
     }

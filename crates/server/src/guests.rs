@@ -39,6 +39,20 @@ pub struct GuestThreads {
 #[derive(Debug)]
 pub struct GuestRuntime(Option<tokio::runtime::Runtime>);
 
+/// The right to have a guest on a thread of the doors, until it is dropped.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Turn<'_> {
+    /// Has something done on this thread that is over in a moment.
+    pub fn take<T>(self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
+        // What panics is done once more, where it takes nobody along.
+        catch_unwind(AssertUnwindSafe(attempt)).ok()?
+    }
+}
+
 impl GuestThreads {
     /// Starts so many threads; 0 is as many as there are cores. To be called on a thread of the doors.
     ///
@@ -65,24 +79,17 @@ impl GuestThreads {
         Ok((Self { handle, tasks, beginning, has_turns }, GuestRuntime(Some(runtime))))
     }
 
-    /// Has something done on this thread that is over in a moment, once it may have a guest on it; nothing where that is not
-    /// soon.
-    pub async fn soon<T>(&self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
-        let _turn = self.turn().await?;
-        // What panics is done once more, where it takes nobody along.
-        catch_unwind(AssertUnwindSafe(attempt)).ok()?
-    }
-
-    /// The right to have a guest on this thread. Whoever has it gives it back within microseconds, which others of this
-    /// thread's tasks can have: to go to another thread costs more, and two guests that grow at the same time wait for
-    /// each other in the kernel. Nobody queues, so that the right never waits for a task that is not running.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    /// The right to have a guest on a thread of the doors that is over in a moment; `None` where it is not to be had soon.
+    /// Whoever has it gives it back within microseconds, which others of this thread's tasks can have: to go to another
+    /// thread costs more, and two guests that grow at the same time wait for each other in the kernel. Nobody queues, so
+    /// that the right never waits for a task that is not running.
+    pub async fn turn(&self) -> Option<Turn<'_>> {
         if !self.has_turns {
             return None;
         }
         for _ in 0..MAX_LOOKS {
             if let Ok(turn) = self.beginning.try_acquire() {
-                return Some(turn);
+                return Some(Turn { _permit: turn });
             }
             tokio::task::yield_now().await;
         }

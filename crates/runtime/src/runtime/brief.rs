@@ -77,9 +77,11 @@ impl Brevity {
     }
 
     fn was_long(&self) {
-        let left_out = self.next_left_out.load(Ordering::Relaxed);
-        self.left_out.store(left_out, Ordering::Relaxed);
-        self.next_left_out.store(left_out.saturating_mul(2).min(MOST_LEFT_OUT), Ordering::Relaxed);
+        let next = self.next_left_out.load(Ordering::Relaxed);
+        // Several that took long at the same time, as where the machine stood still, count once.
+        if self.left_out.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.next_left_out.store(next.saturating_mul(2).min(MOST_LEFT_OUT), Ordering::Relaxed);
+        }
     }
 }
 
@@ -169,6 +171,12 @@ mod tests {
         brevity.was_long();
         assert_eq!(left_out(&brevity), 16);
         (0..40).for_each(|_| brevity.was_long());
+        assert_eq!(left_out(&brevity), 32, "at the same time");
+        for _ in 0..10 {
+            brevity.was_long();
+            left_out(&brevity);
+        }
+        brevity.was_long();
         assert_eq!(left_out(&brevity), MOST_LEFT_OUT);
         assert!(!Brevity::new(false).is_likely());
     }

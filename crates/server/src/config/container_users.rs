@@ -6,8 +6,8 @@ use super::ConfigError;
 
 /// The highest number that engines run a program as.
 const LAST_USER: u32 = 2_147_483_647;
-/// Numbers below are those of people and services, on every machine.
-const FIRST_USER: u32 = 65_536;
+/// Numbers below are those of the system's own services, on every machine.
+const FIRST_USER: u32 = 1_000;
 
 /// The user numbers that containers get, one each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl ContainerUsersConfig {
         let wrong = |text: String| Err(ConfigError(text));
         if first < FIRST_USER {
             return wrong(format!(
-                "`container.users.first` is {first}; numbers below {FIRST_USER} are those of people and services"
+                "`container.users.first` is {first}; numbers below {FIRST_USER} are those of the system's services"
             ));
         }
         let end = u64::from(first).saturating_add(u64::from(count));
@@ -73,7 +73,8 @@ mod tests {
         ContainerUsersConfig::default().check(65_534, 48).unwrap();
         let check = |first, count, user| ContainerUsersConfig { first, count }.check(user, 48);
         let refused = |first, count, user| check(first, count, user).unwrap_err().to_string();
-        assert!(refused(1_000, 100, 65_534).contains("people and services"));
+        assert!(refused(999, 100, 65_534).contains("the system's services"));
+        check(1_000, 100, 65_534).unwrap();
         assert!(refused(2_147_483_552, 97, 65_534).contains("ends at 2147483648"));
         check(2_147_483_552, 96, 65_534).unwrap();
         assert!(refused(u32::MAX, u32::MAX, 65_534).contains("ends at"));

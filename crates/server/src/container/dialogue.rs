@@ -151,7 +151,9 @@ async fn run(
 fn forget_connections(outlet: Option<&Outlet>) {
     let Some(Outlet { listener, .. }) = outlet else { return };
     for _ in 0..MAX_FORGOTTEN {
-        if !matches!(listener.accept().now_or_never(), Some(Ok(_))) {
+        // Whatever else this task has done since it was woken.
+        let accepted = tokio::task::coop::unconstrained(listener.accept()).now_or_never();
+        if !matches!(accepted, Some(Ok(_))) {
             return;
         }
     }

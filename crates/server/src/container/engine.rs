@@ -195,7 +195,13 @@ impl Engine {
 
     /// Fetches an image.
     pub(super) async fn pull(&self, name: &str, within: Duration) -> Result<(), EngineError> {
-        let options = CreateImageOptionsBuilder::new().from_image(name).build();
+        let mut options = CreateImageOptionsBuilder::new().from_image(name);
+        // Without a tag, Docker fetches them all.
+        let is_tagged = name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+        if !is_tagged {
+            options = options.tag("latest");
+        }
+        let options = options.build();
         let pull = async |client: Docker| {
             // Its own patience is that of quick answers.
             let client = client.with_timeout(within);

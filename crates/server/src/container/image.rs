@@ -81,7 +81,11 @@ fn begins_with(name: &str, listed: &str) -> bool {
     let Some(rest) = name.strip_prefix(listed) else { return false };
     // Behind the name of a registry, a colon is that of a port, which is another registry's.
     let is_port = rest.starts_with(':') && rest.contains('/') && !listed.contains('/');
-    rest.is_empty() || (rest.starts_with(['/', ':', '@']) && !is_port) || listed.ends_with(['/', ':', '@'])
+    // And a registry is none where nothing lies in it: engines take `localhost:5` for an image of their own registry.
+    let is_registry = !listed.contains('/') && (listed.contains(['.', ':']) || listed == "localhost");
+    let is_repository = is_registry && !rest.contains('/') && !listed.ends_with(':');
+    let is_below = rest.starts_with(['/', ':', '@']) && !is_port && !is_repository;
+    rest.is_empty() || is_below || listed.ends_with(['/', ':', '@'])
 }
 
 #[cfg(test)]
@@ -105,6 +109,11 @@ mod tests {
             ("localhost:5000/echo", "localhost", false),
             ("localhost:5000/echo", "localhost:5000", true),
             ("python:3.12", "python", true),
+            // Engines take these for images of their own registry.
+            ("localhost:5", "localhost", false),
+            ("harbor.lan:5", "harbor.lan", false),
+            ("harbor.lan@sha256:00", "harbor.lan", false),
+            ("localhost:5000", "localhost:", true),
         ] {
             assert_eq!(begins_with(name, listed), has, "{name} {listed}");
         }

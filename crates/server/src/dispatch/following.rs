@@ -69,7 +69,8 @@ impl Dispatcher {
         let (this, caller) = (Arc::clone(self), caller.clone());
         self.guests.go_on(async move {
             let _held = held;
-            this.finish(&caller, placed, running, request).await;
+            let turn = this.turn(&placed, &request).await;
+            this.finish(&caller, placed, running, request, turn).await;
         });
         Ok((execution_id, version))
     }

@@ -95,7 +95,10 @@ fn left_out(path: &Path, name: &str) -> Option<Why> {
         return Some(Why::Dependencies);
     }
     if MADE_FOLDERS.contains(&name) {
-        let tag = begin_of(&path.join(CACHE_FILE)).unwrap_or_default();
+        let file = path.join(CACHE_FILE);
+        // Neither a link nor a pipe, at which one could wait for ever.
+        let is_file = fs::symlink_metadata(&file).is_ok_and(|found| found.is_file());
+        let tag = if is_file { begin_of(&file).unwrap_or_default() } else { Vec::new() };
         return Some(if tag.starts_with(CACHE_BEGIN) { Why::Caches } else { Why::Made });
     }
     let is_cache = CACHE_FOLDERS.contains(&name);
