@@ -38,7 +38,7 @@ mod tests {
     use mentat_runtime::security::audit::{
         AuditConfig, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
     };
-    use mentat_runtime::security::authority::{Applicant, Authority, RunsFor};
+    use mentat_runtime::security::authority::{Applicant, Authority};
     use mentat_runtime::security::cedar::{Policies, PolicySource};
     use mentat_runtime::security::offers::Offers;
     use mentat_runtime::security::policy::{OnViolation, Rules};
@@ -73,7 +73,7 @@ mod tests {
             manifest: &Manifest::parse(MANIFEST).unwrap(),
             module: &ModuleDigest::of(b"module"),
             runtime: RuntimeKind::Wasm,
-            runs_for: RunsFor::Itself,
+            in_place_of: None,
             trust: Trust::Untrusted,
             signer: None,
             caller: &Caller::local(),
