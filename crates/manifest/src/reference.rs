@@ -72,7 +72,7 @@ fn read(text: &str) -> Result<(), &'static str> {
     if name.len() > MAX_NAME_BYTES {
         return Err("it is too long");
     }
-    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(
             "engines take hexadecimal digits for the beginning of an image's id; say its tag as well",
         );
