@@ -280,8 +280,8 @@ class WasmRuntimeClient:
 
         First come the events that are kept, then the others as they are said; the last one is an `End`. Of an execution
         that failed, its error is raised in the place of it. Where the connection is lost, this goes on by itself behind
-        the last event that it told: each is told once, and in order. Events are kept in the server's memory for a while:
-        behind that, and of executions before it was started again, there is a `StreamNotFoundError`.
+        the last event that it told: each is told once, and in order. Events are kept in the server's memory for a
+        while: behind that, and of executions before it was started again, there is a `StreamNotFoundError`.
         """
         deadline = _deadline(timeout, self._timeouts.stream)
         failures, expected = 0, from_sequence
