@@ -62,7 +62,7 @@ impl Brevity {
         self.is_possible && self.left_out.load(Ordering::Relaxed) == 0
     }
 
-    /// An execution is not tried here. That one is not counted where two come at once does no harm.
+    /// An execution is not tried here. Two that come at once may count as one, which does no harm.
     pub(super) fn leave_out(&self) {
         let left_out = self.left_out.load(Ordering::Relaxed);
         if left_out > 0 {

@@ -79,13 +79,17 @@ fn check(name: &str, image: &ImageInspect) -> Result<ModuleDigest, String> {
 /// `harbor.lan/agents-of-others`.
 fn begins_with(name: &str, listed: &str) -> bool {
     let Some(rest) = name.strip_prefix(listed) else { return false };
-    // Behind the name of a registry, a colon is that of a port, which is another registry's.
+    if listed.ends_with(['/', ':', '@']) {
+        return true;
+    }
+    let host = listed.split(':').next().unwrap_or_default();
+    if !listed.contains('/') && (host.contains('.') || host == "localhost") {
+        // A registry has what lies in it. Engines take `localhost:5` for an image of their own registry.
+        return rest.starts_with('/');
+    }
+    // Behind a single word, a colon can be that of a port, and the word a registry of that name.
     let is_port = rest.starts_with(':') && rest.contains('/') && !listed.contains('/');
-    // And a registry is none where nothing lies in it: engines take `localhost:5` for an image of their own registry.
-    let is_registry = !listed.contains('/') && (listed.contains(['.', ':']) || listed == "localhost");
-    let is_repository = is_registry && !rest.contains('/') && !listed.ends_with(':');
-    let is_below = rest.starts_with(['/', ':', '@']) && !is_port && !is_repository;
-    rest.is_empty() || is_below || listed.ends_with(['/', ':', '@'])
+    rest.is_empty() || (rest.starts_with(['/', ':', '@']) && !is_port)
 }
 
 #[cfg(test)]
@@ -109,8 +113,12 @@ mod tests {
             ("localhost:5000/echo", "localhost", false),
             ("localhost:5000/echo", "localhost:5000", true),
             ("python:3.12", "python", true),
+            ("python:3.12@sha256:00", "python:3.12", true),
+            ("python:5000/echo", "python", false),
             // Engines take these for images of their own registry.
             ("localhost:5", "localhost", false),
+            ("localhost", "localhost", false),
+            ("harbor.lan:5000", "harbor.lan:5000", false),
             ("harbor.lan:5", "harbor.lan", false),
             ("harbor.lan@sha256:00", "harbor.lan", false),
             ("localhost:5000", "localhost:", true),
