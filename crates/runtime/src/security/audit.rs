@@ -250,7 +250,7 @@ pub struct DecisionPart {
     pub reason: String,
     /// The policies that decided.
     pub policies: Vec<String>,
-    /// The module that was refused it, where the image in its place was not.
+    /// The module that was refused it, where that is why the image in its place did not get it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_to: Option<String>,
     /// When it was asked, as policies saw it.

@@ -106,7 +106,7 @@ pub enum Verdict {
     Unmentioned,
     /// This policy could not be evaluated, for this reason.
     Faulty(String, String),
-    /// They permit it to the image that runs, and not to this module, in whose place it does; what they say to that.
+    /// What they say to this module, in whose place an image runs, and by which the image is refused it.
     InPlaceOf(ModuleDigest, Box<Self>),
 }
 

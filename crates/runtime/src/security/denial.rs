@@ -39,7 +39,7 @@ pub enum DenialReason {
     Sandbox(&'static str),
     /// It could not be recorded: the audit log cannot be written.
     Unrecorded,
-    /// It is given to the image that runs, and not to this module, in whose place it does; why not to that.
+    /// It is refused to this module, in whose place an image runs; why.
     InPlaceOf(ModuleDigest, Box<Self>),
 }
 
@@ -61,7 +61,7 @@ impl DenialReason {
         }
     }
 
-    /// The module that it is not given to, where the image in its place could have it.
+    /// The module that it is refused to, where that is why the image in its place does not get it.
     #[must_use]
     pub fn refused_to(&self) -> Option<&ModuleDigest> {
         match self {
