@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use mentat_manifest::{Capability, Manifest, ModuleDigest, RuntimeKind};
 use mentat_runtime::model::{Caller, ExecutionId};
-use mentat_runtime::security::authority::{Applicant, Authority};
+use mentat_runtime::security::authority::{Applicant, Authority, LastCase};
 use mentat_runtime::security::cedar::{DEFAULT_POLICIES, Policies, PolicySource};
 use mentat_runtime::security::offers::Offers;
 use mentat_runtime::security::policy::{OnViolation, Rules};
@@ -108,6 +108,7 @@ pub(crate) fn decisions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         caller: &caller,
         execution: ExecutionId::new(),
         narrowing: &[],
+        last: &LastCase::default(),
     };
     let table: BTreeMap<String, u32> = (0..100).map(|number| (format!("KEY_{number}"), number)).collect();
     let mut subjects = vec![Subject::new("looking up a name among 100", |count| {

@@ -10,7 +10,7 @@ use mentat_runtime::model::{Caller, ExecutionId, Invocation};
 use mentat_runtime::security::audit::{
     AuditConfig, Decisions, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
 };
-use mentat_runtime::security::authority::{Applicant, Authority};
+use mentat_runtime::security::authority::{Applicant, Authority, LastCase};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{Grant, OnViolation, Rules};
@@ -32,6 +32,8 @@ pub(crate) struct Place {
     module: Arc<Module>,
     manifest: Manifest,
     authority: Authority,
+    /// As whoever has the agent in memory keeps it.
+    last: LastCase,
     threads: Handle,
     input: Bytes,
 }
@@ -81,6 +83,7 @@ impl Place {
             caller,
             execution,
             narrowing: &[],
+            last: &self.last,
         })?)
     }
 
@@ -166,6 +169,7 @@ impl Workshop {
             module: loaded.module,
             manifest,
             authority,
+            last: LastCase::default(),
             threads: self.threads.handle().clone(),
             input: work.input.clone(),
         })

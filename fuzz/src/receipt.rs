@@ -38,7 +38,7 @@ mod tests {
     use mentat_runtime::security::audit::{
         AuditConfig, Ending, OnAuditFailure, Recorder, RetentionConfig, SensitiveValues, SyncMode,
     };
-    use mentat_runtime::security::authority::{Applicant, Authority};
+    use mentat_runtime::security::authority::{Applicant, Authority, LastCase};
     use mentat_runtime::security::cedar::{Policies, PolicySource};
     use mentat_runtime::security::offers::Offers;
     use mentat_runtime::security::policy::{OnViolation, Rules};
@@ -79,6 +79,7 @@ mod tests {
             caller: &Caller::local(),
             execution: ExecutionId::new(),
             narrowing: &[],
+            last: &LastCase::default(),
         };
         let grant = authority.decide(&applicant).unwrap();
         grant.record_end(Ending::default());

@@ -92,50 +92,50 @@ pub struct Usage {
 /// What a guest calls the host for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostCallKind {
-    /// `read_input`.
-    Input,
-    /// `write_output`.
-    Output,
-    /// `log`.
-    Log,
-    /// `result_read`.
-    Result,
-    /// `last_error`.
-    LastError,
     /// `abort`, AssemblyScript's way to give up.
     Abort,
-    /// A capability is asked for.
-    CapabilityRequest,
     /// A capability is used.
     CapabilityInvoke,
     /// A capability is given back.
     CapabilityRelease,
+    /// A capability is asked for.
+    CapabilityRequest,
+    /// `read_input`.
+    Input,
+    /// `last_error`.
+    LastError,
+    /// `log`.
+    Log,
     /// Media.
     Media,
-    /// Streams of the `mentat` interface.
-    Stream,
     /// Metrics.
     Metric,
-    /// WASI's files; with WASI 0.1 also reads and writes of the standard streams.
-    WasiFiles,
-    /// WASI's streams, which version 0.2 reads and writes by.
-    WasiStreams,
-    /// Waiting: `poll`, and giving the thread away.
-    WasiPoll,
+    /// `write_output`.
+    Output,
+    /// `result_read`.
+    Result,
+    /// Streams of the `mentat` interface.
+    Stream,
     /// Clocks.
     WasiClocks,
-    /// Random bytes.
-    WasiRandom,
     /// Arguments, variables, and asking for the standard streams.
     WasiEnvironment,
     /// Ending.
     WasiExit,
-    /// Sockets and names of hosts.
-    WasiSockets,
+    /// WASI's files; with WASI 0.1 also reads and writes of the standard streams.
+    WasiFiles,
     /// `wasi:http`.
     WasiHttp,
     /// What has no kind of its own.
     WasiOther,
+    /// Waiting: `poll`, and giving the thread away.
+    WasiPoll,
+    /// Random bytes.
+    WasiRandom,
+    /// Sockets and names of hosts.
+    WasiSockets,
+    /// WASI's streams, which version 0.2 reads and writes by.
+    WasiStreams,
 }
 
 /// How often a guest called the host, by kind.
@@ -236,58 +236,58 @@ impl Invocation {
 }
 
 impl HostCallKind {
-    /// All of them, each at its own place.
+    /// All of them, each at its own place, in the order of their names.
     pub const ALL: [Self; 22] = [
-        Self::Input,
-        Self::Output,
-        Self::Log,
-        Self::Result,
-        Self::LastError,
         Self::Abort,
-        Self::CapabilityRequest,
         Self::CapabilityInvoke,
         Self::CapabilityRelease,
+        Self::CapabilityRequest,
+        Self::Input,
+        Self::LastError,
+        Self::Log,
         Self::Media,
-        Self::Stream,
         Self::Metric,
-        Self::WasiFiles,
-        Self::WasiStreams,
-        Self::WasiPoll,
+        Self::Output,
+        Self::Result,
+        Self::Stream,
         Self::WasiClocks,
-        Self::WasiRandom,
         Self::WasiEnvironment,
         Self::WasiExit,
-        Self::WasiSockets,
+        Self::WasiFiles,
         Self::WasiHttp,
         Self::WasiOther,
+        Self::WasiPoll,
+        Self::WasiRandom,
+        Self::WasiSockets,
+        Self::WasiStreams,
     ];
 
     /// Its name in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Input => "input",
-            Self::Output => "output",
-            Self::Log => "log",
-            Self::Result => "result",
-            Self::LastError => "last_error",
             Self::Abort => "abort",
-            Self::CapabilityRequest => "capability_request",
             Self::CapabilityInvoke => "capability_invoke",
             Self::CapabilityRelease => "capability_release",
+            Self::CapabilityRequest => "capability_request",
+            Self::Input => "input",
+            Self::LastError => "last_error",
+            Self::Log => "log",
             Self::Media => "media",
-            Self::Stream => "stream",
             Self::Metric => "metric",
-            Self::WasiFiles => "wasi_files",
-            Self::WasiStreams => "wasi_streams",
-            Self::WasiPoll => "wasi_poll",
+            Self::Output => "output",
+            Self::Result => "result",
+            Self::Stream => "stream",
             Self::WasiClocks => "wasi_clocks",
-            Self::WasiRandom => "wasi_random",
             Self::WasiEnvironment => "wasi_environment",
             Self::WasiExit => "wasi_exit",
-            Self::WasiSockets => "wasi_sockets",
+            Self::WasiFiles => "wasi_files",
             Self::WasiHttp => "wasi_http",
             Self::WasiOther => "wasi_other",
+            Self::WasiPoll => "wasi_poll",
+            Self::WasiRandom => "wasi_random",
+            Self::WasiSockets => "wasi_sockets",
+            Self::WasiStreams => "wasi_streams",
         }
     }
 }
@@ -300,7 +300,7 @@ impl HostCalls {
         }
     }
 
-    /// The kinds that were called, and how often.
+    /// The kinds that were called, and how often, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (HostCallKind, u64)> {
         HostCallKind::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest, ModuleDigest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
+use mentat_runtime::security::authority::LastCase;
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, Runtime};
 use parking_lot::{Mutex, RwLock};
@@ -66,8 +67,17 @@ pub struct LoadedAgent {
     pub image: Option<Image>,
     /// Its own places, where its manifest sets `resources.max_concurrent`.
     pub places: Option<Pool>,
+    /// What was last found of it by who decides, for each of what can execute it.
+    pub(crate) last_cases: LastCases,
     /// When it was last asked for, on the registry's own clock.
     used: AtomicU64,
+}
+
+/// What was last found of an agent by who decides.
+#[derive(Debug, Default)]
+pub(crate) struct LastCases {
+    pub(crate) wasm: LastCase,
+    pub(crate) container: LastCase,
 }
 
 /// What is executed of an agent.
@@ -412,7 +422,8 @@ impl LoadedAgent {
             .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));
         let name = || manifest.image.as_deref().unwrap_or_default().into();
         let image = stored.image.map(|id| Image { name: name(), id });
-        Self { stored, manifest, program, image, places, used: AtomicU64::new(0) }
+        let last_cases = LastCases::default();
+        Self { stored, manifest, program, image, places, last_cases, used: AtomicU64::new(0) }
     }
 
     /// Its module, where that is what is executed.

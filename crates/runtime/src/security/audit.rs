@@ -36,6 +36,7 @@ use super::principal::{Circumstances, Principal, Trust};
 use super::time::{parse_rfc3339, rfc3339_of};
 
 pub(crate) use ending::Ended;
+pub(super) use ending::Told;
 pub use ending::{Decisions, Ending};
 pub use fault::Fault;
 pub use log::AuditError;

@@ -1,12 +1,14 @@
 //! The one authority of a service: its budgets, its offers and its policies. Every execution gets its [`Grant`] here.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, ModuleDigest, RuntimeKind};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::audit::Recorder;
+pub use super::case::LastCase;
 use super::cedar::Policies;
 use super::offers::Offers;
 use super::policy::{Grant, OnViolation, Rules};
@@ -27,7 +29,7 @@ pub struct Authority {
     on_violation: OnViolation,
     offers: Arc<Offers>,
     pub(super) audit: Option<Recorder>,
-    policies: RwLock<Arc<Policies>>,
+    policies: ArcSwap<Policies>,
 }
 
 /// An execution that wants to begin.
@@ -51,6 +53,8 @@ pub struct Applicant<'a> {
     pub execution: ExecutionId,
     /// What those who had a say took away.
     pub narrowing: &'a [Narrowing],
+    /// What was found of the agent when it applied before; kept with its manifest.
+    pub last: &'a LastCase,
 }
 
 /// What a caller takes away from an execution.
@@ -95,7 +99,7 @@ impl Authority {
             on_violation,
             audit,
             offers: Arc::new(offers),
-            policies: RwLock::new(Arc::new(policies)),
+            policies: ArcSwap::from_pointee(policies),
         }
     }
 
@@ -107,7 +111,7 @@ impl Authority {
 
     /// Puts other policies in force: for executions that begin from now on; those that run keep what they began under.
     pub fn replace(&self, policies: Policies) {
-        *self.policies.write() = Arc::new(policies);
+        self.policies.store(Arc::new(policies));
     }
 
     /// Decides on an execution of an agent: the manifest's budget, narrowed by everything in `narrowing`. Its powers are
@@ -118,40 +122,43 @@ impl Authority {
     /// is too long.
     pub fn decide(&self, applicant: &Applicant<'_>) -> Result<Grant, Error> {
         let Applicant { manifest, caller, narrowing, .. } = applicant;
-        let budget = self.rules.budget(Some(manifest))?;
+        let case =
+            applicant.last.of(applicant, &self.policies.load(), || self.rules.budget(Some(manifest)))?;
         let narrow = |limits: Limits| narrowing.iter().fold(limits, |limits, by| limits.narrow(&by.limits));
         let left: Vec<Vec<Capability>> = narrowing.iter().filter_map(|by| by.capabilities.clone()).collect();
-        let told = told(&left)?;
-        let principal = Principal {
-            agent: manifest.id.clone(),
-            version: manifest.version.clone(),
-            module: *applicant.module,
-            in_place_of: applicant.in_place_of.copied(),
-            runtime: applicant.runtime,
-            tenant: Arc::clone(&caller.tenant),
-            trust: applicant.trust,
-            signer: applicant.signer.cloned(),
-        };
+        let told = if left.is_empty() { None } else { Some(told(&left)?.into()) };
         let circumstances = Circumstances {
             time: SystemTime::now(),
             execution: applicant.execution,
             caller: Arc::clone(&caller.name),
-            narrowing: (!left.is_empty()).then(|| told.into()),
+            narrowing: told,
         };
-        let policies = Arc::clone(&self.policies.read());
+        let (limits, ceiling) = (narrow(case.budget().clone()), narrow(self.rules.ceiling.clone()));
         let powers = Powers {
-            judge: Judge::Policies { policies, principal, circumstances },
-            asker: OnceLock::new(),
-            manifest: Some(Arc::clone(manifest.listed())),
+            judge: Judge::Policies { case, circumstances },
             narrowing: left,
             offers: Arc::clone(&self.offers),
-            tenant: Arc::clone(&caller.tenant),
             on_violation: self.on_violation,
             audit: self.audit.clone(),
             ledger: Mutex::default(),
         };
-        let (limits, ceiling) = (narrow(budget), narrow(self.rules.ceiling.clone()));
         Ok(Grant { limits, ceiling, args: Vec::new(), powers: Arc::new(powers) })
+    }
+}
+
+impl Applicant<'_> {
+    /// Who asks for powers.
+    pub(super) fn principal(&self) -> Principal {
+        Principal {
+            agent: self.manifest.id.clone(),
+            version: self.manifest.version.clone(),
+            module: *self.module,
+            in_place_of: self.in_place_of.copied(),
+            runtime: self.runtime,
+            tenant: Arc::clone(&self.caller.tenant),
+            trust: self.trust,
+            signer: self.signer.cloned(),
+        }
     }
 }
 
@@ -209,6 +216,7 @@ mod tests {
             caller: &Caller::local(),
             execution: ExecutionId::new(),
             narrowing,
+            last: &LastCase::default(),
         };
         authority.decide(&applicant).unwrap()
     }
@@ -297,6 +305,49 @@ mod tests {
         ));
         let (_, policy) = said.split_once("is permitted by no policy; this one would: ").unwrap();
         asked_by_image(policy).unwrap();
+    }
+
+    #[test]
+    fn what_was_found_of_an_agent_holds_as_long_as_nothing_else_is_so() {
+        let policies =
+            |text: &str| Policies::parse(&[PolicySource { name: "own".into(), text: text.into() }]).unwrap();
+        let signed = "@id(\"signed\") permit (principal in Trust::\"signed\", action, resource);";
+        let authority =
+            Authority::new(Rules::default(), OnViolation::Deny, Offers::default(), policies(signed), None);
+        let (manifest, last) = (Manifest::parse(MANIFEST).unwrap(), LastCase::default());
+        let (one, other) = (ModuleDigest::of(b"one"), ModuleDigest::of(b"other"));
+        let asked = |module: &ModuleDigest, trust: Trust, tenant: &str| {
+            let caller = Caller { tenant: tenant.into(), name: "ci".into() };
+            let (execution, narrowing) = (ExecutionId::new(), &[][..]);
+            let applicant = Applicant {
+                manifest: &manifest,
+                module,
+                runtime: RuntimeKind::Wasm,
+                in_place_of: None,
+                trust,
+                signer: None,
+                caller: &caller,
+                execution,
+                narrowing,
+                last: &last,
+            };
+            let grant = authority.decide(&applicant).unwrap();
+            assert_eq!((grant.execution(), grant.tenant()), (Some(execution), tenant));
+            decision(&grant, "env:KEY")
+        };
+        // The second time is by what was found at the first.
+        for _ in 0..2 {
+            assert_eq!(asked(&one, Trust::Signed, "a"), Ok(vec!["signed".into()]));
+        }
+        assert!(asked(&one, Trust::Untrusted, "a").is_err());
+        let of_one = format!(
+            "@id(\"one\") permit (principal in Tenant::\"a\", action, resource) when {{ principal.module == \"{one}\" }};"
+        );
+        authority.replace(policies(&of_one));
+        assert_eq!(asked(&one, Trust::Untrusted, "a"), Ok(vec!["one".into()]));
+        assert!(asked(&other, Trust::Untrusted, "a").is_err());
+        assert!(asked(&one, Trust::Untrusted, "b").is_err());
+        assert_eq!(asked(&one, Trust::Untrusted, "a"), Ok(vec!["one".into()]));
     }
 
     #[test]

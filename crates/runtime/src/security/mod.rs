@@ -3,6 +3,7 @@
 pub mod attestation;
 pub mod audit;
 pub mod authority;
+mod case;
 pub mod cedar;
 pub mod denial;
 mod ledger;

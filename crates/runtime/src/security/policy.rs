@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mentat_manifest::{
@@ -148,12 +148,9 @@ impl Grant {
     /// No powers at all, and the usual budget: for a store in which nothing runs.
     pub(crate) fn nothing() -> Self {
         let powers = Powers {
-            judge: Judge::User { allowed: Vec::new() },
-            asker: OnceLock::new(),
-            manifest: None,
+            judge: Judge::User { allowed: Vec::new(), manifest: None },
             narrowing: Vec::new(),
             offers: Arc::default(),
-            tenant: "".into(),
             on_violation: OnViolation::Deny,
             audit: None,
             ledger: Mutex::default(),
@@ -200,14 +197,14 @@ impl Grant {
     /// On whose behalf the execution runs.
     #[must_use]
     pub fn tenant(&self) -> &str {
-        &self.powers.tenant
+        self.powers.tenant()
     }
 
     /// Directories that are opened before the guest starts, if they are permitted: those of the manifest, and those that
     /// a user mounts.
     #[must_use]
     pub fn preopens(&self) -> Vec<Capability> {
-        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.preopens);
+        let listed = self.powers.listed().map_or(&[][..], |listed| &listed.preopens);
         let is_preopen = |capability: &&Capability| matches!(capability, Capability::Filesystem { .. });
         self.powers.with_allowed(listed, is_preopen)
     }
@@ -222,7 +219,7 @@ impl Grant {
             return false;
         }
         match &self.powers.judge {
-            Judge::Policies { policies, .. } => !policies.tells_apart_below(path),
+            Judge::Policies { case, .. } => !case.policies.tells_apart_below(path),
             Judge::User { .. } => true,
         }
     }
@@ -231,14 +228,14 @@ impl Grant {
     /// user sets.
     #[must_use]
     pub fn variables(&self) -> Vec<Capability> {
-        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        let listed = self.powers.listed().map_or(&[][..], |listed| &listed.capabilities);
         self.powers.with_allowed(listed, |capability| matches!(capability, Capability::Env(_)))
     }
 
     /// Secrets that the guest finds the placeholders of in its environment, if they are permitted.
     #[must_use]
     pub fn secrets(&self) -> Vec<Capability> {
-        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        let listed = self.powers.listed().map_or(&[][..], |listed| &listed.capabilities);
         self.powers.with_allowed(listed, |capability| matches!(capability, Capability::Secret(_)))
     }
 
@@ -246,7 +243,7 @@ impl Grant {
     /// asked for. Whether they are permitted is to be asked.
     #[must_use]
     pub fn connections_to(&self, host: &Host) -> Vec<Capability> {
-        let listed = self.powers.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        let listed = self.powers.listed().map_or(&[][..], |listed| &listed.capabilities);
         let asked = |capability: &&Capability| matches!(capability, Capability::Network { host: asked, .. } if asked.covers(host));
         let mut connections = Vec::new();
         for capability in self.powers.with_allowed(listed, asked) {
@@ -263,13 +260,13 @@ impl Grant {
 
     /// What the manifest lists; `None` for a module without one.
     pub(crate) fn listed(&self) -> Option<&Listed> {
-        self.powers.manifest.as_deref()
+        self.powers.listed().map(Arc::as_ref)
     }
 
     /// The agent's id; `None` for a module without a manifest.
     #[must_use]
     pub fn agent(&self) -> Option<&str> {
-        self.powers.manifest.as_ref().map(|listed| listed.agent.as_str())
+        self.powers.listed().map(|listed| listed.agent.as_str())
     }
 
     /// The execution; `None` for a user's own.
@@ -284,23 +281,23 @@ impl Grant {
     /// Variables whose values stand in the manifest; they are the author's, and need nobody's leave.
     #[must_use]
     pub fn constants(&self) -> &[(String, String)] {
-        self.powers.manifest.as_ref().map_or(&[], |listed| &listed.constants)
+        self.powers.listed().map_or(&[], |listed| &listed.constants)
     }
 
     /// How the agent reports events, where it does.
     #[must_use]
     pub fn reports(&self) -> Option<Events> {
-        self.powers.manifest.as_ref().and_then(|listed| listed.events)
+        self.powers.listed().and_then(|listed| listed.events)
     }
 
     /// Whose state the execution goes on with, where the manifest asks for instances that are used again. A user's own
     /// executions begin afresh.
     pub(crate) fn reused(&self) -> Option<AgentIdentity> {
-        let listed = self.powers.manifest.as_ref()?;
-        let (Instances::Reuse, Judge::Policies { principal, .. }) = (listed.instances, &self.powers.judge)
-        else {
+        let listed = self.powers.listed()?;
+        let (Instances::Reuse, Judge::Policies { case, .. }) = (listed.instances, &self.powers.judge) else {
             return None;
         };
+        let principal = &case.principal;
         Some(AgentIdentity {
             tenant: Arc::clone(&principal.tenant),
             agent: principal.agent.clone(),
@@ -419,12 +416,12 @@ impl Rules {
         let env = env.into_iter().collect();
         let offers = Offers { mounts, env, sealed: secrets.clone(), secrets, extensions };
         let powers = Powers {
-            judge: Judge::User { allowed: allow },
-            asker: OnceLock::new(),
-            manifest: manifest.map(|manifest| Arc::clone(manifest.listed())),
+            judge: Judge::User {
+                allowed: allow,
+                manifest: manifest.map(|manifest| Arc::clone(manifest.listed())),
+            },
             narrowing: Vec::new(),
             offers: Arc::new(offers),
-            tenant: "default".into(),
             on_violation: OnViolation::Deny,
             audit: None,
             ledger: Mutex::default(),

@@ -1,31 +1,30 @@
 //! The powers of one execution: who is asked for them, and what has been answered so far.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use mentat_manifest::{Capability, FileAccess, Listed, is_at_or_below};
 use parking_lot::Mutex;
 
 use super::audit::{Ended, Ending, Record, Recorder};
-use super::cedar::{Asker, Policies, Verdict};
+use super::case::Case;
+use super::cedar::{Policies, Verdict};
 use super::denial::DenialReason;
 use super::ledger::Ledger;
 use super::offers::Offers;
 use super::policy::{OnViolation, Permission};
 use super::principal::{Circumstances, Principal};
 
+/// The tenant of those who run agents on their own machines.
+const USERS_TENANT: &str = "default";
+
 /// What an execution can ask for, and who answers.
 #[derive(Debug)]
 pub(super) struct Powers {
     pub(super) judge: Judge,
-    /// The principal in the words of the policies, from the first question on.
-    pub(super) asker: OnceLock<Asker>,
-    /// What the manifest lists; `None` for a module without one.
-    pub(super) manifest: Option<Arc<Listed>>,
     /// What each that had a say left; all must cover what is asked for.
     pub(super) narrowing: Vec<Vec<Capability>>,
     pub(super) offers: Arc<Offers>,
-    pub(super) tenant: Arc<str>,
     pub(super) on_violation: OnViolation,
     /// Where decisions are recorded; `None` for a user's own executions.
     pub(super) audit: Option<Recorder>,
@@ -34,15 +33,34 @@ pub(super) struct Powers {
 
 /// Who answers.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "it lies in an Arc, and nearly all are of the large kind")]
 pub(super) enum Judge {
     /// The operator's policies.
-    Policies { policies: Arc<Policies>, principal: Principal, circumstances: Circumstances },
+    Policies { case: Arc<Case>, circumstances: Circumstances },
     /// The user of the command line, who has said it all.
-    User { allowed: Vec<Capability> },
+    User {
+        allowed: Vec<Capability>,
+        /// What the manifest lists; `None` for a module without one.
+        manifest: Option<Arc<Listed>>,
+    },
 }
 
 impl Powers {
+    /// What the manifest lists; `None` for a module without one.
+    pub(super) fn listed(&self) -> Option<&Arc<Listed>> {
+        match &self.judge {
+            Judge::Policies { case, .. } => Some(&case.manifest),
+            Judge::User { manifest, .. } => manifest.as_ref(),
+        }
+    }
+
+    /// On whose behalf it is.
+    pub(super) fn tenant(&self) -> &str {
+        match &self.judge {
+            Judge::Policies { case, .. } => &case.principal.tenant,
+            Judge::User { .. } => USERS_TENANT,
+        }
+    }
+
     /// Those of the manifest's and of the user's capabilities, each once.
     pub(super) fn with_allowed(
         &self,
@@ -50,7 +68,7 @@ impl Powers {
         wanted: impl Fn(&&Capability) -> bool,
     ) -> Vec<Capability> {
         let allowed = match &self.judge {
-            Judge::User { allowed } => allowed.as_slice(),
+            Judge::User { allowed, .. } => allowed.as_slice(),
             Judge::Policies { .. } => &[],
         };
         let mut all: Vec<Capability> = listed.iter().chain(allowed).filter(wanted).cloned().collect();
@@ -61,7 +79,7 @@ impl Powers {
 
     /// Whether anything below a guest path can be read by a capability for it.
     pub(super) fn reads_below(&self, top: &str) -> bool {
-        let listed = self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities);
+        let listed = self.listed().map_or(&[][..], |listed| &listed.capabilities);
         let reads = |capability: &&Capability| match capability {
             Capability::Filesystem { access, path } => {
                 *access != FileAccess::Write && path != top && is_at_or_below(path, top)
@@ -73,9 +91,9 @@ impl Powers {
 
     /// The execution's end, at this time, as it is recorded. `None` for a user's own.
     pub(super) fn ended(&self, ending: Ending, time: SystemTime) -> Option<Ended> {
-        let Judge::Policies { principal, circumstances, .. } = &self.judge else { return None };
-        let (principal, circumstances) = (principal.clone(), Circumstances { time, ..circumstances.clone() });
-        Some(Ended { principal, circumstances, manifest: self.manifest.clone(), ending })
+        let Judge::Policies { case, circumstances } = &self.judge else { return None };
+        let circumstances = Circumstances { time, ..circumstances.clone() };
+        Some(Ended { case: Arc::clone(case), circumstances, ending })
     }
 
     /// Counts a decision, and records it where it is the first of its kind in this execution.
@@ -86,15 +104,14 @@ impl Powers {
         decided: Result<Permission, DenialReason>,
     ) -> Result<Permission, DenialReason> {
         let mut ledger = self.ledger.lock();
-        let (Some(audit), Judge::Policies { principal, circumstances, .. }) = (&self.audit, &self.judge)
-        else {
+        let (Some(audit), Judge::Policies { case, circumstances }) = (&self.audit, &self.judge) else {
             ledger.count(capability.kind(), decided.is_ok());
             return decided;
         };
         let (decided, is_new) = ledger.note(capability, decided, audit.admits());
         if is_new {
             let circumstances = Circumstances { time, ..circumstances.clone() };
-            audit.record(Record::of_decision(principal, &circumstances, capability, decided.as_ref()));
+            audit.record(Record::of_decision(&case.principal, &circumstances, capability, decided.as_ref()));
         }
         decided
     }
@@ -107,12 +124,12 @@ impl Powers {
     ) -> Result<Permission, DenialReason> {
         let permission = |policies| Permission { capability: capability.clone(), policies };
         let covers = |all: &[Capability]| all.iter().any(|one| one.covers(capability));
-        if let Judge::User { allowed } = &self.judge
+        if let Judge::User { allowed, .. } = &self.judge
             && let Some(by) = allowed.iter().find(|allowed| allowed.covers(capability))
         {
             return Ok(permission(vec![format!("--allow {by}")]));
         }
-        if let Some(listed) = &self.manifest
+        if let Some(listed) = self.listed()
             && !covers(&listed.capabilities)
         {
             return Err(DenialReason::NotInManifest(listed.agent.clone()));
@@ -122,11 +139,10 @@ impl Powers {
         }
         match &self.judge {
             Judge::User { .. } => Err(DenialReason::NotAllowed),
-            Judge::Policies { policies, principal, circumstances } => {
+            Judge::Policies { case, circumstances } => {
                 let circumstances = Circumstances { time, ..circumstances.clone() };
-                let asker = self.asker.get_or_init(|| policies.asker(principal));
-                let verdict = policies.answer(asker, capability, &circumstances);
-                permitting(verdict, principal, capability).map(permission)
+                let verdict = case.policies.answer(case.asker(), capability, &circumstances);
+                permitting(verdict, &case.principal, capability).map(permission)
             }
         }
     }

@@ -10,7 +10,7 @@ use mentat_manifest::{ByteCount, Fuel, LimitsRequest, Manifest, Metering, Module
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::events::{EventBuffer, EventLimits, EventReader};
 use mentat_runtime::model::{Answer, Caller, ExecutionId, Invocation, LogLine, Outcome};
-use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
+use mentat_runtime::security::authority::{Applicant, Authority, LastCase, Narrowing};
 use mentat_runtime::security::policy::{Grant, Rules, UserPowers};
 use mentat_runtime::security::principal::Trust;
 use mentat_runtime::{
@@ -179,6 +179,7 @@ pub fn grant(
         caller: &Caller::local(),
         execution,
         narrowing,
+        last: &LastCase::default(),
     };
     authority.decide(&applicant).unwrap()
 }

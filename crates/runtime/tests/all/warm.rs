@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mentat_manifest::{Fuel, LimitsRequest, Manifest, Metering, RuntimeKind};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
-use mentat_runtime::security::authority::{Applicant, Authority, Narrowing};
+use mentat_runtime::security::authority::{Applicant, Authority, LastCase, Narrowing};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::Offers;
 use mentat_runtime::security::policy::{OnViolation, Rules};
@@ -112,6 +112,7 @@ impl Service {
             caller: &caller,
             execution: ExecutionId::new(),
             narrowing: &narrowing,
+            last: &LastCase::default(),
         };
         let grant = self.authority.decide(&applicant).unwrap();
         self.runtime.execute(&self.module, &grant, Invocation::new(call.input)).await

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use mentat_manifest::{ByteCount, FileAccess, Limits, LimitsRequest, Manifest, ModuleDigest, RuntimeKind};
 use mentat_runtime::model::{Caller, Invocation, Outcome};
-use mentat_runtime::security::authority::{Applicant, Authority};
+use mentat_runtime::security::authority::{Applicant, Authority, LastCase};
 use mentat_runtime::security::cedar::{Policies, PolicySource};
 use mentat_runtime::security::offers::{Mount, Offers};
 use mentat_runtime::security::policy::{Grant, OnViolation, Rules};
@@ -95,6 +95,7 @@ impl World {
                 caller: &caller,
                 execution: Invocation::new("").execution_id,
                 narrowing: &[],
+                last: &LastCase::default(),
             })
             .unwrap()
     }

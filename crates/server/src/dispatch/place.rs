@@ -6,6 +6,7 @@ use mentat_manifest::{ModuleDigest, RuntimeKind};
 use mentat_runtime::Module;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::ExecutionId;
+use mentat_runtime::security::authority::LastCase;
 
 use super::Dispatcher;
 use crate::container::{ContainerAgent, Image};
@@ -85,6 +86,14 @@ impl Placed {
                 Err(Error::InvalidRequest { message })
             }
             (Program::Image(_), module) => Ok(module.as_ref()),
+        }
+    }
+
+    /// What was found of it when it applied for an execution before.
+    pub(super) fn last_case(&self) -> &LastCase {
+        match self.runtime {
+            RuntimeKind::Wasm => &self.agent.last_cases.wasm,
+            RuntimeKind::Container => &self.agent.last_cases.container,
         }
     }
 

@@ -69,7 +69,8 @@ pub(super) fn narrowing(
     sandbox: Narrowing,
 ) -> Result<Vec<Narrowing>, Error> {
     let Some(text) = manifest else {
-        return Ok(vec![sandbox]);
+        let is_nothing = sandbox == Narrowing::default();
+        return Ok(if is_nothing { Vec::new() } else { vec![sandbox] });
     };
     let manifest = Manifest::parse(text)?;
     if manifest.id != agent.manifest.id {

@@ -123,6 +123,7 @@ pub(super) const ROOMS: &[Room] = &[
         crates: Some(&[
             "std",
             "aho_corasick",
+            "arc_swap",
             "base64",
             "cedar_policy",
             "chrono",

@@ -3,14 +3,15 @@
 //! Most records are of ended executions, so that they are written as they were handed in, without a [`Record`] between. A
 //! test holds both ways to the same bytes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mentat_manifest::{AgentVersion, Capability, Listed, ModuleDigest};
 use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Event, ExecutionPart, FORMAT, ReceiptPart, Record, SecurityPart, activity};
 use crate::model::{ExecutionId, HostCalls};
+use crate::security::case::Case;
 use crate::security::principal::{Circumstances, Principal};
 use crate::security::time::rfc3339_of;
 
@@ -44,13 +45,18 @@ pub struct Ending {
 #[derive(Clone, Debug)]
 pub(crate) struct Ended {
     /// The agent.
-    pub(crate) principal: Principal,
+    pub(in crate::security) case: Arc<Case>,
     /// The execution, and when it ended.
     pub(crate) circumstances: Circumstances,
-    /// What its manifest lists.
-    pub(crate) manifest: Option<Arc<Listed>>,
     /// How it ended.
     pub(crate) ending: Ending,
+}
+
+/// What the records of all executions of an agent have in common.
+#[derive(Debug)]
+pub(in crate::security) struct Told {
+    agent: Option<Box<RawValue>>,
+    requested: Option<Box<RawValue>>,
 }
 
 /// How often powers were given and refused.
@@ -69,7 +75,7 @@ struct EndedRecord<'a> {
     sequence: u64,
     timestamp: String,
     event_type: &'static str,
-    agent: EndedAgent<'a>,
+    agent: Option<&'a RawValue>,
     tenant: &'a str,
     caller: &'a str,
     execution: EndedExecution<'a>,
@@ -100,8 +106,8 @@ struct EndedAttestation<'a> {
 struct EndedExecution<'a> {
     #[serde(serialize_with = "as_text")]
     instance_id: ExecutionId,
-    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_texts")]
-    capabilities_requested: &'a [Capability],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities_requested: Option<&'a RawValue>,
     memory_used: u64,
     execution_time_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,8 +115,8 @@ struct EndedExecution<'a> {
     result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i32>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    host_calls: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "has_none", serialize_with = "as_counts")]
+    host_calls: HostCalls,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<&'a ReceiptPart>,
 }
@@ -129,41 +135,58 @@ fn as_text_of_some<S: Serializer>(
     }
 }
 
-fn as_texts<S: Serializer>(values: &[impl std::fmt::Display], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(values.iter().map(ToString::to_string))
+fn has_none(calls: &HostCalls) -> bool {
+    calls.iter().next().is_none()
+}
+
+fn as_counts<S: Serializer>(calls: &HostCalls, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(calls.iter().map(|(kind, count)| (kind.as_str(), count)))
+}
+
+impl Told {
+    pub(in crate::security) fn new(principal: &Principal, manifest: &Listed) -> Self {
+        let agent = EndedAgent {
+            id: principal.agent.as_str(),
+            version: &principal.version,
+            runtime: principal.runtime.as_str(),
+            module: &principal.module,
+            in_place_of: principal.in_place_of.as_ref(),
+            attestation: EndedAttestation {
+                trust: principal.trust.as_str(),
+                signer: principal.signer.as_deref(),
+            },
+        };
+        let texts = |all: &[Capability]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let requested = Some(texts(&manifest.capabilities)).filter(|texts| !texts.is_empty());
+        // Nothing of a record has a form that JSON has not.
+        let (agent, requested) =
+            (to_raw_value(&agent).ok(), requested.and_then(|texts| to_raw_value(&texts).ok()));
+        Self { agent, requested }
+    }
 }
 
 impl Ended {
     /// The bytes of its record, whose number is given.
     pub(super) fn bytes(&self, sequence: u64) -> Vec<u8> {
-        let Self { principal, circumstances, ending, .. } = self;
+        let Self { case, circumstances, ending } = self;
+        let told = case.told();
         let record = EndedRecord {
             format: FORMAT,
             sequence,
             timestamp: rfc3339_of(circumstances.time),
             event_type: "execution",
-            agent: EndedAgent {
-                id: principal.agent.as_str(),
-                version: &principal.version,
-                runtime: principal.runtime.as_str(),
-                module: &principal.module,
-                in_place_of: principal.in_place_of.as_ref(),
-                attestation: EndedAttestation {
-                    trust: principal.trust.as_str(),
-                    signer: principal.signer.as_deref(),
-                },
-            },
-            tenant: &principal.tenant,
+            agent: told.agent.as_deref(),
+            tenant: &case.principal.tenant,
             caller: &circumstances.caller,
             execution: EndedExecution {
                 instance_id: circumstances.execution,
-                capabilities_requested: self.requested(),
+                capabilities_requested: told.requested.as_deref(),
                 memory_used: ending.memory_used,
                 execution_time_us: ending.execution_time_us,
                 fuel: ending.fuel,
                 result: ending.result,
                 exit_code: ending.exit_code,
-                host_calls: ending.host_calls.iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
+                host_calls: ending.host_calls,
                 receipt: ending.receipt.as_deref(),
             },
             security: self.security(),
@@ -172,10 +195,6 @@ impl Ended {
         // Nothing of a record has a form that JSON has not.
         let _ = serde_json::to_writer(&mut bytes, &record);
         bytes
-    }
-
-    fn requested(&self) -> &[Capability] {
-        self.manifest.as_ref().map_or(&[][..], |listed| &listed.capabilities)
     }
 
     fn security(&self) -> SecurityPart {
@@ -192,10 +211,10 @@ impl Ended {
 
 impl From<&Ended> for Record {
     fn from(ended: &Ended) -> Self {
-        let Ended { principal, circumstances, ending, .. } = ended;
+        let Ended { case, circumstances, ending } = ended;
         let execution = ExecutionPart {
             instance_id: circumstances.execution.to_string(),
-            capabilities_requested: ended.requested().iter().map(ToString::to_string).collect(),
+            capabilities_requested: case.manifest.capabilities.iter().map(ToString::to_string).collect(),
             memory_used: Some(ending.memory_used),
             execution_time_us: Some(ending.execution_time_us),
             fuel: ending.fuel,
@@ -208,7 +227,7 @@ impl From<&Ended> for Record {
                 .map(|(kind, count)| (kind.as_str().to_owned(), count))
                 .collect(),
         };
-        let activity = activity(principal, circumstances, execution, ended.security());
+        let activity = activity(&case.principal, circumstances, execution, ended.security());
         Self::at(circumstances.time, Event::Execution(activity))
     }
 }

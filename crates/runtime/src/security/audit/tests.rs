@@ -7,12 +7,14 @@ mod trail;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use mentat_manifest::{ModuleDigest, RuntimeKind};
+use mentat_manifest::{Limits, Listed, ModuleDigest, RuntimeKind};
 use serde_json::Value;
 
 use super::tag::Tagger;
 use super::*;
 use crate::model::{ExecutionId, HostCallKind, HostCalls};
+use crate::security::case::Case;
+use crate::security::cedar::Policies;
 
 pub(super) fn config(folder: &Path) -> AuditConfig {
     AuditConfig {
@@ -50,8 +52,12 @@ fn circumstances(caller: &str) -> Circumstances {
 
 fn ended(caller: &str, ending: Ending) -> Record {
     let circumstances = Circumstances { time: SystemTime::now(), ..circumstances(caller) };
-    let principal = principal();
-    Record::from(&Ended { principal, circumstances, manifest: None, ending })
+    Record::from(&Ended { case: case(principal(), Listed::default()), circumstances, ending })
+}
+
+fn case(principal: Principal, listed: Listed) -> Arc<Case> {
+    let policies = Arc::new(Policies::parse(&[]).unwrap());
+    Arc::new(Case::new(policies, principal, Arc::new(listed), Limits::DEFAULT))
 }
 
 pub(super) fn record(caller: &str) -> Record {
@@ -162,9 +168,9 @@ fn a_record_says_in_whose_place_an_image_was_executed_and_which_of_them_was_refu
 
 #[test]
 fn an_ended_execution_is_written_as_its_record_is() {
-    let listed = mentat_manifest::Listed {
+    let listed = Listed {
         capabilities: ["env:A", "filesystem:read:/a \"b\""].map(|text| text.parse().unwrap()).to_vec(),
-        ..mentat_manifest::Listed::default()
+        ..Listed::default()
     };
     let content = |text: &str| ContentPart { digest: text.into(), bytes: 7 };
     let receipt = ReceiptPart {
@@ -192,11 +198,12 @@ fn an_ended_execution_is_written_as_its_record_is() {
     };
     let unsigned =
         Principal { signer: None, in_place_of: Some(ModuleDigest::of(b"replaced")), ..principal() };
-    for (principal, manifest, ending) in [
-        (principal(), Some(Arc::new(listed)), full),
-        (unsigned, None, Ending { result: "TRAP", ..Ending::default() }),
+    for (principal, listed, ending) in [
+        (principal(), listed, full),
+        (unsigned, Listed::default(), Ending { result: "TRAP", ..Ending::default() }),
     ] {
-        let ended = Ended { principal, circumstances: circumstances("c\n\u{1F600}"), manifest, ending };
+        let circumstances = circumstances("c\n\u{1F600}");
+        let ended = Ended { case: case(principal, listed), circumstances, ending };
         let record = Record { sequence: 42, ..Record::from(&ended) };
         let written = String::from_utf8(ended.bytes(42)).unwrap();
         assert_eq!(written, serde_json::to_string(&record).unwrap());

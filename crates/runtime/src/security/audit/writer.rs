@@ -113,9 +113,13 @@ impl Drop for Alive {
     }
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and a box would be one more for each"
+)]
 enum Message {
     Record(Box<Record>),
-    Ended(Box<Ended>),
+    Ended(Ended),
     /// A record whose proof somebody waits for.
     Prove(Box<Record>, Answer),
     End,
@@ -149,7 +153,7 @@ impl Recorder {
 
     /// Hands in an execution that has ended. Its record is made where nobody waits for it.
     pub(crate) fn record_ended(&self, ended: Ended) {
-        self.hand_in(|| Message::Ended(Box::new(ended)));
+        self.hand_in(|| Message::Ended(ended));
     }
 
     fn hand_in(&self, message: impl FnOnce() -> Message) {

@@ -11,7 +11,7 @@ use crate::model::{Caller, ExecutionId};
 use crate::security::audit::{
     AuditConfig, Evidence, OnAuditFailure, RetentionConfig, SensitiveValues, SyncMode, check, read,
 };
-use crate::security::authority::{Applicant, Authority};
+use crate::security::authority::{Applicant, Authority, LastCase};
 use crate::security::cedar::{Policies, PolicySource};
 use crate::security::denial::DenialReason;
 use crate::security::offers::Offers;
@@ -95,6 +95,7 @@ fn grant_for(authority: &Authority, in_place_of: Option<&ModuleDigest>) -> Grant
         caller: &Caller::local(),
         execution: ExecutionId::new(),
         narrowing: &[],
+        last: &LastCase::default(),
     };
     authority.decide(&applicant).unwrap()
 }

@@ -17,7 +17,8 @@ fn of(execution: ExecutionId, tenant: &str, second: u64, is_end: bool) -> Record
     let circumstances = Circumstances { execution, time: at(second), ..circumstances("ci") };
     let principal = Principal { tenant: tenant.into(), ..principal() };
     let record = if is_end {
-        Record::from(&Ended { principal, circumstances, manifest: None, ending: Ending::default() })
+        let case = case(principal, Listed::default());
+        Record::from(&Ended { case, circumstances, ending: Ending::default() })
     } else {
         let capability = "env:KEY".parse().unwrap();
         Record::of_decision(
