@@ -163,7 +163,7 @@ impl EventBuffer {
     /// A buffer of an agent's execution, with its part of the room for all.
     #[must_use]
     pub fn new(limits: EventLimits, tenant: Arc<str>, agent: AgentId, room: Arc<EventRoom>) -> Self {
-        Self { tenant, agent: Some(agent), ..Self::alone(limits, room) }
+        Self::of(limits, tenant, Some(agent), room)
     }
 
     /// The same, whose next event has that number.
@@ -176,9 +176,13 @@ impl EventBuffer {
     /// A buffer for an embedder, who knows what it is about.
     #[must_use]
     pub fn alone(limits: EventLimits, room: Arc<EventRoom>) -> Self {
+        Self::of(limits, Arc::default(), None, room)
+    }
+
+    fn of(limits: EventLimits, tenant: Arc<str>, agent: Option<AgentId>, room: Arc<EventRoom>) -> Self {
         let (share, state) = (OnceLock::new(), Arc::default());
         let (news, progress) = (Notify::new(), Notify::new());
-        Self { limits, tenant: Arc::default(), agent: None, room, share, state, news, progress }
+        Self { limits, tenant, agent, room, share, state, news, progress }
     }
 
     /// The agent, where the buffer was made for one.

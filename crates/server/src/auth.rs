@@ -15,7 +15,10 @@ use crate::transport::Peer;
 #[derive(Debug)]
 pub struct Authenticator {
     keys: Vec<([u8; 32], Caller)>,
-    clients: Vec<ClientCertificate>,
+    /// By a name in their certificates.
+    clients: Vec<(String, Caller)>,
+    /// Who calls where nobody is asked.
+    anybody: Caller,
 }
 
 impl Authenticator {
@@ -26,11 +29,11 @@ impl Authenticator {
         let keys = config.api_keys.iter().filter_map(|key| {
             let mut digest = [0; 32];
             hex::decode_to_slice(&key.sha256, &mut digest).ok()?;
-            let caller =
-                Caller { tenant: Arc::from(key.tenant.as_str()), name: Arc::from(key.name.as_str()) };
-            Some((digest, caller))
+            Some((digest, caller(&key.tenant, &key.name)))
         });
-        Self { keys: keys.collect(), clients: config.clients.clone() }
+        let by_name = |client: &ClientCertificate| (client.san.clone(), caller(&client.tenant, &client.name));
+        let clients = config.clients.iter().map(by_name).collect();
+        Self { keys: keys.collect(), clients, anybody: Caller::local() }
     }
 
     /// The caller behind an `Authorization` header, or behind the certificate of the connection where there is none.
@@ -43,7 +46,7 @@ impl Authenticator {
         peer: Option<&Peer>,
     ) -> Result<Caller, Error> {
         if self.keys.is_empty() && self.clients.is_empty() {
-            return Ok(Caller::local());
+            return Ok(self.anybody.clone());
         }
         let refused = |message: &str| Error::Unauthenticated { message: message.into() };
         match (authorization, peer) {
@@ -55,11 +58,10 @@ impl Authenticator {
     }
 
     fn by_certificate(&self, peer: &Peer) -> Result<Caller, Error> {
-        let client = self.clients.iter().find(|client| peer.has_name(&client.san));
-        let client = client.ok_or_else(|| Error::Unauthenticated {
+        let client = self.clients.iter().find(|(name, _)| peer.has_name(name));
+        client.map(|(_, caller)| caller.clone()).ok_or_else(|| Error::Unauthenticated {
             message: "no subject alternative name of the client certificate is one of `auth.clients`".into(),
-        })?;
-        Ok(Caller { tenant: Arc::from(client.tenant.as_str()), name: Arc::from(client.name.as_str()) })
+        })
     }
 
     fn by_key(&self, authorization: &str) -> Result<Caller, Error> {
@@ -79,6 +81,10 @@ impl Authenticator {
         }
         found.cloned().ok_or_else(|| refused("the API key is not one of this server's"))
     }
+}
+
+fn caller(tenant: &str, name: &str) -> Caller {
+    Caller { tenant: Arc::from(tenant), name: Arc::from(name) }
 }
 
 #[cfg(test)]

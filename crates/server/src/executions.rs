@@ -3,12 +3,13 @@
 
 mod listing;
 
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use mentat_manifest::{AgentId, AgentVersion, RuntimeKind};
 use mentat_runtime::error::{Error, Reason};
 use mentat_runtime::events::{EventBuffer, EventLimits, EventReader, EventRoom};
@@ -95,11 +96,22 @@ pub enum ExecutionStatus {
 /// An execution among those of all tenants: ids are the callers', who know nothing of each other.
 type Key = (Arc<str>, ExecutionId);
 
+/// Where an execution is looked for.
+#[derive(Clone, Copy, Debug)]
+struct Look<'a> {
+    tenant: &'a str,
+    id: ExecutionId,
+    /// Of both.
+    hash: u64,
+    /// Which part of the table it is in, where it is in any.
+    part: usize,
+}
+
 #[derive(Debug, Default)]
 struct Table {
     entries: Slab<Entry>,
-    /// Where each stands among them.
-    places: HashMap<Key, usize>,
+    /// Where each stands among them, by its hash.
+    places: HashTable<usize>,
     finished: VecDeque<usize>,
     /// Whose receipts are kept, the oldest first, and how many bytes they have.
     receipts: VecDeque<(Key, usize)>,
@@ -109,6 +121,7 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     record: ExecutionRecord,
+    hash: u64,
     /// Gone once it has ended: nothing is left to be cancelled.
     cancel: Option<CancellationToken>,
     /// What it says; gone once it has ended, to where that is kept.
@@ -116,22 +129,40 @@ struct Entry {
 }
 
 impl Table {
-    fn get(&mut self, key: &Key) -> Option<&mut Entry> {
-        self.entries.get_mut(*self.places.get(key)?)
+    fn get(&mut self, look: Look<'_>) -> Option<&mut Entry> {
+        let Self { entries, places, .. } = self;
+        let place =
+            *places.find(look.hash, |place| entries.get(*place).is_some_and(|entry| entry.is(look)))?;
+        entries.get_mut(place)
+    }
+
+    /// Enters an execution; answers where, or nothing where it is there already.
+    fn enter(&mut self, look: Look<'_>, entry: Entry) -> Option<usize> {
+        let Self { entries, places, .. } = self;
+        if places.find(look.hash, |place| entries.get(*place).is_some_and(|entry| entry.is(look))).is_some() {
+            return None;
+        }
+        let place = entries.insert(entry);
+        places.insert_unique(look.hash, place, |place| entries.get(*place).map_or(0, |entry| entry.hash));
+        Some(place)
     }
 
     fn forget(&mut self, place: usize) {
-        if let Some(Entry { record, .. }) = self.entries.try_remove(place) {
-            self.places.remove(&record.key());
+        if let Some(Entry { hash, .. }) = self.entries.try_remove(place)
+            && let Ok(found) = self.places.find_entry(hash, |other| *other == place)
+        {
+            found.remove();
         }
     }
 }
 
-impl ExecutionRecord {
-    fn key(&self) -> Key {
-        (Arc::clone(&self.caller.tenant), self.execution_id)
+impl Entry {
+    fn is(&self, look: Look<'_>) -> bool {
+        self.record.execution_id == look.id && *self.record.caller.tenant == *look.tenant
     }
+}
 
+impl ExecutionRecord {
     /// How it ended, as far as that is remembered.
     fn ended(&self) -> Option<Ended> {
         let (result, usage) = match &self.status {
@@ -192,8 +223,11 @@ impl Executions {
         &self.room
     }
 
-    fn part_of(&self, key: &Key) -> usize {
-        usize::try_from(self.hasher.hash_one(key) % self.used as u64).unwrap_or_default()
+    fn look<'a>(&self, tenant: &'a str, id: ExecutionId) -> Look<'a> {
+        let hash = self.hasher.hash_one((tenant, id));
+        // By other bits than those that a part tells its own by.
+        let part = usize::try_from((hash >> 32) % self.used as u64).unwrap_or_default();
+        Look { tenant, id, hash, part }
     }
 
     fn part(&self, number: usize) -> &Mutex<Table> {
@@ -212,21 +246,14 @@ impl Executions {
     ) -> Result<Running, Error> {
         let events = events.unwrap_or_else(|| self.events(&record.caller, &record.agent_id));
         let cancel = CancellationToken::new();
-        let (id, key) = (record.execution_id, record.key());
-        let part = self.part_of(&key);
-        let mut table = self.part(part).lock();
-        let Table { entries, places, .. } = &mut *table;
-        let hash_map::Entry::Vacant(vacant) = places.entry(key) else {
-            return Err(Error::InvalidRequest {
-                message: format!(
-                    "execution_id `{}` was used before; each execution needs a new one",
-                    record.execution_id
-                ),
-            });
-        };
-        let entry = Entry { record, cancel: Some(cancel.clone()), events: Some(Arc::clone(&events)) };
-        let place = *vacant.insert(entries.insert(entry));
-        drop(table);
+        let (id, tenant) = (record.execution_id, Arc::clone(&record.caller.tenant));
+        let look = self.look(&tenant, id);
+        let Look { part, hash, .. } = look;
+        let entry = Entry { record, hash, cancel: Some(cancel.clone()), events: Some(Arc::clone(&events)) };
+        let entered = self.part(part).lock().enter(look, entry);
+        let place = entered.ok_or_else(|| Error::InvalidRequest {
+            message: format!("execution_id `{id}` was used before; each execution needs a new one"),
+        })?;
         let since = std::time::Instant::now();
         Ok(Running { executions: Arc::clone(self), id, part, place, cancel, events, since, ended: false })
     }
@@ -242,9 +269,9 @@ impl Executions {
         execution_id: ExecutionId,
         from_sequence: u64,
     ) -> Result<EventReader, Error> {
-        let key = (Arc::clone(&caller.tenant), execution_id);
-        let mut table = self.part(self.part_of(&key)).lock();
-        let entry = table.get(&key);
+        let look = self.look(&caller.tenant, execution_id);
+        let mut table = self.part(look.part).lock();
+        let entry = table.get(look);
         if let Some(events) = entry.as_ref().and_then(|entry| entry.events.as_ref()) {
             return Ok(events.read_from(from_sequence));
         }
@@ -267,8 +294,8 @@ impl Executions {
     /// # Errors
     /// `EXECUTION_NOT_FOUND`.
     pub fn get(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
-        let key = (Arc::clone(&caller.tenant), execution_id);
-        let found = self.part(self.part_of(&key)).lock().get(&key).map(|entry| entry.record.clone());
+        let look = self.look(&caller.tenant, execution_id);
+        let found = self.part(look.part).lock().get(look).map(|entry| entry.record.clone());
         found.ok_or_else(|| Error::ExecutionNotFound { execution_id: execution_id.to_string() })
     }
 
@@ -278,8 +305,8 @@ impl Executions {
     /// `EXECUTION_NOT_FOUND`.
     pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let record = self.get(caller, execution_id)?;
-        let key = (Arc::clone(&caller.tenant), execution_id);
-        let cancel = self.part(self.part_of(&key)).lock().get(&key).and_then(|entry| entry.cancel.clone());
+        let look = self.look(&caller.tenant, execution_id);
+        let cancel = self.part(look.part).lock().get(look).and_then(|entry| entry.cancel.clone());
         if let Some(cancel) = cancel {
             cancel.cancel();
         }
@@ -288,18 +315,19 @@ impl Executions {
 
     /// Keeps the receipt of an execution that has ended, for as long as there is room and its record is kept.
     pub fn keep_receipt(&self, caller: &Caller, execution_id: ExecutionId, receipt: Bytes) {
-        let key = (Arc::clone(&caller.tenant), execution_id);
-        let mut table = self.part(self.part_of(&key)).lock();
-        let Some(entry) = table.get(&key) else { return };
+        let look = self.look(&caller.tenant, execution_id);
+        let mut table = self.part(look.part).lock();
+        let Some(entry) = table.get(look) else { return };
         let bytes = receipt.len();
         entry.record.receipt = Some(receipt);
+        let key = (Arc::clone(&caller.tenant), execution_id);
         table.receipts.push_back((key, bytes));
         table.receipts_bytes += bytes;
         while table.receipts_bytes > self.receipts_bytes
-            && let Some((oldest, bytes)) = table.receipts.pop_front()
+            && let Some(((tenant, id), bytes)) = table.receipts.pop_front()
         {
             table.receipts_bytes -= bytes;
-            if let Some(entry) = table.get(&oldest) {
+            if let Some(entry) = table.get(self.look(&tenant, id)) {
                 entry.record.receipt = None;
             }
         }
@@ -318,7 +346,7 @@ impl Executions {
     fn end(&self, part: usize, place: usize, status: ExecutionStatus) -> Option<AgentVersion> {
         let (mut is_read, mut gone) = (None, None);
         let mut table = self.part(part).lock();
-        if let Some(Entry { record, cancel, events }) = table.entries.get_mut(place) {
+        if let Some(Entry { record, cancel, events, .. }) = table.entries.get_mut(place) {
             record.status = status;
             *cancel = None;
             gone = events.take();

@@ -1,18 +1,17 @@
 //! The HTTP door's handlers: each decodes a request, asks the core, encodes the answer.
 
 use std::error::Error as StdError;
-use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use mentat_manifest::AgentId;
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
@@ -27,16 +26,12 @@ use super::reply::{ErrorBody, Reply};
 use super::requests::{Authenticated, Kind, kind, name, parse_json, query, read, unsupported};
 use super::site::Guard;
 use super::straight::HttpDoor;
-use super::{console, executions, media, openapi, publishing, sse, websocket};
-use crate::dispatch::{ExecuteRequest, Executed, Narrowing};
+use super::{console, executions, media, openapi, publishing, raw, sse, websocket};
+use crate::dispatch::{ExecuteRequest, Narrowing};
 use crate::door::DoorState;
 use crate::telemetry::{Levels, StreamLevels};
 use crate::transport::Charge;
 
-/// Headers of a reply, those that browsers are told by among them.
-const REPLY_HEADERS: usize = 12;
-/// Bytes that the values of a reply's headers usually have.
-const USUAL_VALUES_BYTES: usize = 160;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that this door serves.
@@ -178,7 +173,7 @@ where
     if asked.detach {
         return start(state, caller, request, parts).await;
     }
-    raw_reply(state.dispatcher.execute(caller, request).await)
+    raw::reply(state.dispatcher.execute(caller, request).await)
 }
 
 async fn start(
@@ -190,45 +185,6 @@ async fn start(
     let charge: Option<Arc<Charge>> = parts.extensions.get().cloned();
     let (execution_id, version) = state.dispatcher.start(caller, request, charge).await?;
     Ok((StatusCode::ACCEPTED, Json(StartedBody::new(execution_id, &version))).into_response())
-}
-
-fn raw_reply(executed: Executed) -> Result<Response, Reply> {
-    let Executed { execution_id, version, runtime, outcome, .. } = executed;
-    let usage = outcome.usage;
-    let answer = outcome.result.map_err(|error| Reply::of_execution(error, execution_id))?;
-    let mut response = Response::new(Body::from(answer.output));
-    let headers = response.headers_mut();
-    headers.reserve(REPLY_HEADERS);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    let mut values = Values(BytesMut::with_capacity(USUAL_VALUES_BYTES));
-    let mut tell = |name, value: &dyn Display| {
-        if let Some(value) = values.write(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    tell("mentat-exit-code", &answer.exit_code);
-    tell("mentat-peak-memory-bytes", &usage.peak_memory.0);
-    if let Some(fuel) = usage.fuel {
-        tell("mentat-fuel", &fuel.0);
-    }
-    tell("mentat-execution-id", &execution_id);
-    if let Some(version) = version {
-        tell("mentat-version", &version);
-    }
-    if let Some(runtime) = runtime {
-        tell("mentat-runtime", &runtime.as_str());
-    }
-    Ok(response)
-}
-
-/// Writes the values of headers one after the other, into memory that they share.
-struct Values(BytesMut);
-
-impl Values {
-    fn write(&mut self, value: &dyn Display) -> Option<HeaderValue> {
-        write!(self.0, "{value}").ok()?;
-        HeaderValue::from_maybe_shared(self.0.split().freeze()).ok()
-    }
 }
 
 /// The caller's agents, all versions, in order of id and version.

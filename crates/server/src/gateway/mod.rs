@@ -11,6 +11,7 @@ mod media;
 mod messages;
 mod openapi;
 mod publishing;
+mod raw;
 mod reply;
 mod requests;
 mod signature;

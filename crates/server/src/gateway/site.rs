@@ -84,6 +84,14 @@ fn foreign_name<B>(names: HostNames, request: &Request<B>) -> Option<Error> {
 }
 
 fn is_local(authority: &str) -> bool {
+    // As most say it; the port is for whoever connects to find.
+    let plain = authority.strip_prefix("127.0.0.1").or_else(|| authority.strip_prefix("localhost"));
+    let is_port = |rest: &str| {
+        rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    if plain.is_some_and(|rest| rest.is_empty() || is_port(rest)) {
+        return true;
+    }
     let Ok(authority) = authority.parse::<Authority>() else { return false };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
