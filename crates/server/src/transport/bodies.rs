@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -114,7 +114,7 @@ impl Body for RequestBody {
 pub(crate) struct ReplyBody<B> {
     held: Arc<Mutex<Held<B>>>,
     /// The request's place among those of its connection, until the reply is sent.
-    _request: InFlight,
+    request: InFlight,
 }
 
 /// The part of a reply that is not yet sent.
@@ -123,20 +123,20 @@ pub(super) struct Held<B> {
     /// Gone once the reply was given up.
     inner: Option<B>,
     rest: Bytes,
-    /// Since when there was something for the client, and the transport did not come for it.
-    untaken: Option<Instant>,
+    /// The last look at the connection before there was something for the client that the transport has not come for.
+    untaken: Option<u64>,
     charge: Arc<Charge>,
 }
 
 /// A reply that may be given up.
 pub(super) trait GiveUp: Send {
-    /// Gives the reply up if the client has left it for that long; answers whether it is given up.
-    fn give_up_after(&mut self, patience: Duration) -> bool;
+    /// Gives the reply up if the client has left it since before that look; answers whether it is given up.
+    fn give_up_before(&mut self, look: u64) -> bool;
 }
 
 impl<B: Send> GiveUp for Held<B> {
-    fn give_up_after(&mut self, patience: Duration) -> bool {
-        if self.inner.is_some() && self.untaken.is_some_and(|since| since.elapsed() > patience) {
+    fn give_up_before(&mut self, look: u64) -> bool {
+        if self.inner.is_some() && self.untaken.is_some_and(|since| since < look) {
             self.inner = None;
             self.rest = Bytes::new();
             self.charge.remove_all();
@@ -156,10 +156,10 @@ impl<B: Body + Send + 'static> ReplyBody<B> {
         let charge = Arc::clone(request.charge());
         // What a door does not say the length of, it has counted by itself.
         charge.add(usize::try_from(inner.size_hint().lower()).unwrap_or(usize::MAX));
-        let untaken = Some(Instant::now());
+        let untaken = Some(request.last_look());
         let held = Arc::new(Mutex::new(Held { inner: Some(inner), rest: Bytes::new(), untaken, charge }));
         request.watch(&held);
-        Self { held, _request: request }
+        Self { held, request }
     }
 }
 
@@ -175,7 +175,8 @@ where
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let mut guard = self.held.lock();
+        let this = &*self;
+        let mut guard = this.held.lock();
         let held = &mut *guard;
         let Some(inner) = &mut held.inner else {
             return Poll::Ready(Some(Err("the client did not take the reply".into())));
@@ -195,7 +196,7 @@ where
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
-        held.untaken = Some(Instant::now());
+        held.untaken = Some(this.request.last_look());
         Poll::Ready(Some(Ok(Frame::data(held.slice()))))
     }
 

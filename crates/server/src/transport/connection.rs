@@ -4,10 +4,12 @@
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream, SelectAll};
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -16,6 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -32,11 +35,14 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Looks at a connection within the shortest time that ends it.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
-/// What is known of one connection while it lives.
+/// What is known of one connection while it lives. Its time passes by the looks that are taken at it, so that no request
+/// asks a clock.
 struct Activity {
     requests: AtomicUsize,
     served: AtomicBool,
-    since: Mutex<Instant>,
+    looks: AtomicU64,
+    /// The last look before its last request was answered.
+    since: AtomicU64,
     /// HTTP/1 cannot give up one reply without the connection.
     http1: AtomicBool,
     /// Those that are being sent.
@@ -49,6 +55,15 @@ pub(super) struct InFlight {
     charge: Arc<Charge>,
     /// Where its reply is among those that are being sent.
     reply: Option<usize>,
+}
+
+/// Why a connection is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// It is time to look at it.
+    Look,
+    /// Its door closes.
+    Closing,
 }
 
 /// What becomes of a connection.
@@ -67,7 +82,8 @@ impl Activity {
         Self {
             requests: AtomicUsize::new(0),
             served: AtomicBool::new(false),
-            since: Mutex::new(Instant::now()),
+            looks: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             http1: AtomicBool::new(false),
             replies: Mutex::default(),
         }
@@ -80,10 +96,13 @@ impl Activity {
         InFlight { activity: Arc::clone(self), charge: Arc::new(charge), reply: None }
     }
 
+    /// Takes a look, as is done each [`look_every`].
     fn judge(&self, limits: &TransportLimits) -> Verdict {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let mut given_up = false;
         for (_, reply) in self.replies.lock().iter() {
-            given_up |= reply.lock().give_up_after(limits.idle_timeout);
+            given_up |=
+                reply.lock().give_up_before(look.saturating_sub(looks_in(limits.idle_timeout, limits)));
         }
         if given_up && self.http1.load(Ordering::Relaxed) {
             return Verdict::Stuck;
@@ -92,14 +111,31 @@ impl Activity {
         let is_waiting_for_a_header =
             !self.served.load(Ordering::Relaxed) || self.http1.load(Ordering::Relaxed);
         let patience = if is_waiting_for_a_header { limits.header_timeout } else { limits.idle_timeout };
-        let idle = self.requests.load(Ordering::Relaxed) == 0 && self.since.lock().elapsed() > patience;
+        let quiet = look.saturating_sub(self.since.load(Ordering::Relaxed));
+        let idle = self.requests.load(Ordering::Relaxed) == 0 && quiet > looks_in(patience, limits);
         if idle { Verdict::Idle } else { Verdict::Useful }
     }
+}
+
+/// How often a connection is looked at.
+fn look_every(limits: &TransportLimits) -> Duration {
+    limits.header_timeout.min(limits.idle_timeout) / LOOKS_PER_TIMEOUT
+}
+
+/// The looks after which a time has passed for certain.
+fn looks_in(time: Duration, limits: &TransportLimits) -> u64 {
+    let looks = time.as_micros().div_ceil(look_every(limits).as_micros().max(1));
+    u64::try_from(looks).unwrap_or(u64::MAX)
 }
 
 impl InFlight {
     pub(super) fn charge(&self) -> &Arc<Charge> {
         &self.charge
+    }
+
+    /// The last look that was taken at its connection.
+    pub(super) fn last_look(&self) -> u64 {
+        self.activity.looks.load(Ordering::Relaxed)
     }
 
     /// Has a reply given up when nobody takes it.
@@ -114,7 +150,7 @@ impl Drop for InFlight {
         if let Some(reply) = self.reply {
             self.activity.replies.lock().try_remove(reply);
         }
-        *self.activity.since.lock() = Instant::now();
+        self.activity.since.store(self.last_look(), Ordering::Relaxed);
         self.activity.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -151,30 +187,51 @@ pub(super) async fn serve<S, B>(
     };
     let builder = builder(protocol, limits);
     let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), requests));
-    let mut looks = tokio::time::interval(limits.header_timeout.min(limits.idle_timeout) / LOOKS_PER_TIMEOUT);
+    let mut signs = signs(look_every(limits), closing);
     let mut said_goodbye = false;
     loop {
-        tokio::select! {
+        let sign = tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "a connection ended");
                 }
                 return;
             }
-            _ = looks.tick() => match activity.judge(limits) {
-                Verdict::Useful => {}
-                Verdict::Idle if !said_goodbye => {
-                    connection.as_mut().graceful_shutdown();
-                    said_goodbye = true;
-                }
-                Verdict::Idle | Verdict::Stuck => return,
-            },
-            () = closing.cancelled(), if !said_goodbye => {
+            Some(sign) = signs.next() => sign,
+        };
+        let verdict = match sign {
+            Sign::Look => activity.judge(limits),
+            Sign::Closing => Verdict::Idle,
+        };
+        match verdict {
+            Verdict::Useful => {}
+            Verdict::Idle if !said_goodbye => {
                 connection.as_mut().graceful_shutdown();
                 said_goodbye = true;
             }
+            // It was told before; its requests are answered yet.
+            Verdict::Idle if sign == Sign::Closing => {}
+            Verdict::Idle | Verdict::Stuck => return,
         }
     }
+}
+
+/// When a connection is to be looked at, and when its door closes. A connection is polled for each request; these are only
+/// when there is something.
+fn signs(every: Duration, closing: CancellationToken) -> SelectAll<BoxStream<'static, Sign>> {
+    let mut looks = tokio::time::interval(every);
+    // Those that were missed did not see anything.
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let looks = stream::unfold(looks, |mut looks| async move {
+        looks.tick().await;
+        Some((Sign::Look, looks))
+    });
+    let closing = stream::once(async move {
+        closing.cancelled().await;
+        Sign::Closing
+    });
+    stream::select_all([looks.boxed(), closing.boxed()])
 }
 
 fn builder(protocol: Protocol, limits: &TransportLimits) -> Builder<TokioExecutor> {
