@@ -13,6 +13,7 @@ pub mod security;
 
 pub use host::egress::Egress;
 pub use host::standard::{StandardStreams, Written};
+pub use runtime::brief::Expected;
 pub use runtime::code::{CodeConfig, Tier};
 pub use runtime::compile::{CompileConfig, CompileRequest, Compiler, Priority, Tiers, compile_here};
 pub use runtime::engine::{Allocator, EngineConfig};

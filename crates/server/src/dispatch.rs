@@ -19,7 +19,6 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use mentat_manifest::{AgentId, AgentVersion, Instances, Manifest, RuntimeKind};
-use mentat_runtime::Runtime;
 use mentat_runtime::error::Error;
 use mentat_runtime::events::EventBuffer;
 use mentat_runtime::model::{Caller, ExecutionId, Invocation, Outcome};
@@ -28,6 +27,7 @@ pub use mentat_runtime::security::authority::Narrowing;
 use mentat_runtime::security::authority::{Applicant, Authority};
 use mentat_runtime::security::policy::Grant;
 use mentat_runtime::security::receipt::{PendingReceipt, ReceiptRequest};
+use mentat_runtime::{Expected, Runtime};
 
 pub use self::agents::AgentPage;
 pub use self::media::{StoredContent, StoredObject};
@@ -208,16 +208,20 @@ impl Dispatcher {
 
     /// The right to execute on this thread, for what is likely to be over in a moment.
     async fn turn(&self, placed: &Placed, request: &ExecuteRequest) -> Option<Turn<'_>> {
-        let is_brief = match placed.place() {
-            Place::Wasm(module) => module.is_brief(),
-            Place::Container(_) => false,
+        let expected = match placed.place() {
+            Place::Wasm(module) => module.expected(),
+            Place::Container(_) => Expected::Long,
         };
         let agent = &*placed.agent;
         let is_kept = agent.manifest.listed().instances == Instances::Reuse;
-        if !is_brief || is_kept || request.receipt || agent.places.is_some() {
+        if is_kept || request.receipt || agent.places.is_some() {
             return None;
         }
-        self.guests.turn().await
+        match expected {
+            Expected::Short => Some(Turn::of_short()),
+            Expected::Brief => self.guests.turn().await,
+            Expected::Long => None,
+        }
     }
 
     /// Executes what has begun; on this thread, if it has the right to and that is over in a moment.
@@ -231,8 +235,6 @@ impl Dispatcher {
     ) -> Executed {
         let (execution_id, version) = (running.id(), Some(placed.agent.stored.version.clone()));
         let runtime = Some(placed.runtime);
-        let cancel = running.token();
-        let _cancelled_when_dropped = cancel.clone().drop_guard();
         let (outcome, receipt) = match self.ready(caller, &placed, &running, request) {
             Err(error) => (self.ended(&placed, running, execution_id, Outcome::failed(error)), None),
             Ok(ready) => match turn.and_then(|turn| turn.take(|| self.run_now(&placed, &ready))) {
@@ -251,6 +253,8 @@ impl Dispatcher {
         running: Running,
         ready: Ready,
     ) -> (Outcome, Option<Result<Bytes, String>>) {
+        // From here on whoever asked can go away.
+        let _cancelled_when_dropped = running.token().drop_guard();
         let (this, caller) = (Arc::clone(self), caller.clone());
         let is_elsewhere = matches!(placed.place(), Place::Container(_));
         // What is large is in a box, and what is rare in one of its own: a future is copied each time that it is handed on.
@@ -377,6 +381,7 @@ impl Dispatcher {
             caller,
             execution: execution_id,
             narrowing: &narrowing,
+            last: placed.last_case(),
         };
         let grant = self.authority.decide(&applicant)?;
         // Once more when it begins; those that are refused here leave no records, of which there is no end.

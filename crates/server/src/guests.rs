@@ -5,17 +5,18 @@
 //! But most executions end within microseconds, and two changes of thread are much beside that. So each begins where it was
 //! asked for, and goes to the guests' threads when it yields for the first time.
 //!
-//! Invariant: one of the doors' threads at least has no guest on it.
+//! Invariant: one of the doors' threads at least has no guest on it, but such as were short many times in a row. One of these
+//! that is not holds its thread for two ticks of the clock at most, and one operation on as much memory as it may have here.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use mentat_runtime::error::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 /// How far the guests' threads give way to others that want the processor, those of the doors among them (`nice(2)`).
@@ -30,9 +31,17 @@ pub struct GuestThreads {
     /// Counts executions, so that shutdown can wait for them.
     tasks: TaskTracker,
     /// Who may begin on a thread of the doors.
-    beginning: Arc<Semaphore>,
-    /// Whether anybody ever may.
-    has_turns: bool,
+    turns: Arc<Turns>,
+}
+
+/// How many may begin on threads of the doors at the same time, and how many do now. Nobody waits in a queue for it, so that
+/// it needs no lock. On a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Turns {
+    free: AtomicUsize,
+    /// Whether there ever are any.
+    exist: bool,
 }
 
 /// What the guests' threads belong to; ends them when dropped.
@@ -41,11 +50,41 @@ pub struct GuestRuntime(Option<tokio::runtime::Runtime>);
 
 /// The right to have a guest on a thread of the doors, until it is dropped.
 #[derive(Debug)]
-pub struct Turn<'a> {
-    _permit: SemaphorePermit<'a>,
+pub struct Turn<'a>(Option<&'a Turns>);
+
+impl Turns {
+    fn new(count: usize) -> Self {
+        Self { free: AtomicUsize::new(count), exist: count > 0 }
+    }
+
+    fn try_take(&self) -> Option<Turn<'_>> {
+        // Looked at before it is written to: most that find none look again.
+        let mut free = self.free.load(Ordering::Relaxed);
+        while free > 0 {
+            match self.free.compare_exchange_weak(free, free - 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Turn(Some(self))),
+                Err(now) => free = now,
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(turns) = self.0 {
+            turns.free.fetch_add(1, Ordering::Release);
+        }
+    }
 }
 
 impl Turn<'_> {
+    /// That of an execution which is as short as what else is done for its request: it needs nobody's leave.
+    #[must_use]
+    pub fn of_short() -> Self {
+        Self(None)
+    }
+
     /// Has something done on this thread that is over in a moment.
     pub fn take<T>(self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
         // What panics is done once more, where it takes nobody along.
@@ -74,9 +113,8 @@ impl GuestThreads {
             .map_err(|error| Error::internal("starting the guests' threads", error))?;
         let handle = runtime.handle().clone();
         let doors = Handle::try_current().map_or(1, |doors| doors.metrics().num_workers());
-        let turns = doors.saturating_sub(1);
-        let (beginning, has_turns) = (Arc::new(Semaphore::new(turns)), turns > 0);
-        Ok((Self { handle, tasks, beginning, has_turns }, GuestRuntime(Some(runtime))))
+        let turns = Arc::new(Turns::new(doors.saturating_sub(1)));
+        Ok((Self { handle, tasks, turns }, GuestRuntime(Some(runtime))))
     }
 
     /// The right to have a guest on a thread of the doors that is over in a moment; `None` where it is not to be had soon.
@@ -84,12 +122,12 @@ impl GuestThreads {
     /// thread costs more, and two guests that grow at the same time wait for each other in the kernel. Nobody queues, so
     /// that the right never waits for a task that is not running.
     pub async fn turn(&self) -> Option<Turn<'_>> {
-        if !self.has_turns {
+        if !self.turns.exist {
             return None;
         }
         for _ in 0..MAX_LOOKS {
-            if let Ok(turn) = self.beginning.try_acquire() {
-                return Some(Turn { _permit: turn });
+            if let Some(turn) = self.turns.try_take() {
+                return Some(turn);
             }
             tokio::task::yield_now().await;
         }
@@ -121,7 +159,7 @@ impl GuestThreads {
         &self,
         mut execution: Pin<Box<dyn Future<Output = T> + Send>>,
     ) -> Result<T, Error> {
-        if let Ok(_turn) = self.beginning.try_acquire() {
+        if let Some(_turn) = self.turns.try_take() {
             let begin = poll_fn(|context| {
                 Poll::Ready(catch_unwind(AssertUnwindSafe(|| execution.as_mut().poll(context))))
             });
@@ -167,7 +205,7 @@ mod tests {
         let (before, after) = guests.run(Box::pin(yields)).await.unwrap();
         assert_ne!(before, "mentat-guest");
         assert_eq!(after, "mentat-guest");
-        assert_eq!(guests.beginning.available_permits(), 1);
+        assert_eq!(guests.turns.free.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mentat_manifest::{Fuel, Metering};
+use mentat_manifest::{ByteCount, Fuel, Metering};
 use wasmtime::{Store, Trap};
 
 use super::code::Tier;
@@ -17,10 +17,18 @@ use super::instance::{Clock, FUEL_SLICE, HOST_CALL_BYTES, Spent, judge, tell};
 use super::live::call_now;
 use super::module::{CoreCall, Linked};
 use super::pool::Permit;
+use crate::error::Shortage;
 use crate::host::context::{HostConfig, HostContext};
 use crate::model::{Event, Invocation, Outcome};
 use crate::security::policy::Grant;
 
+/// Bytes of memory that an execution may have here: one operation on all of them, which nothing cuts short, takes
+/// milliseconds.
+const MAX_MEMORY: ByteCount = ByteCount(8 << 20);
+/// Fuel of an execution that takes no more than the rest of a request does, about a tenth of a millisecond.
+const SHORT_FUEL: u64 = 100_000;
+/// Executions in a row that took no more, after which the next one is expected to.
+const SHORT_IN_A_ROW: u32 = 64;
 /// The shortest wall clock that nothing here comes near to.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// Stack for the host's functions, beyond the guest's.
@@ -39,6 +47,17 @@ const HARMLESS: [(&str, &str); 6] = [
 const FIRST_LEFT_OUT: u32 = 16;
 const MOST_LEFT_OUT: u32 = 4096;
 
+/// How long the next execution of a module will take, by what the last ones did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expected {
+    /// No more than a request takes besides it.
+    Short,
+    /// About a millisecond at most.
+    Brief,
+    /// Longer, or it is not known how long.
+    Long,
+}
+
 /// Whether a module's executions are tried here. After one that took longer, which can be for its input, or since others
 /// had the processor, the next ones are not; twice as many each time, until one was brief again.
 #[derive(Debug)]
@@ -48,18 +67,29 @@ pub(super) struct Brevity {
     left_out: AtomicU32,
     /// How many that will be after the next one that takes longer.
     next_left_out: AtomicU32,
+    /// Executions in a row that were short, as far as they are counted.
+    short: AtomicU32,
 }
 
 impl Brevity {
     /// Of a module whose executions can be tried at all, or not.
     pub(super) fn new(is_possible: bool) -> Self {
         let next_left_out = AtomicU32::new(FIRST_LEFT_OUT);
-        Self { is_possible, left_out: AtomicU32::new(0), next_left_out }
+        Self { is_possible, left_out: AtomicU32::new(0), next_left_out, short: AtomicU32::new(0) }
     }
 
     /// Whether the next execution is tried.
     pub(super) fn is_likely(&self) -> bool {
         self.is_possible && self.left_out.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is expected of the next execution.
+    pub(super) fn expected(&self) -> Expected {
+        match self.is_likely() {
+            false => Expected::Long,
+            true if self.short.load(Ordering::Relaxed) >= SHORT_IN_A_ROW => Expected::Short,
+            true => Expected::Brief,
+        }
     }
 
     /// An execution is not tried here. Two that come at once may count as one, which does no harm.
@@ -70,13 +100,20 @@ impl Brevity {
         }
     }
 
-    fn was_brief(&self) {
+    fn was_brief(&self, fuel: u64) {
+        let short = self.short.load(Ordering::Relaxed);
+        if fuel > SHORT_FUEL && short > 0 {
+            self.short.store(0, Ordering::Relaxed);
+        } else if fuel <= SHORT_FUEL && short < SHORT_IN_A_ROW {
+            self.short.store(short + 1, Ordering::Relaxed);
+        }
         if self.next_left_out.load(Ordering::Relaxed) != FIRST_LEFT_OUT {
             self.next_left_out.store(FIRST_LEFT_OUT, Ordering::Relaxed);
         }
     }
 
     fn was_long(&self) {
+        self.short.store(0, Ordering::Relaxed);
         let next = self.next_left_out.load(Ordering::Relaxed);
         // Several that took long at the same time, as where the machine stood still, count once.
         if self.left_out.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -110,6 +147,7 @@ pub(super) fn run(
         return None;
     }
     let mut context = HostContext::new(invocation.input.clone(), grant, host, None);
+    context.limiter.lower(MAX_MEMORY);
     context.memory_export = code.entry.memory();
     let mut store = Store::new(&code.engine.wasmtime, context);
     let mut clock = Clock::start();
@@ -121,6 +159,12 @@ pub(super) fn run(
     store.set_fuel(fuel).ok()?;
     store.set_hostcall_fuel(HOST_CALL_BYTES);
     let called = call_now(&mut store, &code.entry, &mut clock)?;
+    // Its guest may have gone another way for it.
+    let is_too_large = matches!(store.data().limiter.refused(), Some(Shortage::Memory(limit)) if limit < limits.memory_bytes);
+    if is_too_large {
+        code.brevity.was_long();
+        return None;
+    }
     if let Err(error) = &called {
         let ran_out = match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => fuel < limits.fuel.0,
@@ -132,8 +176,9 @@ pub(super) fn run(
             return None;
         }
     }
-    code.brevity.was_brief();
-    let fuel = Some(Fuel(fuel.saturating_sub(store.get_fuel().ok()?)));
+    let fuel = fuel.saturating_sub(store.get_fuel().ok()?);
+    code.brevity.was_brief(fuel);
+    let fuel = Some(Fuel(fuel));
     let result = judge(&store, called, limits);
     let outcome = tell(&store, result, &Spent { clock, fuel, queued: permit.queued() });
     if let Some(events) = &invocation.events {
@@ -167,7 +212,7 @@ mod tests {
             brevity.was_long();
             assert_eq!(left_out(&brevity), expected);
         }
-        brevity.was_brief();
+        brevity.was_brief(1);
         brevity.was_long();
         assert_eq!(left_out(&brevity), 16);
         (0..40).for_each(|_| brevity.was_long());
@@ -179,5 +224,23 @@ mod tests {
         brevity.was_long();
         assert_eq!(left_out(&brevity), MOST_LEFT_OUT);
         assert!(!Brevity::new(false).is_likely());
+    }
+
+    #[test]
+    fn who_was_short_many_times_in_a_row_is_expected_to_be_again() {
+        let brevity = Brevity::new(true);
+        for _ in 0..SHORT_IN_A_ROW {
+            assert_eq!(brevity.expected(), Expected::Brief);
+            brevity.was_brief(SHORT_FUEL);
+        }
+        assert_eq!(brevity.expected(), Expected::Short);
+        brevity.was_brief(SHORT_FUEL + 1);
+        assert_eq!(brevity.expected(), Expected::Brief);
+        (0..SHORT_IN_A_ROW).for_each(|_| brevity.was_brief(1));
+        brevity.was_long();
+        assert_eq!(brevity.expected(), Expected::Long);
+        left_out(&brevity);
+        assert_eq!(brevity.expected(), Expected::Brief);
+        assert_eq!(Brevity::new(false).expected(), Expected::Long);
     }
 }

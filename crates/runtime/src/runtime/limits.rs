@@ -48,6 +48,12 @@ impl ExecutionLimiter {
         self.memory_limit = self.memory_limit.max(limit);
     }
 
+    /// Lets memories grow to this much together at most.
+    pub(crate) fn lower(&mut self, memory_limit: ByteCount) {
+        let limit = usize::try_from(memory_limit.0).unwrap_or(usize::MAX);
+        self.memory_limit = self.memory_limit.min(limit);
+    }
+
     /// Takes over what an instance has that is used again, if this execution may have as much.
     pub(crate) fn inherit(&mut self, from: &mut Self) -> bool {
         if from.memory > self.memory_limit {

@@ -2,7 +2,7 @@
 //! of its own. [`Runtime`] is the whole of it for embedders and for the service alike.
 
 pub(crate) mod baseline;
-mod brief;
+pub(crate) mod brief;
 pub(crate) mod cache;
 pub(crate) mod code;
 pub(crate) mod compile;

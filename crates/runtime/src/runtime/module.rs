@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use wasmtime::{InstancePre, ModuleExport};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::brief::{self, Brevity};
+use super::brief::{self, Brevity, Expected};
 use super::code::Tier;
 use super::engine::{
     EngineConfig, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_EXECUTION, MeteredEngine, SLOTS_PER_EXECUTION,
@@ -124,11 +124,11 @@ impl Module {
         self.code().engine.tier
     }
 
-    /// Whether its executions were over in a moment so far, as far as that can be: see
-    /// [`Runtime::execute_now`](super::Runtime::execute_now).
+    /// How long its next execution will take, by what the last ones did: see
+    /// [`Runtime::execute_now`](super::Runtime::execute_now), which tries those that are not long.
     #[must_use]
-    pub fn is_brief(&self) -> bool {
-        self.code().brevity.is_likely()
+    pub fn expected(&self) -> Expected {
+        self.code().brevity.expected()
     }
 
     /// Bytes of its code, and of the images of its memories, that are mapped from files.

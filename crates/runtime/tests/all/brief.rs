@@ -90,3 +90,25 @@ async fn fuel_runs_out_where_it_does_on_a_fibre() {
     }
     assert_eq!(loaded.module.metering(), Metering::Fuel);
 }
+
+/// Grows its memory by as many pages as its input says, and writes what that answered: how many there were before.
+const GROWS: &str = r#"(module
+  (import "mentat" "read_input" (func $read (param i32 i32) (result i32)))
+  (import "mentat" "write_output" (func $write (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "process") (result i32)
+    (drop (call $read (i32.const 0) (i32.const 8)))
+    (i32.store (i32.const 0) (memory.grow (i32.load (i32.const 0))))
+    (call $write (i32.const 0) (i32.const 4))))"#;
+
+#[tokio::test]
+async fn who_needs_more_memory_than_a_brief_execution_has_is_given_it() {
+    let loaded = Test::wat(GROWS).load().await.unwrap();
+    // 12 MiB; those after the first are not tried on the caller's stack.
+    for pages in [100, 200, 200, 100] {
+        let outcome = count(&loaded, pages, 1_000_000_000, ANYWHERE).await;
+        let answer = outcome.result.as_ref().unwrap();
+        assert_eq!(answer.output[..], 1_u32.to_le_bytes(), "{pages} pages");
+        assert_eq!(outcome.usage.peak_memory.0, u64::from(pages + 1) << 16);
+    }
+}
