@@ -208,6 +208,17 @@ impl HttpClient {
         Ok(Self { address, connections, request, expected: expected.clone() })
     }
 
+    /// Asks so often, one time after the other.
+    pub(crate) async fn ask_times(&self, times: u32) -> anyhow::Result<()> {
+        let (mut stream, mut reply) = (TcpStream::connect(&self.address).await?, Vec::new());
+        stream.set_nodelay(true)?;
+        for _ in 0..times {
+            stream.write_all(&self.request).await?;
+            ensure!(read_reply(&mut stream, &mut reply).await? == &*self.expected, "a wrong answer");
+        }
+        Ok(())
+    }
+
     /// Asks for so long, and answers how often in a second; connecting does not count.
     pub(crate) async fn ask_for(&self, time: Duration) -> anyhow::Result<f64> {
         let mut streams = Vec::new();

@@ -69,6 +69,9 @@ enum Part {
     /// Execute the tiny module so often, for counting instructions
     #[command(hide = true)]
     CountExecutions { way: count::Way, times: u32 },
+    /// Ask the service for the tiny module so often, which callgrind counts into a file
+    #[command(hide = true)]
+    CountRequests { door: count::Door, times: u32, counts: PathBuf },
 }
 
 /// What is written as JSON.
@@ -110,6 +113,7 @@ fn main() -> anyhow::Result<()> {
     match part {
         Some(Part::ServeFloor { kind, module }) => floor::serve(kind, &module),
         Some(Part::CountExecutions { way, times }) => count::executions(way, times),
+        Some(Part::CountRequests { door, times, counts }) => count::requests(door, times, &counts),
         None => measure(filter.as_deref(), &json, rounds),
     }
 }

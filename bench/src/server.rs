@@ -8,7 +8,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal};
 
 /// Longest wait for a server to be ready.
 const START: Duration = Duration::from_secs(60);
@@ -58,13 +59,27 @@ impl Server {
     pub(crate) fn mentat(settings: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(program()?);
-        command
-            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
-            .arg(folder.path());
-        for setting in settings {
-            command.args(["--set", setting]);
-        }
+        serve(&mut command, folder.path(), settings);
         Self::start(command, folder, SERVICE_READY)
+    }
+
+    /// The same under callgrind, which writes what it counted to a file at the end.
+    pub(crate) fn counted(counts: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--smc-check=all-non-file", "--log-file=/dev/null"]);
+        command.arg(format!("--callgrind-out-file={}", counts.display())).arg(program()?);
+        serve(&mut command, folder.path(), settings);
+        Self::start(command, folder, SERVICE_READY)
+    }
+
+    /// Has the server end by itself, and waits for that.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        let process = Pid::from_child(&self.child);
+        rustix::process::kill_process(process, Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
     }
 
     /// A floor, with the arguments of `serve-floor`.
@@ -130,6 +145,14 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix(key)).context("no such line")?;
         let kibibytes: f64 = line.split_whitespace().next().unwrap_or_default().parse()?;
         Ok(kibibytes * 1024.0)
+    }
+}
+
+/// The arguments of a server that chooses its ports.
+fn serve(command: &mut Command, data: &Path, settings: &[&str]) {
+    command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(data);
+    for setting in settings {
+        command.args(["--set", setting]);
     }
 }
 

@@ -1,4 +1,5 @@
-//! `cargo xtask bench --counts`: how many instructions an execution of the tiny module takes, counted by callgrind and
+//! `cargo xtask bench --counts`: how many instructions an execution of the tiny module takes, in the library and asked for at
+//! the doors of the service, counted by callgrind and
 //! compared with `bench/counts.json`. A count is the same on a busy machine as on an idle one, so it shows small changes that
 //! no clock can. Says nothing of the kernel's part, nor of waiting.
 
@@ -13,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use crate::bench::build;
 use crate::process::{announced, run, workspace};
 
-/// Ways of executing it that `mentat-bench count-executions` knows, with what they are called here.
-const WAYS: [(&str, &str); 4] = [
-    ("raw", "by wasmtime alone"),
-    ("granted", "by the library"),
-    ("decided", "decided on"),
-    ("recorded", "decided on and recorded"),
+/// Ways of executing it that `mentat-bench` knows, and what they are called here.
+const WAYS: [(Way, &str); 6] = [
+    (Way::Library("raw"), "by wasmtime alone"),
+    (Way::Library("granted"), "by the library"),
+    (Way::Library("decided"), "decided on"),
+    (Way::Library("recorded"), "decided on and recorded"),
+    (Way::Service("http"), "asked for by HTTP"),
+    (Way::Service("grpc"), "asked for by gRPC"),
 ];
 /// Executions of the two runs whose difference is counted: all that belongs to the start is in both.
 const FEW: u32 = 500;
@@ -33,6 +36,15 @@ const FILE: &str = "bench/counts.json";
 pub(crate) enum Then {
     Compare,
     Write,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// `mentat-bench count-executions` itself.
+    Library(&'static str),
+    /// The service, which `mentat-bench count-requests` asks.
+    Service(&'static str),
 }
 
 /// The file's form.
@@ -57,12 +69,12 @@ pub(crate) fn counts(then: Then) -> anyhow::Result<()> {
     let mut instructions = BTreeMap::new();
     for (way, name) in WAYS {
         let counted = announced(&format!("counting: {name}"), || per_execution(&program, way))?;
-        instructions.insert(way.to_owned(), counted);
+        instructions.insert(way.name().to_owned(), counted);
     }
     println!("{:<40}{:>14}{:>14}", "instructions of one execution", "counted", "committed");
     for (way, name) in WAYS {
-        let counted = instructions.get(way).copied().unwrap_or_default();
-        match committed.get(way).copied().filter(|committed| *committed > 0) {
+        let counted = instructions.get(way.name()).copied().unwrap_or_default();
+        match committed.get(way.name()).copied().filter(|committed| *committed > 0) {
             None => println!("  {name:<38}{counted:>14}{:>14}", "none"),
             Some(committed) => {
                 let change = part(counted, committed) - 1.0;
@@ -97,26 +109,44 @@ fn read(path: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
 }
 
 /// Instructions of one execution, as the difference of two runs.
-fn per_execution(program: &Path, way: &str) -> anyhow::Result<u64> {
+fn per_execution(program: &Path, way: Way) -> anyhow::Result<u64> {
     let few = count(program, way, FEW)?;
     let many = count(program, way, MANY)?;
     Ok(many.saturating_sub(few) / u64::from(MANY - FEW))
 }
 
 /// Instructions of a whole run.
-fn count(program: &Path, way: &str, times: u32) -> anyhow::Result<u64> {
+fn count(program: &Path, way: Way, times: u32) -> anyhow::Result<u64> {
     let folder = workspace().join("target/bench-counts");
     fs::create_dir_all(&folder)?;
-    let output = folder.join(format!("{way}-{times}"));
-    let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--smc-check=all-non-file"]);
-    valgrind.arg(format!("--callgrind-out-file={}", output.display()));
-    valgrind.arg(program).args(["count-executions", way, &times.to_string()]);
-    run(valgrind.current_dir(workspace()))?;
+    let output = folder.join(format!("{}-{times}", way.name()));
+    let mut command = match way {
+        Way::Library(way) => {
+            let mut valgrind = Command::new("valgrind");
+            valgrind.args(["--tool=callgrind", "--smc-check=all-non-file"]);
+            valgrind.arg(format!("--callgrind-out-file={}", output.display()));
+            valgrind.arg(program).args(["count-executions", way, &times.to_string()]);
+            valgrind
+        }
+        Way::Service(door) => {
+            let mut asking = Command::new(program);
+            asking.args(["count-requests", door, &times.to_string()]).arg(&output);
+            asking
+        }
+    };
+    run(command.current_dir(workspace()))?;
     let text = fs::read_to_string(&output)?;
     let totals =
         text.lines().find_map(|line| line.strip_prefix("totals:")).context("callgrind told no totals")?;
     Ok(totals.trim().parse()?)
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Library(name) | Self::Service(name) => name,
+        }
+    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
