@@ -125,7 +125,7 @@ pub(crate) fn decisions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     for (set, authority, questions) in sets {
         for question in questions {
             let capability: Capability = question.capability.parse()?;
-            let grant = authority.decide(&applicant)?;
+            let grant = authority.decide(&Applicant { last: &LastCase::default(), ..applicant })?;
             ensure!(
                 grant.decide(&capability).is_ok() == question.permitted,
                 "`{capability}` under {set} does not come out as it should"
@@ -142,7 +142,7 @@ pub(crate) fn decisions(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         let capability: Capability = questions.first().context("a question")?.capability.parse()?;
         subjects.push(Subject::new(format!("{set}: a grant and its first decision"), move |count| {
             for _ in 0..count {
-                let grant = authority.decide(&applicant)?;
+                let grant = authority.decide(&Applicant { last: &LastCase::default(), ..applicant })?;
                 let _ = black_box(grant.decide(black_box(&capability)));
             }
             Ok(())

@@ -218,7 +218,7 @@ impl Dispatcher {
             return None;
         }
         match expected {
-            Expected::Short => Some(Turn::of_short()),
+            Expected::Short => self.guests.short_turn(),
             Expected::Brief => self.guests.turn().await,
             Expected::Long => None,
         }
@@ -237,7 +237,7 @@ impl Dispatcher {
         let runtime = Some(placed.runtime);
         let (outcome, receipt) = match self.ready(caller, &placed, &running, request) {
             Err(error) => (self.ended(&placed, running, execution_id, Outcome::failed(error)), None),
-            Ok(ready) => match turn.and_then(|turn| turn.take(|| self.run_now(&placed, &ready))) {
+            Ok(ready) => match turn.and_then(|turn| self.run_now(turn, &placed, &ready)) {
                 Some(outcome) => (self.ended(&placed, running, execution_id, outcome), None),
                 None => self.run_anywhere(caller, placed, running, ready).await,
             },
@@ -398,9 +398,10 @@ impl Dispatcher {
     }
 
     /// Executes on this thread, if that is over in a moment.
-    fn run_now(&self, placed: &Placed, ready: &Ready) -> Option<Outcome> {
+    fn run_now(&self, turn: Turn<'_>, placed: &Placed, ready: &Ready) -> Option<Outcome> {
         let Place::Wasm(module) = placed.place() else { return None };
-        let outcome = self.runtime.execute_now(module, &ready.grant, &ready.invocation)?;
+        let (Ready { grant, invocation, .. }, expected) = (ready, turn.expected());
+        let outcome = turn.take(|| self.runtime.execute_now(module, grant, invocation, expected))?;
         ready.grant.record_end(self.ending(&ready.grant, &outcome));
         Some(outcome)
     }

@@ -5,8 +5,8 @@
 //! But most executions end within microseconds, and two changes of thread are much beside that. So each begins where it was
 //! asked for, and goes to the guests' threads when it yields for the first time.
 //!
-//! Invariant: one of the doors' threads at least has no guest on it, but such as were short many times in a row. One of these
-//! that is not holds its thread for two ticks of the clock at most, and one operation on as much memory as it may have here.
+//! Invariant: one of the doors' threads at least has no guest on it, but such as were short many times in a row and have no
+//! more fuel and memory now than they needed then.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
+use mentat_runtime::Expected;
 use mentat_runtime::error::Error;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -79,10 +80,10 @@ impl Drop for Turn<'_> {
 }
 
 impl Turn<'_> {
-    /// That of an execution which is as short as what else is done for its request: it needs nobody's leave.
+    /// What may be executed by it.
     #[must_use]
-    pub fn of_short() -> Self {
-        Self(None)
+    pub fn expected(&self) -> Expected {
+        if self.0.is_some() { Expected::Brief } else { Expected::Short }
     }
 
     /// Has something done on this thread that is over in a moment.
@@ -115,6 +116,13 @@ impl GuestThreads {
         let doors = Handle::try_current().map_or(1, |doors| doors.metrics().num_workers());
         let turns = Arc::new(Turns::new(doors.saturating_sub(1)));
         Ok((Self { handle, tasks, turns }, GuestRuntime(Some(runtime))))
+    }
+
+    /// The same for an execution that is as short as what else is done for its request: it needs nobody's leave, where any of
+    /// them may be on these threads.
+    #[must_use]
+    pub fn short_turn(&self) -> Option<Turn<'_>> {
+        self.turns.exist.then_some(Turn(None))
     }
 
     /// The right to have a guest on a thread of the doors that is over in a moment; `None` where it is not to be had soon.
@@ -212,6 +220,7 @@ mod tests {
     async fn a_single_thread_of_the_doors_has_no_guest_on_it() {
         let (guests, _runtime) = GuestThreads::start(1, TaskTracker::new()).unwrap();
         assert_eq!(guests.run(Box::pin(async { name() })).await.unwrap(), "mentat-guest");
+        assert!(guests.short_turn().is_none() && guests.turn().await.is_none());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

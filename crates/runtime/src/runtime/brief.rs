@@ -17,16 +17,15 @@ use super::instance::{Clock, FUEL_SLICE, HOST_CALL_BYTES, Spent, judge, tell};
 use super::live::call_now;
 use super::module::{CoreCall, Linked};
 use super::pool::Permit;
-use crate::error::Shortage;
 use crate::host::context::{HostConfig, HostContext};
 use crate::model::{Event, Invocation, Outcome};
 use crate::security::policy::Grant;
 
-/// Bytes of memory that an execution may have here: one operation on all of them, which nothing cuts short, takes
-/// milliseconds.
+/// Bytes of memory that an execution may have here: to be given their pages, and to give them back, takes milliseconds.
 const MAX_MEMORY: ByteCount = ByteCount(8 << 20);
-/// Fuel of an execution that takes no more than the rest of a request does, about a tenth of a millisecond.
+/// Fuel and memory of an execution that takes little more than the rest of a request does, some tenth of a millisecond.
 const SHORT_FUEL: u64 = 100_000;
+const SHORT_MEMORY: ByteCount = ByteCount(2 << 20);
 /// Executions in a row that took no more, after which the next one is expected to.
 const SHORT_IN_A_ROW: u32 = 64;
 /// The shortest wall clock that nothing here comes near to.
@@ -96,24 +95,40 @@ impl Brevity {
     pub(super) fn leave_out(&self) {
         let left_out = self.left_out.load(Ordering::Relaxed);
         if left_out > 0 {
-            self.left_out.store(left_out - 1, Ordering::Relaxed);
+            let _ =
+                self.left_out.compare_exchange(left_out, left_out - 1, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    fn was_brief(&self, fuel: u64) {
+    fn was_brief(&self, fuel: u64, memory: ByteCount) {
         let short = self.short.load(Ordering::Relaxed);
-        if fuel > SHORT_FUEL && short > 0 {
-            self.short.store(0, Ordering::Relaxed);
-        } else if fuel <= SHORT_FUEL && short < SHORT_IN_A_ROW {
-            self.short.store(short + 1, Ordering::Relaxed);
+        if fuel > SHORT_FUEL || memory > SHORT_MEMORY {
+            self.was_not_short();
+        } else if short < SHORT_IN_A_ROW {
+            // Where another one was not meanwhile, that counts.
+            let _ = self.short.compare_exchange(short, short + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
         if self.next_left_out.load(Ordering::Relaxed) != FIRST_LEFT_OUT {
             self.next_left_out.store(FIRST_LEFT_OUT, Ordering::Relaxed);
         }
     }
 
+    fn was_not_short(&self) {
+        if self.short.load(Ordering::Relaxed) > 0 {
+            self.short.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// One that was tried took longer than it was expected to.
+    fn was_longer_than(&self, expected: Expected) {
+        match expected {
+            Expected::Short => self.was_not_short(),
+            Expected::Brief | Expected::Long => self.was_long(),
+        }
+    }
+
     fn was_long(&self) {
-        self.short.store(0, Ordering::Relaxed);
+        self.was_not_short();
         let next = self.next_left_out.load(Ordering::Relaxed);
         // Several that took long at the same time, as where the machine stood still, count once.
         if self.left_out.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -130,8 +145,9 @@ pub(super) fn is_harmless(info: &ModuleInfo, tier: Tier, metering: Metering, cal
     asks_for_little && tier == Tier::Optimized && metering == Metering::Fuel && call == CoreCall::Process
 }
 
-/// Executes a module, if that is possible here, and over in a moment.
+/// Executes a module, if that is possible here, and over in as short a time as is expected.
 pub(super) fn run(
+    expected: Expected,
     code: &Linked,
     host: &Arc<HostConfig>,
     grant: &Grant,
@@ -147,22 +163,25 @@ pub(super) fn run(
         return None;
     }
     let mut context = HostContext::new(invocation.input.clone(), grant, host, None);
-    context.limiter.lower(MAX_MEMORY);
+    let (most_fuel, most_memory) = match expected {
+        Expected::Short => (SHORT_FUEL, SHORT_MEMORY),
+        // As much as it may take on a fibre before it gives its thread away.
+        Expected::Brief | Expected::Long => (FUEL_SLICE, MAX_MEMORY),
+    };
+    context.limiter.cap(most_memory);
     context.memory_export = code.entry.memory();
     let mut store = Store::new(&code.engine.wasmtime, context);
     let mut clock = Clock::start();
     store.limiter(|context| &mut context.limiter);
     // In case that a single operation takes long: by then the second one traps.
     store.set_epoch_deadline(2);
-    // As much as it may take on a fibre before it gives its thread away.
-    let fuel = limits.fuel.0.min(FUEL_SLICE);
+    let fuel = limits.fuel.0.min(most_fuel);
     store.set_fuel(fuel).ok()?;
     store.set_hostcall_fuel(HOST_CALL_BYTES);
     let called = call_now(&mut store, &code.entry, &mut clock)?;
-    // Its guest may have gone another way for it.
-    let is_too_large = matches!(store.data().limiter.refused(), Some(Shortage::Memory(limit)) if limit < limits.memory_bytes);
-    if is_too_large {
-        code.brevity.was_long();
+    // Whatever came of it: its guest may have gone another way for want of memory.
+    if store.data().limiter.is_capped() {
+        code.brevity.was_longer_than(expected);
         return None;
     }
     if let Err(error) = &called {
@@ -172,12 +191,12 @@ pub(super) fn run(
             _ => false,
         };
         if ran_out {
-            code.brevity.was_long();
+            code.brevity.was_longer_than(expected);
             return None;
         }
     }
     let fuel = fuel.saturating_sub(store.get_fuel().ok()?);
-    code.brevity.was_brief(fuel);
+    code.brevity.was_brief(fuel, store.data().limiter.memory_peak());
     let fuel = Some(Fuel(fuel));
     let result = judge(&store, called, limits);
     let outcome = tell(&store, result, &Spent { clock, fuel, queued: permit.queued() });
@@ -212,7 +231,7 @@ mod tests {
             brevity.was_long();
             assert_eq!(left_out(&brevity), expected);
         }
-        brevity.was_brief(1);
+        brevity.was_brief(1, ByteCount(0));
         brevity.was_long();
         assert_eq!(left_out(&brevity), 16);
         (0..40).for_each(|_| brevity.was_long());
@@ -231,13 +250,23 @@ mod tests {
         let brevity = Brevity::new(true);
         for _ in 0..SHORT_IN_A_ROW {
             assert_eq!(brevity.expected(), Expected::Brief);
-            brevity.was_brief(SHORT_FUEL);
+            brevity.was_brief(SHORT_FUEL, SHORT_MEMORY);
         }
-        assert_eq!(brevity.expected(), Expected::Short);
-        brevity.was_brief(SHORT_FUEL + 1);
+        let is_short_again = || {
+            (0..SHORT_IN_A_ROW).for_each(|_| brevity.was_brief(1, ByteCount(0)));
+            assert_eq!(brevity.expected(), Expected::Short);
+        };
+        is_short_again();
+        brevity.was_brief(SHORT_FUEL + 1, SHORT_MEMORY);
         assert_eq!(brevity.expected(), Expected::Brief);
-        (0..SHORT_IN_A_ROW).for_each(|_| brevity.was_brief(1));
-        brevity.was_long();
+        is_short_again();
+        brevity.was_brief(1, ByteCount(SHORT_MEMORY.0 + 1));
+        assert_eq!(brevity.expected(), Expected::Brief);
+        is_short_again();
+        brevity.was_longer_than(Expected::Short);
+        assert_eq!(brevity.expected(), Expected::Brief);
+        is_short_again();
+        brevity.was_longer_than(Expected::Brief);
         assert_eq!(brevity.expected(), Expected::Long);
         left_out(&brevity);
         assert_eq!(brevity.expected(), Expected::Brief);

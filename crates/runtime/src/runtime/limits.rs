@@ -15,6 +15,10 @@ const MAX_INSTANCES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct ExecutionLimiter {
     memory_limit: usize,
+    /// What is given of that here; more is given elsewhere.
+    memory_cap: usize,
+    /// Whether more was asked for.
+    is_capped: bool,
     memory: usize,
     memory_peak: usize,
     /// What it has of the memory of all executions.
@@ -29,6 +33,8 @@ impl ExecutionLimiter {
         Self {
             share,
             memory_limit: usize::try_from(memory_limit.0).unwrap_or(usize::MAX),
+            memory_cap: usize::MAX,
+            is_capped: false,
             memory: 0,
             memory_peak: 0,
             table_limit: usize::try_from(table_elements).unwrap_or(usize::MAX),
@@ -48,10 +54,15 @@ impl ExecutionLimiter {
         self.memory_limit = self.memory_limit.max(limit);
     }
 
-    /// Lets memories grow to this much together at most.
-    pub(crate) fn lower(&mut self, memory_limit: ByteCount) {
-        let limit = usize::try_from(memory_limit.0).unwrap_or(usize::MAX);
-        self.memory_limit = self.memory_limit.min(limit);
+    /// Gives memories this much together at most, where the execution can be begun anew that needs more: see
+    /// [`ExecutionLimiter::is_capped`].
+    pub(crate) fn cap(&mut self, memory: ByteCount) {
+        self.memory_cap = usize::try_from(memory.0).unwrap_or(usize::MAX);
+    }
+
+    /// Whether a growth was refused that would be allowed without the cap.
+    pub(crate) fn is_capped(&self) -> bool {
+        self.is_capped
     }
 
     /// Takes over what an instance has that is used again, if this execution may have as much.
@@ -91,6 +102,10 @@ impl ResourceLimiter for ExecutionLimiter {
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The module's own maximum: the guest knew, so this is no refusal of ours.
+            return Ok(false);
+        }
+        if total > self.memory_cap {
+            self.is_capped = true;
             return Ok(false);
         }
         if !self.share.take(growing as u64) {
@@ -164,6 +179,19 @@ mod tests {
         assert!(!limiter.memory_growing(40, 41, None).unwrap());
         assert_eq!(limiter.refused(), Some(Shortage::Memory(ByteCount(100))));
         assert_eq!(limiter.memory_peak(), ByteCount(100));
+    }
+
+    #[test]
+    fn more_than_is_given_here_is_told_whatever_is_refused_besides() {
+        let mut limiter = limiter();
+        limiter.cap(ByteCount(50));
+        assert!(limiter.memory_growing(0, 50, None).unwrap());
+        assert!(!limiter.memory_growing(50, 101, None).unwrap());
+        assert!(!limiter.memory_growing(50, 60, Some(55)).unwrap());
+        assert!(!limiter.is_capped(), "it would have been refused without");
+        assert!(!limiter.memory_growing(50, 60, None).unwrap());
+        assert!(!limiter.table_growing(0, 11, None).unwrap());
+        assert!(limiter.is_capped());
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::harness::{Test, followed, runtime};
 use mentat_manifest::{Fuel, LimitsRequest, Metering};
-use mentat_runtime::Loaded;
 use mentat_runtime::error::Reason;
 use mentat_runtime::model::{HostCallKind, Invocation, Outcome};
 use mentat_runtime::security::policy::{Rules, UserPowers};
+use mentat_runtime::{Expected, Loaded};
 
 /// Says `begun`, counts down from the number that is its input, and writes how often it did.
 const COUNTS: &str = r#"(module
@@ -104,11 +104,42 @@ const GROWS: &str = r#"(module
 #[tokio::test]
 async fn who_needs_more_memory_than_a_brief_execution_has_is_given_it() {
     let loaded = Test::wat(GROWS).load().await.unwrap();
+    // As often as makes it one of whom short executions are expected, which have less.
+    for _ in 0..80 {
+        assert_grown(&loaded, 1).await;
+    }
+    let rules = Rules::default();
+    let grant = rules.decide_for_user(None, &LimitsRequest::default(), UserPowers::default()).unwrap();
+    let is_short = |pages: u32| {
+        let invocation = Invocation::new(pages.to_le_bytes().to_vec());
+        runtime().execute_now(&loaded.module, &grant, &invocation, Expected::Short).is_some()
+    };
+    assert_eq!(loaded.module.expected(), Expected::Short);
+    assert!(is_short(1));
+    assert!(!is_short(40));
+    assert_eq!(loaded.module.expected(), Expected::Brief);
+    assert_grown(&loaded, 40).await;
     // 12 MiB; those after the first are not tried on the caller's stack.
     for pages in [100, 200, 200, 100] {
-        let outcome = count(&loaded, pages, 1_000_000_000, ANYWHERE).await;
-        let answer = outcome.result.as_ref().unwrap();
-        assert_eq!(answer.output[..], 1_u32.to_le_bytes(), "{pages} pages");
-        assert_eq!(outcome.usage.peak_memory.0, u64::from(pages + 1) << 16);
+        assert_grown(&loaded, pages).await;
     }
+}
+
+async fn assert_grown(loaded: &Loaded, pages: u32) {
+    let outcome = count(loaded, pages, 1_000_000_000, ANYWHERE).await;
+    let answer = outcome.result.as_ref().unwrap();
+    assert_eq!(answer.output[..], 1_u32.to_le_bytes(), "{pages} pages");
+    assert_eq!(outcome.usage.peak_memory.0, u64::from(pages + 1) << 16);
+}
+
+#[tokio::test]
+async fn what_is_refused_besides_does_not_hide_that_memory_was() {
+    let grows = GROWS.replace(
+        "(i32.store (i32.const 0) (memory.grow (i32.load (i32.const 0))))",
+        "(i32.store (i32.const 0) (memory.grow (i32.load (i32.const 0))))
+         (drop (table.grow $t (ref.null func) (i32.const 50000000)))",
+    );
+    let grows = grows.replace("(memory (export", "(table $t 1 funcref) (memory (export");
+    let loaded = Test::wat(&grows).load().await.unwrap();
+    assert_grown(&loaded, 200).await;
 }

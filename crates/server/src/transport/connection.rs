@@ -111,8 +111,10 @@ impl Activity {
         let is_waiting_for_a_header =
             !self.served.load(Ordering::Relaxed) || self.http1.load(Ordering::Relaxed);
         let patience = if is_waiting_for_a_header { limits.header_timeout } else { limits.idle_timeout };
+        // In this order: who counts no more has said before since when.
+        let is_quiet = self.requests.load(Ordering::Acquire) == 0;
         let quiet = look.saturating_sub(self.since.load(Ordering::Relaxed));
-        let idle = self.requests.load(Ordering::Relaxed) == 0 && quiet > looks_in(patience, limits);
+        let idle = is_quiet && quiet > looks_in(patience, limits);
         if idle { Verdict::Idle } else { Verdict::Useful }
     }
 }
@@ -151,7 +153,7 @@ impl Drop for InFlight {
             self.activity.replies.lock().try_remove(reply);
         }
         self.activity.since.store(self.last_look(), Ordering::Relaxed);
-        self.activity.requests.fetch_sub(1, Ordering::Relaxed);
+        self.activity.requests.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -191,7 +193,6 @@ pub(super) async fn serve<S, B>(
     let mut said_goodbye = false;
     loop {
         let sign = tokio::select! {
-            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "a connection ended");
