@@ -15,7 +15,8 @@ use crate::workshop::{Clocks, PLACES, Workshop};
 
 /// What the service is started with: few places, since callgrind cannot reserve as much as there is otherwise, and clocks
 /// that do next to nothing.
-const COUNTED: [&str; 6] = [
+const COUNTED: [&str; 7] = [
+    "compile.tiers=optimized",
     "engine.max_executions=20",
     "engine.memory_reservation=64MB",
     "engine.max_memory=64MB",
@@ -49,17 +50,19 @@ pub(crate) enum Door {
 /// Asks the service so often, one time after the other; callgrind writes its counts to that file.
 pub(crate) fn requests(door: Door, times: u32, counts: &Path) -> anyhow::Result<()> {
     let (threads, work) = (threads()?, modules::tiny()?);
-    let server = Server::counted(counts, &COUNTED)?;
+    let server = Server::mentat(&COUNTED)?;
     let raw = Raw::new(&work.module, Settings::ours(PLACES))?;
     let expected = threads.block_on(raw.output(work.input.clone()))?.into();
     let question = Question { agent: "bench.tiny".into(), input: work.input, expected };
     threads.block_on(async {
-        let grpc = GrpcClient::connect(&server, 1).await?;
-        grpc.load(&question.agent, &work.module, "").await?;
+        GrpcClient::connect(&server, 1).await?.load(&question.agent, &work.module, "").await
+    })?;
+    let server = server.counted(counts, &COUNTED)?;
+    threads.block_on(async {
         match door {
             Door::Http => HttpClient::new(&server, 1, &question)?.ask_times(times).await,
             Door::Grpc => {
-                let mut channel = grpc.channel(0)?;
+                let mut channel = GrpcClient::connect(&server, 1).await?.channel(0)?;
                 for _ in 0..times {
                     let asked = GrpcClient::ask(&mut channel, &question).await?;
                     asked.map_err(|reason| anyhow::anyhow!("a call failed: {reason}"))?;

@@ -63,9 +63,11 @@ impl Server {
         Self::start(command, folder, SERVICE_READY)
     }
 
-    /// The same under callgrind, which writes what it counted to a file at the end.
-    pub(crate) fn counted(counts: &Path, settings: &[&str]) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
+    /// Goes on under callgrind, which writes what it counted to a file at the end. What is loaded by then is there; the
+    /// compiler's own process does not start there.
+    pub(crate) fn counted(mut self, counts: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+        let folder = self.folder.take().context("the server has no folder")?;
+        self.end()?;
         let mut command = Command::new("valgrind");
         command.args(["--tool=callgrind", "--smc-check=all-non-file", "--log-file=/dev/null"]);
         command.arg(format!("--callgrind-out-file={}", counts.display())).arg(program()?);
