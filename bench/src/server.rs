@@ -59,7 +59,7 @@ impl Server {
     pub(crate) fn mentat(settings: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(program()?);
-        serve(&mut command, folder.path(), settings);
+        add_arguments(&mut command, folder.path(), settings);
         Self::start(command, folder, SERVICE_READY)
     }
 
@@ -71,7 +71,7 @@ impl Server {
         let mut command = Command::new("valgrind");
         command.args(["--tool=callgrind", "--smc-check=all-non-file", "--log-file=/dev/null"]);
         command.arg(format!("--callgrind-out-file={}", counts.display())).arg(program()?);
-        serve(&mut command, folder.path(), settings);
+        add_arguments(&mut command, folder.path(), settings);
         Self::start(command, folder, SERVICE_READY)
     }
 
@@ -151,7 +151,7 @@ impl Server {
 }
 
 /// The arguments of a server that chooses its ports.
-fn serve(command: &mut Command, data: &Path, settings: &[&str]) {
+fn add_arguments(command: &mut Command, data: &Path, settings: &[&str]) {
     command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(data);
     for setting in settings {
         command.args(["--set", setting]);

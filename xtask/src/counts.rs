@@ -1,7 +1,6 @@
 //! `cargo xtask bench --counts`: how many instructions an execution of the tiny module takes, in the library and asked for at
-//! the doors of the service, counted by callgrind and
-//! compared with `bench/counts.json`. A count is the same on a busy machine as on an idle one, so it shows small changes that
-//! no clock can. Says nothing of the kernel's part, nor of waiting.
+//! the doors of the service, counted by callgrind and compared with `bench/counts.json`. A count is the same on a busy machine
+//! as on an idle one, so it shows small changes that no clock can. Says nothing of the kernel's part, nor of waiting.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -118,8 +118,8 @@ impl GuestThreads {
         Ok((Self { handle, tasks, turns }, GuestRuntime(Some(runtime))))
     }
 
-    /// The same for an execution that is as short as what else is done for its request: it needs nobody's leave, where any of
-    /// them may be on these threads.
+    /// The right to have a guest on a thread of the doors that is as short as what else is done for its request. It is had at
+    /// once; `None` where these threads have no guests at all.
     #[must_use]
     pub fn short_turn(&self) -> Option<Turn<'_>> {
         self.turns.exist.then_some(Turn(None))
