@@ -70,6 +70,8 @@ impl Server {
         self.end()?;
         let mut command = Command::new("valgrind");
         command.args(["--tool=callgrind", "--smc-check=all-non-file", "--log-file=/dev/null"]);
+        // So that it can be told what was called in which order, and by which name the linker knows it.
+        command.args(["--dump-instr=yes", "--demangle=no"]);
         command.arg(format!("--callgrind-out-file={}", counts.display())).arg(program()?);
         add_arguments(&mut command, folder.path(), settings);
         Self::start(command, folder, SERVICE_READY)

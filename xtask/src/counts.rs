@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -23,8 +23,8 @@ const WAYS: [(Way, &str); 6] = [
     (Way::Service("grpc"), "asked for by gRPC"),
 ];
 /// Executions of the two runs whose difference is counted: all that belongs to the start is in both.
-const FEW: u32 = 500;
-const MANY: u32 = 2500;
+pub(crate) const FEW: u32 = 500;
+pub(crate) const MANY: u32 = 2500;
 /// A part of a count by which it differs from run to run at most.
 const NOISE: f64 = 0.02;
 /// What is committed.
@@ -59,9 +59,7 @@ struct Counts {
 /// # Errors
 /// There is no valgrind; it does not build or run; the committed counts cannot be read or written.
 pub(crate) fn counts(then: Then) -> anyhow::Result<()> {
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        bail!("counting needs `valgrind`; install it, such as by `apt-get install valgrind`");
-    }
+    find_valgrind()?;
     let program = build()?;
     let path = workspace().join(FILE);
     let committed = read(&path)?;
@@ -96,6 +94,15 @@ pub(crate) fn counts(then: Then) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// # Errors
+/// There is none.
+pub(crate) fn find_valgrind() -> anyhow::Result<()> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        bail!("counting needs `valgrind`; install it, such as by `apt-get install valgrind`");
+    }
+    Ok(())
+}
+
 /// What is committed; nothing where there is no file.
 fn read(path: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
     if !path.exists() {
@@ -116,28 +123,40 @@ fn per_execution(program: &Path, way: Way) -> anyhow::Result<u64> {
 
 /// Instructions of a whole run.
 fn count(program: &Path, way: Way, times: u32) -> anyhow::Result<u64> {
-    let folder = workspace().join("target/bench-counts");
-    fs::create_dir_all(&folder)?;
-    let output = folder.join(format!("{}-{times}", way.name()));
-    let mut command = match way {
+    let output = match way {
         Way::Library(way) => {
+            let output = output(way, times)?;
             let mut valgrind = Command::new("valgrind");
             valgrind.args(["--tool=callgrind", "--smc-check=all-non-file"]);
             valgrind.arg(format!("--callgrind-out-file={}", output.display()));
             valgrind.arg(program).args(["count-executions", way, &times.to_string()]);
-            valgrind
+            run(valgrind.current_dir(workspace()))?;
+            output
         }
-        Way::Service(door) => {
-            let mut asking = Command::new(program);
-            asking.args(["count-requests", door, &times.to_string()]).arg(&output);
-            asking
-        }
+        Way::Service(door) => ask_service(program, door, times)?,
     };
-    run(command.current_dir(workspace()))?;
     let text = fs::read_to_string(&output)?;
     let totals =
         text.lines().find_map(|line| line.strip_prefix("totals:")).context("callgrind told no totals")?;
     Ok(totals.trim().parse()?)
+}
+
+/// Asks the service at a door so often, and answers where callgrind has written what it did.
+///
+/// # Errors
+/// There is no valgrind, or the service does not run.
+pub(crate) fn ask_service(program: &Path, door: &str, times: u32) -> anyhow::Result<PathBuf> {
+    let output = output(door, times)?;
+    let mut asking = Command::new(program);
+    asking.args(["count-requests", door, &times.to_string()]).arg(&output);
+    run(asking.current_dir(workspace()))?;
+    Ok(output)
+}
+
+fn output(name: &str, times: u32) -> anyhow::Result<PathBuf> {
+    let folder = workspace().join("target/bench-counts");
+    fs::create_dir_all(&folder)?;
+    Ok(folder.join(format!("{name}-{times}")))
 }
 
 impl Way {

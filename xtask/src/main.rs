@@ -11,6 +11,7 @@ mod counts;
 mod demo;
 mod documents;
 mod fuzz;
+mod order;
 mod process;
 mod test;
 mod tidy;
@@ -66,6 +67,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Have the linker put what requests run side by side: writes `crates/cli/requests.ld` (needs valgrind)
+    Order,
     /// Test everything: what continuous integration runs
     Test {
         /// Part to run, and no other; may be given several times
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Task::Codegen { check: false } => codegen::install_and_generate(codegen::Mode::Write),
         Task::Demo => demo::demo(),
         Task::Fuzz { target, seconds } => fuzz::fuzz(&target, seconds),
+        Task::Order => order::order(),
         Task::Test { only, skip } => test::test(&only, &skip),
         Task::Tidy => tidy::tidy(),
     };
