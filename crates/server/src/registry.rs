@@ -3,6 +3,7 @@
 //! memory can always be made again from it.
 
 mod loading;
+mod recent;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,8 @@ use mentat_runtime::security::authority::LastCase;
 use mentat_runtime::security::policy::Rules;
 use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, Runtime};
 use parking_lot::{Mutex, RwLock};
+
+use self::recent::Recent;
 
 use crate::container::{Containers, Image};
 use crate::rollout::Rollout;
@@ -39,6 +42,8 @@ pub struct Registry {
     /// Counts what is asked for, so that the least recently used is known.
     clock: AtomicU64,
     loaded: RwLock<HashMap<AgentKey, Arc<LoadedAgent>>>,
+    /// Those of them that were executed last.
+    recent: Recent,
     /// Those that could not run when all were last looked at.
     refused: Mutex<HashSet<AgentKey>>,
     /// Whose turn it is to bring an agent into memory.
@@ -120,6 +125,7 @@ impl Registry {
             evictions: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             loaded: RwLock::default(),
+            recent: Recent::default(),
             refused: Mutex::default(),
             opening: Mutex::default(),
         }
@@ -147,14 +153,39 @@ impl Registry {
         id: &AgentId,
         version: Option<&AgentVersion>,
     ) -> Result<Arc<LoadedAgent>, Error> {
-        let version = match version {
-            Some(version) => version.clone(),
-            None => self.store.active(&caller.tenant, id).ok_or_else(|| not_found(id, None))?,
-        };
+        if let Some(version) = version {
+            return self.get_version(caller, id, version.clone()).await;
+        }
+        if let Some(agent) = self.recent.get(&caller.tenant, id) {
+            self.touch(&agent);
+            return Ok(agent);
+        }
+        let since = self.recent.since();
+        let active = self.store.active(&caller.tenant, id).ok_or_else(|| not_found(id, None))?;
+        let agent = self.get_version(caller, id, active).await?;
+        self.recent.put(&agent, since);
+        Ok(agent)
+    }
+
+    async fn get_version(
+        &self,
+        caller: &Caller,
+        id: &AgentId,
+        version: AgentVersion,
+    ) -> Result<Arc<LoadedAgent>, Error> {
         let key = (Arc::clone(&caller.tenant), id.clone(), version);
         if let Some(agent) = self.use_loaded(&key) {
             return Ok(agent);
         }
+        // A box, since this is rare, and large: who waits for an agent otherwise does not carry the room for it.
+        Box::pin(self.open(caller, key)).await
+    }
+
+    /// Brings a version of an agent into memory.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_FOUND`.
+    async fn open(&self, caller: &Caller, key: AgentKey) -> Result<Arc<LoadedAgent>, Error> {
         // One reads the module, the others wait for it.
         let turn = self.turn(&key);
         let _turn = turn.lock().await;
@@ -163,7 +194,7 @@ impl Registry {
             if let Some(agent) = self.use_loaded(&key) {
                 return Ok(agent);
             }
-            let stored = self.describe(caller, id, Some(&key.2))?;
+            let stored = self.describe(caller, &key.1, Some(&key.2))?;
             let manifest = Manifest::parse(&stored.manifest)
                 .map_err(|error| Error::internal("reading a stored manifest", error))?;
             if stored.runtime == StoredRuntime::Container {
@@ -254,27 +285,33 @@ impl Registry {
     /// # Errors
     /// `AGENT_NOT_FOUND`.
     pub async fn unload(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         id: &AgentId,
         version: Option<&AgentVersion>,
     ) -> Result<Vec<StoredAgent>, Error> {
-        let store = Arc::clone(&self.store);
+        let this = Arc::clone(self);
         let (tenant, agent_id, wanted) = (Arc::clone(&caller.tenant), id.clone(), version.cloned());
-        let removed = tokio::task::spawn_blocking(move || store.remove(&tenant, &agent_id, wanted.as_ref()))
+        // All of it, once begun: what has left the disk does not stay in memory because its caller went away.
+        let remove = move || {
+            let removed = this.store.remove(&tenant, &agent_id, wanted.as_ref())?;
+            if removed.is_empty() {
+                return Ok(removed);
+            }
+            let mut loaded = this.loaded.write();
+            for agent in &removed {
+                loaded.remove(&key(agent));
+                this.refused.lock().remove(&key(agent));
+            }
+            drop(loaded);
+            this.recent.forget();
+            this.forget_unused(removed.iter().filter_map(StoredAgent::stored_module));
+            Ok::<_, Error>(removed)
+        };
+        let removed = tokio::task::spawn_blocking(remove)
             .await
             .map_err(|error| Error::internal("removing the agent", error))??;
-        if removed.is_empty() {
-            return Err(not_found(id, version));
-        }
-        let mut loaded = self.loaded.write();
-        for agent in &removed {
-            loaded.remove(&key(agent));
-            self.refused.lock().remove(&key(agent));
-        }
-        drop(loaded);
-        self.forget_unused(removed.iter().filter_map(StoredAgent::stored_module));
-        Ok(removed)
+        if removed.is_empty() { Err(not_found(id, version)) } else { Ok(removed) }
     }
 
     /// Makes a loaded version the active one.
@@ -282,20 +319,24 @@ impl Registry {
     /// # Errors
     /// `AGENT_NOT_FOUND`; `ATTESTATION_REJECTED` for one that could not be executed.
     pub async fn activate(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         id: &AgentId,
         version: &AgentVersion,
     ) -> Result<StoredAgent, Error> {
         let agent = self.describe(caller, id, Some(version))?;
         self.signatures.admit(caller, &agent)?;
-        let store = Arc::clone(&self.store);
+        let this = Arc::clone(self);
         let (tenant, agent_id, wanted) = (Arc::clone(&caller.tenant), id.clone(), version.clone());
         let over_signed = self.signatures.over_signed(&caller.tenant);
-        let activated =
-            tokio::task::spawn_blocking(move || store.activate(&tenant, &agent_id, &wanted, over_signed))
-                .await
-                .map_err(|error| Error::internal("activating the version", error))?;
+        let activate = move || {
+            let activated = this.store.activate(&tenant, &agent_id, &wanted, over_signed);
+            this.recent.forget();
+            activated
+        };
+        let activated = tokio::task::spawn_blocking(activate)
+            .await
+            .map_err(|error| Error::internal("activating the version", error))?;
         if let Err(error) = &activated {
             self.signatures.record_refused(caller, &agent, Err(error.clone()))?;
         }
@@ -317,6 +358,8 @@ impl Registry {
             }
             self.touch(agent);
         }
+        // What was recent may have been replaced; and what only the recent ones hold is idle, and may leave memory below.
+        self.recent.forget();
         while loaded.len() > self.room.agents || mapped(&loaded) > self.room.code {
             // One that executes stays: its own places are counted in it. So does the newest, which the caller holds.
             let idle = loaded.iter().filter(|(_, agent)| Arc::strong_count(agent) == 1);

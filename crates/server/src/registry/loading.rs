@@ -166,7 +166,9 @@ impl Registry {
     ) -> Result<Arc<LoadedAgent>, Error> {
         let (stored, agent) = (agent.stored.clone(), Arc::new(agent));
         let replaced = self.store.get(&stored.tenant, &stored.id, Some(&stored.version))?;
-        self.store.put(&stored, module, terms)?;
+        let put = self.store.put(&stored, module, terms);
+        self.recent.forget();
+        put?;
         self.keep(&agent)?;
         self.forget_unused(replaced.iter().filter_map(StoredAgent::stored_module));
         Ok(agent)

@@ -145,3 +145,107 @@ async fn many_who_ask_for_an_agent_at_once_get_the_same() {
     assert!(found.iter().all(|agent| Arc::ptr_eq(agent, &found[0])));
     assert!(registry.opening.lock().len() <= 1);
 }
+
+/// Asks twice: what is brought into memory by the first is among the recent ones by the second.
+async fn ask(registry: &Arc<Registry>, caller: &Caller, id: &AgentId) -> Arc<LoadedAgent> {
+    let first = registry.get(caller, id, None).await.unwrap();
+    let second = registry.get(caller, id, None).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+    let recent = registry.recent.get(&caller.tenant, id).expect("it was asked for just now");
+    assert!(Arc::ptr_eq(&recent, &first));
+    first
+}
+
+#[tokio::test]
+async fn what_was_executed_before_follows_every_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(directory.path());
+    let (caller, id) = (Caller::local(), "a.b".parse().unwrap());
+    load(&registry, module(1)).await;
+    assert_eq!(ask(&registry, &caller, &id).await.stored.module, ModuleDigest::of(&module(1)));
+    load(&registry, module(2)).await;
+    assert_eq!(ask(&registry, &caller, &id).await.stored.module, ModuleDigest::of(&module(2)));
+    let next = MANIFEST.replace("1.0.0", "2.0.0");
+    registry.load(&caller, next, module(3), None, OnConflict::Refuse).await.unwrap();
+    let version = async || ask(&registry, &caller, &id).await.stored.version.to_string();
+    assert_eq!(version().await, "2.0.0");
+    registry.activate(&caller, &id, &"1.0.0".parse().unwrap()).await.unwrap();
+    assert_eq!(version().await, "1.0.0");
+    registry.unload(&caller, &id, Some(&"1.0.0".parse().unwrap())).await.unwrap();
+    assert_eq!(version().await, "2.0.0");
+    registry.unload(&caller, &"not.there".parse().unwrap(), None).await.unwrap_err();
+    assert!(registry.recent.get(&caller.tenant, &id).is_some(), "nothing has changed");
+    registry.unload(&caller, &id, None).await.unwrap();
+    assert!(registry.recent.get(&caller.tenant, &id).is_none());
+    assert!(registry.get(&caller, &id, None).await.is_err());
+}
+
+#[tokio::test]
+async fn each_tenant_finds_its_own_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(directory.path());
+    let id = "a.b".parse().unwrap();
+    let tenants = ["one", "other"].map(|name| Caller { tenant: name.into(), name: "c".into() });
+    for (tenant, code) in tenants.iter().zip(1..) {
+        registry.load(tenant, MANIFEST.into(), module(code), None, OnConflict::Refuse).await.unwrap();
+    }
+    for _ in 0..2 {
+        for (tenant, code) in tenants.iter().zip(1..) {
+            let found = ask(&registry, tenant, &id).await;
+            assert_eq!(
+                (&found.stored.tenant, found.stored.module),
+                (&tenant.tenant, ModuleDigest::of(&module(code)))
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_looked_up_before_a_change_is_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(directory.path());
+    let agent = load(&registry, module(1)).await;
+    let (held, since) = (Arc::strong_count(&agent), registry.recent.since());
+    registry.recent.forget();
+    registry.recent.put(&agent, since);
+    assert!(registry.recent.get(&agent.stored.tenant, &agent.stored.id).is_none());
+    assert_eq!(Arc::strong_count(&agent), held);
+    registry.recent.put(&agent, registry.recent.since());
+    assert_eq!(Arc::strong_count(&agent), held + 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_was_executed_and_is_idle_leaves_memory_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(directory.path());
+    let caller = Caller::local();
+    let mut agents = Vec::new();
+    for id in ["a", "b", "c"] {
+        let manifest = MANIFEST.replace("a.b", id);
+        registry.load(&caller, manifest, module(1), None, OnConflict::Refuse).await.unwrap();
+        agents.push(Arc::downgrade(&ask(&registry, &caller, &id.parse().unwrap()).await));
+    }
+    let in_memory: Vec<bool> = agents.iter().map(|agent| agent.upgrade().is_some()).collect();
+    assert_eq!(in_memory, [false, true, true]);
+}
+
+#[tokio::test]
+async fn an_unload_that_nobody_waits_for_is_finished() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = registry(directory.path());
+    let (caller, id, version) = (Caller::local(), "a.b".parse().unwrap(), "1.0.0".parse().unwrap());
+    load(&registry, module(1)).await;
+    ask(&registry, &caller, &id).await;
+    {
+        let mut unload = std::pin::pin!(registry.unload(&caller, &id, None));
+        assert!(futures::poll!(&mut unload).is_pending());
+    }
+    for _ in 0..1000 {
+        if registry.loaded.read().is_empty() && registry.recent.get(&caller.tenant, &id).is_none() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(registry.get(&caller, &id, None).await.is_err());
+    assert!(registry.get(&caller, &id, Some(&version)).await.is_err());
+}
