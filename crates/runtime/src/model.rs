@@ -181,6 +181,11 @@ impl ExecutionId {
         let since = stamp.map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds));
         since.and_then(|since| UNIX_EPOCH.checked_add(since)).unwrap_or(UNIX_EPOCH)
     }
+
+    /// Hands its text on, as it is displayed, without a formatter between.
+    pub fn with_text<T>(&self, take: impl FnOnce(&str) -> T) -> T {
+        take(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    }
 }
 
 impl Default for ExecutionId {

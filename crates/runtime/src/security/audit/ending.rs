@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use mentat_manifest::{AgentVersion, Capability, Listed, ModuleDigest};
+use mentat_manifest::{AgentVersion, Listed, ModuleDigest};
 use serde::{Serialize, Serializer};
-use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Event, ExecutionPart, FORMAT, ReceiptPart, Record, SecurityPart, activity};
-use crate::model::{ExecutionId, HostCalls};
+use crate::model::HostCalls;
 use crate::security::case::Case;
 use crate::security::principal::{Circumstances, Principal};
 use crate::security::time::rfc3339_of;
@@ -52,11 +51,13 @@ pub(crate) struct Ended {
     pub(crate) ending: Ending,
 }
 
-/// What the records of all executions of an agent have in common.
+/// What the records of all executions of an agent have in common, as they have it.
 #[derive(Debug)]
 pub(in crate::security) struct Told {
-    agent: Option<Box<RawValue>>,
-    requested: Option<Box<RawValue>>,
+    /// From the kind of the event to the tenant.
+    agent: String,
+    /// The capabilities that its manifest asks for, where there are any.
+    requested: String,
 }
 
 /// How often powers were given and refused.
@@ -66,20 +67,6 @@ pub struct Decisions {
     pub granted: u64,
     /// Refused.
     pub denied: u64,
-}
-
-/// The same record as [`Record`], made of what it is about.
-#[derive(Serialize)]
-struct EndedRecord<'a> {
-    format: u32,
-    sequence: u64,
-    timestamp: String,
-    event_type: &'static str,
-    agent: Option<&'a RawValue>,
-    tenant: &'a str,
-    caller: &'a str,
-    execution: EndedExecution<'a>,
-    security: SecurityPart,
 }
 
 #[derive(Serialize)]
@@ -102,25 +89,6 @@ struct EndedAttestation<'a> {
     signer: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct EndedExecution<'a> {
-    #[serde(serialize_with = "as_text")]
-    instance_id: ExecutionId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    capabilities_requested: Option<&'a RawValue>,
-    memory_used: u64,
-    execution_time_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fuel: Option<u64>,
-    result: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit_code: Option<i32>,
-    #[serde(skip_serializing_if = "has_none", serialize_with = "as_counts")]
-    host_calls: HostCalls,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<&'a ReceiptPart>,
-}
-
 fn as_text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -133,14 +101,6 @@ fn as_text_of_some<S: Serializer>(
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
     }
-}
-
-fn has_none(calls: &HostCalls) -> bool {
-    calls.iter().next().is_none()
-}
-
-fn as_counts<S: Serializer>(calls: &HostCalls, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(calls.iter().map(|(kind, count)| (kind.as_str(), count)))
 }
 
 impl Told {
@@ -156,12 +116,50 @@ impl Told {
                 signer: principal.signer.as_deref(),
             },
         };
-        let texts = |all: &[Capability]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let requested = Some(texts(&manifest.capabilities)).filter(|texts| !texts.is_empty());
         // Nothing of a record has a form that JSON has not.
-        let (agent, requested) =
-            (to_raw_value(&agent).ok(), requested.and_then(|texts| to_raw_value(&texts).ok()));
+        let text = |value: serde_json::Result<String>| value.unwrap_or_else(|_| "null".into());
+        let (agent, tenant) =
+            (text(serde_json::to_string(&agent)), text(serde_json::to_string(&principal.tenant)));
+        let agent = format!(r#","event_type":"execution","agent":{agent},"tenant":{tenant},"caller":"#);
+        let requested: Vec<String> = manifest.capabilities.iter().map(ToString::to_string).collect();
+        let requested = match &*requested {
+            [] => String::new(),
+            some => format!(r#""capabilities_requested":{},"#, text(serde_json::to_string(some))),
+        };
         Self { agent, requested }
+    }
+}
+
+/// A record that is being written.
+struct Line(Vec<u8>);
+
+impl Line {
+    /// What is JSON already.
+    fn raw(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn value(&mut self, value: &(impl Serialize + ?Sized)) -> &mut Self {
+        // Nothing of a record has a form that JSON has not, and memory takes all that is written to it.
+        let _ = serde_json::to_writer(&mut self.0, value);
+        self
+    }
+
+    fn optional(&mut self, name: &str, value: Option<&impl Serialize>) -> &mut Self {
+        match value {
+            Some(value) => self.raw(name).value(value),
+            None => self,
+        }
+    }
+
+    fn counts(&mut self, calls: &HostCalls) -> &mut Self {
+        let mut before = r#","host_calls":{"#;
+        for (kind, count) in calls.iter() {
+            self.raw(before).raw("\"").raw(kind.as_str()).raw("\":").value(&count);
+            before = ",";
+        }
+        if before == "," { self.raw("}") } else { self }
     }
 }
 
@@ -170,31 +168,25 @@ impl Ended {
     pub(super) fn bytes(&self, sequence: u64) -> Vec<u8> {
         let Self { case, circumstances, ending } = self;
         let told = case.told();
-        let record = EndedRecord {
-            format: FORMAT,
-            sequence,
-            timestamp: rfc3339_of(circumstances.time),
-            event_type: "execution",
-            agent: told.agent.as_deref(),
-            tenant: &case.principal.tenant,
-            caller: &circumstances.caller,
-            execution: EndedExecution {
-                instance_id: circumstances.execution,
-                capabilities_requested: told.requested.as_deref(),
-                memory_used: ending.memory_used,
-                execution_time_us: ending.execution_time_us,
-                fuel: ending.fuel,
-                result: ending.result,
-                exit_code: ending.exit_code,
-                host_calls: ending.host_calls,
-                receipt: ending.receipt.as_deref(),
-            },
-            security: self.security(),
-        };
-        let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        // Nothing of a record has a form that JSON has not.
-        let _ = serde_json::to_writer(&mut bytes, &record);
-        bytes
+        let Decisions { granted, denied } = ending.decisions;
+        let mut line = Line(Vec::with_capacity(USUAL_BYTES));
+        line.raw(r#"{"format":"#).value(&FORMAT).raw(r#","sequence":"#).value(&sequence);
+        line.raw(r#","timestamp":""#).raw(&rfc3339_of(circumstances.time)).raw("\"");
+        line.raw(&told.agent).value(&*circumstances.caller);
+        line.raw(r#","execution":{"instance_id":""#);
+        circumstances.execution.with_text(|id| {
+            line.raw(id);
+        });
+        line.raw("\",").raw(&told.requested).raw(r#""memory_used":"#).value(&ending.memory_used);
+        line.raw(r#","execution_time_us":"#).value(&ending.execution_time_us);
+        line.optional(r#","fuel":"#, ending.fuel.as_ref()).raw(r#","result":"#).value(ending.result);
+        line.optional(r#","exit_code":"#, ending.exit_code.as_ref()).counts(&ending.host_calls);
+        line.optional(r#","receipt":"#, ending.receipt.as_ref());
+        line.raw(r#"},"security":{"sandbox_violations":"#).value(&u64::from(ending.violation));
+        line.raw(r#","policy_checks":"#).value(&granted.saturating_add(denied));
+        line.raw(r#","capability_grants":"#).value(&granted);
+        line.raw(r#","capability_denials":"#).value(&denied).raw("}}");
+        line.0
     }
 
     fn security(&self) -> SecurityPart {

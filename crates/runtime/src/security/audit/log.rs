@@ -87,7 +87,19 @@ pub(super) struct Log {
     /// Bytes of `pending` that are whole records.
     pending_bytes: u64,
     /// Those records, which the tree has not.
-    waiting: Vec<Vec<u8>>,
+    waiting: Vec<Waiting>,
+}
+
+/// A record that the tree has not.
+struct Waiting {
+    record: Vec<u8>,
+    hash: Hash,
+}
+
+impl Waiting {
+    fn new(record: Vec<u8>) -> Self {
+        Self { hash: record_hash(&record), record }
+    }
 }
 
 impl Log {
@@ -170,7 +182,7 @@ impl Log {
                 let why = format!("record {} stands where record {next} belongs", record.sequence);
                 return Err(tampered(&at(PENDING), &why));
             }
-            waiting.push(without_leave(line));
+            waiting.push(Waiting::new(without_leave(line)));
             lines.push(line.to_vec());
         }
         // Records that were moved into the tree just before a crash wait here still; others nobody moved.
@@ -235,17 +247,20 @@ impl Log {
 
     /// Writes records, all or none of them, and takes those that are written.
     pub(super) fn append(&mut self, records: &mut Vec<Vec<u8>>) -> Result<(), AuditError> {
-        let mut text = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
-        for record in records.iter() {
-            self.tagger.write(&mut text, record);
+        let mut text = Vec::with_capacity(records.iter().map(|record| record.len() + tag::BESIDES).sum());
+        let mut written: Vec<Waiting> = Vec::with_capacity(records.len());
+        for record in records.drain(..).map(Waiting::new) {
+            self.tagger.write(&mut text, &record.record, &record.hash);
+            written.push(record);
         }
         if let Err(source) = self.pending.write_all(&text) {
+            records.extend(written.into_iter().map(|record| record.record));
             // A disk that is full has taken a part.
             self.rewind()?;
             return Err(AuditError::File { path: self.folder.join(PENDING), source });
         }
         self.pending_bytes += text.len() as u64;
-        self.waiting.append(records);
+        self.waiting.append(&mut written);
         Ok(())
     }
 
@@ -268,9 +283,9 @@ impl Log {
         }
         let (mut edge, mut entries) = (self.edge.clone(), self.entries.clone());
         let mut files = self.files();
-        for record in &self.waiting {
+        for Waiting { record, hash } in &self.waiting {
             add_entry(&mut entries, record).map_err(|why| broken(&self.folder.join(PENDING), why))?;
-            let filled = edge.push(record_hash(record));
+            let filled = edge.push(*hash);
             if edge.size() % TILE_WIDTH as u64 == 0 {
                 let number = edge.size() / TILE_WIDTH as u64 - 1;
                 files.write(&entries_path(number, TILE_WIDTH), &entries)?;

@@ -5,6 +5,7 @@ mod retention;
 mod trail;
 
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mentat_manifest::{Limits, Listed, ModuleDigest, RuntimeKind};
@@ -55,9 +56,11 @@ fn ended(caller: &str, ending: Ending) -> Record {
     Record::from(&Ended { case: case(principal(), Listed::default()), circumstances, ending })
 }
 
+/// Read once: tests write tens of thousands of records.
+static POLICIES: LazyLock<Arc<Policies>> = LazyLock::new(|| Arc::new(Policies::parse(&[]).unwrap()));
+
 fn case(principal: Principal, listed: Listed) -> Arc<Case> {
-    let policies = Arc::new(Policies::parse(&[]).unwrap());
-    Arc::new(Case::new(policies, principal, Arc::new(listed), Limits::DEFAULT))
+    Arc::new(Case::new(Arc::clone(&POLICIES), principal, Arc::new(listed), Limits::DEFAULT))
 }
 
 pub(super) fn record(caller: &str) -> Record {
@@ -103,7 +106,8 @@ pub(super) fn wait(folder: &Path, records: &[Record]) {
     let tagger = Tagger::new(&std::fs::read_to_string(folder.join("key")).unwrap());
     let mut text = Vec::new();
     for record in records {
-        tagger.write(&mut text, &serde_json::to_vec(record).unwrap());
+        let record = serde_json::to_vec(record).unwrap();
+        tagger.write(&mut text, &record, &tlog_tiles::record_hash(&record));
     }
     std::fs::write(folder.join("pending"), text).unwrap();
 }
