@@ -25,7 +25,15 @@ pub struct AgentId(#[schemars(with = "String")] Arc<str>);
 /// An agent's version by SemVer 2.0; ordered by SemVer's precedence, build metadata breaking ties.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct AgentVersion(semver::Version);
+// Clones share it, as those of an id do.
+pub struct AgentVersion(#[schemars(with = "String")] Arc<Written>);
+
+/// A version and how it is written, since each reply tells it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Written {
+    version: semver::Version,
+    text: Box<str>,
+}
 
 /// Why a text is no id or version: a whole sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,15 +89,29 @@ impl fmt::Display for AgentId {
 impl Default for AgentVersion {
     /// The first release of anything, `1.0.0`.
     fn default() -> Self {
-        Self(semver::Version::new(1, 0, 0))
+        semver::Version::new(1, 0, 0).into()
     }
 }
 
 impl AgentVersion {
+    /// The version as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
     /// Its major, minor and patch numbers.
     #[must_use]
     pub fn numbers(&self) -> (u64, u64, u64) {
-        (self.0.major, self.0.minor, self.0.patch)
+        let semver::Version { major, minor, patch, .. } = self.0.version;
+        (major, minor, patch)
+    }
+}
+
+impl From<semver::Version> for AgentVersion {
+    fn from(version: semver::Version) -> Self {
+        let text = version.to_string().into();
+        Self(Arc::new(Written { version, text }))
     }
 }
 
@@ -108,7 +130,9 @@ impl FromStr for AgentVersion {
         if text.len() > MAX_VERSION_BYTES {
             return Err(wrong("it is too long"));
         }
-        text.parse().map(Self).map_err(|error: semver::Error| wrong(&error.to_string()))
+        let version: semver::Version =
+            text.parse().map_err(|error: semver::Error| wrong(&error.to_string()))?;
+        Ok(version.into())
     }
 }
 
@@ -122,13 +146,13 @@ impl TryFrom<String> for AgentVersion {
 
 impl From<AgentVersion> for String {
     fn from(version: AgentVersion) -> Self {
-        version.0.to_string()
+        version.as_str().to_owned()
     }
 }
 
 impl fmt::Display for AgentVersion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
+        formatter.pad(self.as_str())
     }
 }
 
@@ -151,6 +175,7 @@ mod tests {
         let ordered = ["0.9.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0", "1.2.0", "1.10.0"];
         let versions: Vec<AgentVersion> = ordered.iter().map(|text| text.parse().unwrap()).collect();
         assert!(versions.is_sorted());
+        assert_eq!(versions[2].as_str(), "1.0.0-alpha.1");
         let error = "1.0".parse::<AgentVersion>().unwrap_err().to_string();
         assert!(error.contains("`1.0` is not SemVer"), "{error}");
     }

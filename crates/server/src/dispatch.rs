@@ -239,7 +239,8 @@ impl Dispatcher {
             Err(error) => (self.ended(&placed, running, execution_id, Outcome::failed(error)), None),
             Ok(ready) => match turn.and_then(|turn| self.run_now(turn, &placed, &ready)) {
                 Some(outcome) => (self.ended(&placed, running, execution_id, outcome), None),
-                None => self.run_anywhere(caller, placed, running, ready).await,
+                // In a box of its own: what is over in a moment does not carry the room for it.
+                None => Box::pin(self.run_anywhere(caller, placed, running, ready)).await,
             },
         };
         Executed { execution_id, version, runtime, outcome, receipt }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -122,7 +121,8 @@ pub(super) async fn execute_agent(
 ) -> Result<Response, Reply> {
     let (id, asked) = (agent_id(&name(id)?)?, query(asked)?);
     let (parts, body) = request.into_parts();
-    execute(&state, &caller, id, asked, &parts, body).await
+    let charge = parts.extensions.get().cloned();
+    execute(&state, &caller, id, asked, &parts.headers, body, charge).await
 }
 
 /// Executes an agent, whichever way the request came here.
@@ -134,31 +134,18 @@ pub(super) async fn execute<B>(
     caller: &Caller,
     agent_id: AgentId,
     asked: ExecuteQuery,
-    parts: &Parts,
+    headers: &HeaderMap,
     body: B,
+    charge: Option<Arc<Charge>>,
 ) -> Result<Response, Reply>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: StdError + 'static,
 {
-    let headers = &parts.headers;
     let bytes = read(state, headers, body).await?;
     if kind(headers) == Kind::Json {
-        let body: ExecuteBody = parse_json(&bytes)?;
-        let (include_logs, detach) = (body.include_logs, body.detach || asked.detach);
-        let mut request = body.into_request(agent_id)?;
-        if request.version.is_none() {
-            request.version = version(asked.version.as_deref())?;
-        }
-        if detach {
-            return start(state, caller, request, parts).await;
-        }
-        // Awaited here and not on a task: a client that goes away takes its execution with it.
-        let executed = state.dispatcher.execute(caller, request).await;
-        let execution_id = executed.execution_id;
-        let body = ExecutedBody::new(executed, include_logs)
-            .map_err(|error| Reply::of_execution(error, execution_id))?;
-        return Ok(Json(body).into_response());
+        // In a box of its own, as below: what is carried along for it is not for those who do not need it.
+        return Box::pin(execute_described(state, caller, agent_id, asked, &bytes, charge)).await;
     }
     let request = ExecuteRequest {
         agent_id,
@@ -171,18 +158,43 @@ where
         events: None,
     };
     if asked.detach {
-        return start(state, caller, request, parts).await;
+        return Box::pin(start(state, caller, request, charge)).await;
     }
     raw::reply(state.dispatcher.execute(caller, request).await)
+}
+
+/// Executes an agent as a JSON body says.
+async fn execute_described(
+    state: &DoorState,
+    caller: &Caller,
+    agent_id: AgentId,
+    asked: ExecuteQuery,
+    bytes: &[u8],
+    charge: Option<Arc<Charge>>,
+) -> Result<Response, Reply> {
+    let body: ExecuteBody = parse_json(bytes)?;
+    let (include_logs, detach) = (body.include_logs, body.detach || asked.detach);
+    let mut request = body.into_request(agent_id)?;
+    if request.version.is_none() {
+        request.version = version(asked.version.as_deref())?;
+    }
+    if detach {
+        return start(state, caller, request, charge).await;
+    }
+    // Awaited here and not on a task: a client that goes away takes its execution with it.
+    let executed = state.dispatcher.execute(caller, request).await;
+    let execution_id = executed.execution_id;
+    let body = ExecutedBody::new(executed, include_logs)
+        .map_err(|error| Reply::of_execution(error, execution_id))?;
+    Ok(Json(body).into_response())
 }
 
 async fn start(
     state: &DoorState,
     caller: &Caller,
     request: ExecuteRequest,
-    parts: &Parts,
+    charge: Option<Arc<Charge>>,
 ) -> Result<Response, Reply> {
-    let charge: Option<Arc<Charge>> = parts.extensions.get().cloned();
     let (execution_id, version) = state.dispatcher.start(caller, request, charge).await?;
     Ok((StatusCode::ACCEPTED, Json(StartedBody::new(execution_id, &version))).into_response())
 }

@@ -1,6 +1,5 @@
 //! The reply to an input that came as it is: the output as it is, and what else is known of the execution in headers.
 
-use std::fmt::{Display, Write};
 use std::ops::Range;
 
 use axum::body::Body;
@@ -20,8 +19,9 @@ const VERSION: HeaderName = HeaderName::from_static("mentat-version");
 
 /// Headers of a reply, those that browsers are told by among them.
 const REPLY_HEADERS: usize = 12;
-/// Headers whose values are written for each reply.
-const WRITTEN: usize = 5;
+/// Headers whose values are written for each reply, in this order.
+const WRITTEN: [HeaderName; VALUES] = [EXIT_CODE, PEAK_MEMORY, FUEL, EXECUTION_ID, VERSION];
+const VALUES: usize = 5;
 /// Bytes that these values usually have.
 const USUAL_BYTES: usize = 160;
 
@@ -37,17 +37,15 @@ pub(super) fn reply(executed: Executed) -> Result<Response, Reply> {
     let headers = response.headers_mut();
     headers.reserve(REPLY_HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    let mut values = Values::default();
-    values.write_number(EXIT_CODE, answer.exit_code);
-    values.write_number(PEAK_MEMORY, usage.peak_memory.0);
-    if let Some(fuel) = usage.fuel {
-        values.write_number(FUEL, fuel.0);
-    }
-    values.write(EXECUTION_ID, &execution_id);
-    if let Some(version) = &version {
-        values.write(VERSION, version);
-    }
-    values.insert_into(headers);
+    let mut values = Values(String::with_capacity(USUAL_BYTES));
+    let places = [
+        values.write_number(answer.exit_code),
+        values.write_number(usage.peak_memory.0),
+        usage.fuel.map_or(0..0, |fuel| values.write_number(fuel.0)),
+        execution_id.with_text(|text| values.write(text)),
+        version.map_or(0..0, |version| values.write(version.as_str())),
+    ];
+    values.insert_into(headers, places);
     if let Some(runtime) = runtime {
         headers.insert(RUNTIME, HeaderValue::from_static(runtime.as_str()));
     }
@@ -55,35 +53,27 @@ pub(super) fn reply(executed: Executed) -> Result<Response, Reply> {
 }
 
 /// Values of headers, one after the other in memory that they share.
-struct Values {
-    text: String,
-    places: Vec<(HeaderName, Range<usize>)>,
-}
-
-impl Default for Values {
-    fn default() -> Self {
-        Self { text: String::with_capacity(USUAL_BYTES), places: Vec::with_capacity(WRITTEN) }
-    }
-}
+struct Values(String);
 
 impl Values {
-    fn write(&mut self, name: HeaderName, value: &impl Display) {
-        let from = self.text.len();
-        // A string takes all that is written to it.
-        let _ = write!(self.text, "{value}");
-        self.places.push((name, from..self.text.len()));
+    /// Answers where it stands.
+    fn write(&mut self, value: &str) -> Range<usize> {
+        let from = self.0.len();
+        self.0.push_str(value);
+        from..self.0.len()
     }
 
-    fn write_number(&mut self, name: HeaderName, value: impl itoa::Integer) {
-        let from = self.text.len();
-        self.text.push_str(itoa::Buffer::new().format(value));
-        self.places.push((name, from..self.text.len()));
+    fn write_number(&mut self, value: impl itoa::Integer) -> Range<usize> {
+        self.write(itoa::Buffer::new().format(value))
     }
 
-    fn insert_into(self, headers: &mut HeaderMap) {
-        let text = Bytes::from(self.text);
-        for (name, place) in self.places {
-            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(place)) {
+    /// What is empty is left out.
+    fn insert_into(self, headers: &mut HeaderMap, places: [Range<usize>; VALUES]) {
+        let text = Bytes::from(self.0);
+        for (name, place) in WRITTEN.into_iter().zip(places) {
+            if !place.is_empty()
+                && let Ok(value) = HeaderValue::from_maybe_shared(text.slice(place))
+            {
                 headers.insert(name, value);
             }
         }

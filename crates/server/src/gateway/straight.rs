@@ -2,6 +2,7 @@
 //! knows the path of executions too, for agents whose name is written in a way of its own (`%61` for `a`).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -13,6 +14,7 @@ use futures::future::{BoxFuture, Either};
 use mentat_manifest::AgentId;
 use tower::Service;
 
+use super::bodies::ExecuteQuery;
 use super::http::execute;
 use super::reply::Reply;
 use super::requests::{authenticate, query};
@@ -44,8 +46,11 @@ impl Service<Request<RequestBody>> for HttpDoor {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let Some(agent_id) = executed_agent(&request) else {
+            // Past the router, a body is of another type.
+            let charge = Arc::clone(request.body().charge());
+            request.extensions_mut().insert(charge);
             return Either::Right(self.router.call(request));
         };
         let state = self.state.clone();
@@ -63,8 +68,12 @@ async fn answer(
     body: RequestBody,
 ) -> Result<Response, Reply> {
     let caller = authenticate(state, parts)?;
-    let asked = query(Query::try_from_uri(&parts.uri))?;
-    execute(state, &caller, agent_id, asked, parts, body).await
+    let asked = match parts.uri.query() {
+        Some(_) => query(Query::try_from_uri(&parts.uri))?,
+        None => ExecuteQuery::default(),
+    };
+    let charge = Arc::clone(body.charge());
+    execute(state, &caller, agent_id, asked, &parts.headers, body, Some(charge)).await
 }
 
 /// The agent that is to be executed, where that is asked for and its name is written as it is.

@@ -12,7 +12,7 @@ use mentat_runtime::error::Error;
 use mentat_runtime::model::{Caller, ExecutionId};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::authentication::caller;
+use super::authentication::{caller, charge};
 use super::deadline;
 use super::events::{self, Told};
 use super::messages;
@@ -344,11 +344,6 @@ async fn receive_module(
         return Err(wrong(format!("{} bytes came, the header said {}", module.len(), header.total_bytes)));
     }
     Ok((header, module.freeze()))
-}
-
-/// Where the request's reply is counted among what is on its way.
-fn charge<T>(request: &Request<T>) -> Option<Arc<Charge>> {
-    request.extensions().get().cloned()
 }
 
 /// Counts an output from when it is there, and not from when the client begins to take it.

@@ -71,6 +71,11 @@ impl RequestBody {
     pub(super) fn new(inner: Incoming, charge: Arc<Charge>, idle_timeout: Duration) -> Self {
         Self { inner, charge, idle_timeout, silence: None }
     }
+
+    /// Where the request and its reply are counted among what is on its way.
+    pub(crate) fn charge(&self) -> &Arc<Charge> {
+        &self.charge
+    }
 }
 
 impl Body for RequestBody {

@@ -177,9 +177,7 @@ pub(super) async fn serve<S, B>(
         hyper::service::service_fn(move |request: Request<Incoming>| {
             let in_flight = activity.begin(request.version(), Charge::new(&limits.traffic));
             let charge = Arc::clone(in_flight.charge());
-            let mut request =
-                request.map(|body| RequestBody::new(body, Arc::clone(&charge), limits.idle_timeout));
-            request.extensions_mut().insert(charge);
+            let mut request = request.map(|body| RequestBody::new(body, charge, limits.idle_timeout));
             if let Some(peer) = &peer {
                 request.extensions_mut().insert(peer.clone());
             }

@@ -12,8 +12,8 @@ pub(crate) struct Traffic {
     bytes: AtomicU64,
 }
 
-/// What one request has on its way, its reply included; given back when dropped. Doors find it among the request's
-/// extensions, to count what the transport cannot see.
+/// What one request has on its way, its reply included; given back when dropped. Doors ask the request's body for it, or
+/// find it among the request's extensions where bodies are of another type, to count what the transport cannot see.
 #[derive(Debug)]
 pub(crate) struct Charge {
     traffic: Arc<Traffic>,
