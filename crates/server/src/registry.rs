@@ -2,6 +2,7 @@
 //! in use. What `load` acknowledged is in the store and survives a kill at any moment; what is in
 //! memory can always be made again from it.
 
+mod agent;
 mod loading;
 mod recent;
 
@@ -12,11 +13,11 @@ use std::sync::{Arc, Weak};
 use mentat_manifest::{AgentId, AgentVersion, ByteCount, Manifest, ModuleDigest};
 use mentat_runtime::error::Error;
 use mentat_runtime::model::Caller;
-use mentat_runtime::security::authority::LastCase;
 use mentat_runtime::security::policy::Rules;
-use mentat_runtime::{CodeOrigin, Loaded, Module, Pool, PoolConfig, Preparation, Runtime};
+use mentat_runtime::{Loaded, Module, Preparation, Runtime};
 use parking_lot::{Mutex, RwLock};
 
+pub use self::agent::{LoadedAgent, Program};
 use self::recent::Recent;
 
 use crate::container::{Containers, Image};
@@ -57,46 +58,6 @@ pub struct MemoryRoom {
     pub agents: usize,
     /// Bytes of their code that is mapped, at most; a module that several have counts once.
     pub code: ByteCount,
-}
-
-/// An agent ready to execute.
-#[derive(Debug)]
-pub struct LoadedAgent {
-    /// What the store knows of it.
-    pub stored: StoredAgent,
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// What is executed.
-    pub program: Program,
-    /// Its image, where it has a module as well and the rollout may have it executed in that one's place.
-    pub image: Option<Image>,
-    /// Its own places, where its manifest sets `resources.max_concurrent`.
-    pub places: Option<Pool>,
-    /// What was last found of it by who decides, for each of what can execute it.
-    pub(crate) last_cases: LastCases,
-    /// When it was last asked for, on the registry's own clock.
-    used: AtomicU64,
-}
-
-/// What was last found of an agent by who decides.
-#[derive(Debug, Default)]
-pub(crate) struct LastCases {
-    pub(crate) wasm: LastCase,
-    pub(crate) container: LastCase,
-}
-
-/// What is executed of an agent.
-#[derive(Debug)]
-pub enum Program {
-    /// Its module.
-    Module {
-        /// Compiled and linked.
-        module: Arc<Module>,
-        /// Where its code came from when it was brought into memory.
-        origin: CodeOrigin,
-    },
-    /// Its image, which the container engine has.
-    Image(Image),
 }
 
 type AgentKey = (Arc<str>, AgentId, AgentVersion);
@@ -455,47 +416,6 @@ impl Registry {
         loaded.module.fits(budget.memory_bytes)?;
         let program = Program::Module { module: loaded.module, origin: loaded.origin };
         Ok(LoadedAgent::new(stored, manifest, program))
-    }
-}
-
-impl LoadedAgent {
-    pub(crate) fn new(stored: StoredAgent, manifest: Manifest, program: Program) -> Self {
-        let places = manifest
-            .max_concurrent()
-            .map(|places| Pool::new("executions of this agent", places, PoolConfig::default()));
-        let name = || manifest.image.as_deref().unwrap_or_default().into();
-        let image = stored.image.map(|id| Image { name: name(), id });
-        let last_cases = LastCases::default();
-        Self { stored, manifest, program, image, places, last_cases, used: AtomicU64::new(0) }
-    }
-
-    /// Its module, where that is what is executed.
-    #[must_use]
-    pub fn module(&self) -> Option<&Arc<Module>> {
-        match &self.program {
-            Program::Module { module, .. } => Some(module),
-            Program::Image(_) => None,
-        }
-    }
-
-    /// Where its code came from when it was brought into memory; an image is in the container engine.
-    #[must_use]
-    pub fn origin(&self) -> Option<CodeOrigin> {
-        match &self.program {
-            Program::Module { origin, .. } => Some(*origin),
-            Program::Image(_) => None,
-        }
-    }
-
-    /// What kind of agent it is, in words.
-    #[must_use]
-    pub fn shape(&self) -> String {
-        match &self.program {
-            Program::Module { module, .. } => {
-                module.info().shape.map(|shape| shape.to_string()).unwrap_or_default()
-            }
-            Program::Image(_) => "container image".into(),
-        }
     }
 }
 

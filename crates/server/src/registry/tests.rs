@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mentat_attestation::Verifier;
 use mentat_runtime::security::attestation::{AttestationRules, Attestations};
-use mentat_runtime::{CompileConfig, Compiler, EngineConfig, RuntimeConfig, Tiers};
+use mentat_runtime::{CompileConfig, Compiler, EngineConfig, PoolConfig, RuntimeConfig, Tiers};
 use tokio_util::task::TaskTracker;
 
 use super::*;
