@@ -94,6 +94,8 @@ pub(crate) fn counts(then: Then) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Sees to it that there is valgrind, before anything is built for it.
+///
 /// # Errors
 /// There is none.
 pub(crate) fn find_valgrind() -> anyhow::Result<()> {

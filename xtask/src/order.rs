@@ -1,5 +1,5 @@
 //! `cargo xtask order`: writes `crates/cli/requests.ld`, which has the linker put the functions that an execution runs side by
-//! side, in the order in which it runs them. A request goes once through about a thousand functions; among a hundred
+//! side, in the order in which it runs them. A request goes once through hundreds of functions; among a hundred
 //! thousand others, each of them has a page and lines of the cache that are mostly filled with its neighbours.
 //!
 //! Callgrind tells what they are, while the service is asked at both of its doors.

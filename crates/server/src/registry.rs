@@ -19,7 +19,6 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::agent::{LoadedAgent, Program};
 use self::recent::Recent;
-
 use crate::container::{Containers, Image};
 use crate::rollout::Rollout;
 use crate::signatures::{Signatures, StandingCounts};

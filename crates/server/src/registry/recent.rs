@@ -12,14 +12,14 @@ use mentat_manifest::AgentId;
 
 use super::LoadedAgent;
 
-/// How many are found so. Of two whose names fall on one place, the one that was there first has it, and the other is looked
+/// How many are found so. Of two whose names fall on one slot, the one that was there first has it, and the other is looked
 /// up each time.
-const PLACES: usize = 256;
+const SLOTS: usize = 256;
 
 /// The agents that were executed last, by tenant and id: the active version of each.
 #[derive(Debug)]
 pub(super) struct Recent {
-    places: [ArcSwapOption<Found>; PLACES],
+    slots: [ArcSwapOption<Found>; SLOTS],
     /// Changes so far.
     changes: AtomicU64,
     hasher: DefaultHashBuilder,
@@ -39,7 +39,7 @@ pub(super) struct Since(u64);
 impl Default for Recent {
     fn default() -> Self {
         Self {
-            places: std::array::from_fn(|_| ArcSwapOption::empty()),
+            slots: std::array::from_fn(|_| ArcSwapOption::empty()),
             changes: AtomicU64::new(0),
             hasher: DefaultHashBuilder::default(),
         }
@@ -49,7 +49,7 @@ impl Default for Recent {
 impl Recent {
     /// The active version of an agent, where it was put here and nothing has changed since.
     pub(super) fn get(&self, tenant: &str, id: &AgentId) -> Option<Arc<LoadedAgent>> {
-        let found = self.place(tenant, id)?.load();
+        let found = self.slot(tenant, id)?.load();
         let Found { agent, changes } = found.as_deref()?;
         let is_it = *agent.stored.tenant == *tenant && agent.stored.id == *id;
         (is_it && *changes == self.changes.load(Ordering::Acquire)).then(|| Arc::clone(agent))
@@ -63,31 +63,31 @@ impl Recent {
 
     /// Puts the active version of an agent here, as it was looked up since then.
     pub(super) fn put(&self, agent: &Arc<LoadedAgent>, since: Since) {
-        let Some(place) = self.place(&agent.stored.tenant, &agent.stored.id) else { return };
-        let is_taken = place.load().as_ref().is_some_and(|found| found.changes == since.0);
+        let Some(slot) = self.slot(&agent.stored.tenant, &agent.stored.id) else { return };
+        let is_taken = slot.load().as_ref().is_some_and(|found| found.changes == since.0);
         if is_taken || self.since() != since {
             return;
         }
-        place.store(Some(Arc::new(Found { agent: Arc::clone(agent), changes: since.0 })));
+        slot.store(Some(Arc::new(Found { agent: Arc::clone(agent), changes: since.0 })));
         // It may have left memory meanwhile, and is not to be held by this alone.
         if self.since() != since {
-            place.store(None);
+            slot.store(None);
         }
     }
 
     /// Forgets all, after a change.
     pub(super) fn forget(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        for place in &self.places {
+        for slot in &self.slots {
             // Most are empty; that is quicker seen than written.
-            if place.load().is_some() {
-                place.store(None);
+            if slot.load().is_some() {
+                slot.store(None);
             }
         }
     }
 
-    fn place(&self, tenant: &str, id: &AgentId) -> Option<&ArcSwapOption<Found>> {
+    fn slot(&self, tenant: &str, id: &AgentId) -> Option<&ArcSwapOption<Found>> {
         let hash = self.hasher.hash_one((tenant, id.as_str()));
-        self.places.get(usize::try_from(hash % PLACES as u64).ok()?)
+        self.slots.get(usize::try_from(hash % SLOTS as u64).ok()?)
     }
 }

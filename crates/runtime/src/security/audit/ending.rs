@@ -168,7 +168,14 @@ impl Ended {
     pub(super) fn bytes(&self, sequence: u64) -> Vec<u8> {
         let Self { case, circumstances, ending } = self;
         let told = case.told();
-        let Decisions { granted, denied } = ending.decisions;
+        let SecurityPart {
+            sandbox_violations,
+            policy_checks,
+            capability_grants,
+            capability_denials,
+            // Of records that are about one.
+            decision: _,
+        } = self.security();
         let mut line = Line(Vec::with_capacity(USUAL_BYTES));
         line.raw(r#"{"format":"#).value(&FORMAT).raw(r#","sequence":"#).value(&sequence);
         line.raw(r#","timestamp":""#).raw(&rfc3339_of(circumstances.time)).raw("\"");
@@ -182,10 +189,10 @@ impl Ended {
         line.optional(r#","fuel":"#, ending.fuel.as_ref()).raw(r#","result":"#).value(ending.result);
         line.optional(r#","exit_code":"#, ending.exit_code.as_ref()).counts(&ending.host_calls);
         line.optional(r#","receipt":"#, ending.receipt.as_ref());
-        line.raw(r#"},"security":{"sandbox_violations":"#).value(&u64::from(ending.violation));
-        line.raw(r#","policy_checks":"#).value(&granted.saturating_add(denied));
-        line.raw(r#","capability_grants":"#).value(&granted);
-        line.raw(r#","capability_denials":"#).value(&denied).raw("}}");
+        line.raw(r#"},"security":{"sandbox_violations":"#).value(&sandbox_violations);
+        line.raw(r#","policy_checks":"#).value(&policy_checks);
+        line.raw(r#","capability_grants":"#).value(&capability_grants);
+        line.raw(r#","capability_denials":"#).value(&capability_denials).raw("}}");
         line.0
     }
 
