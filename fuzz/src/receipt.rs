@@ -82,7 +82,7 @@ mod tests {
             last: &LastCase::default(),
         };
         let grant = authority.decide(&applicant).unwrap();
-        grant.record_end(Ending::default());
+        grant.clone().record_end(Ending::default());
         let request = grant.ask_for_receipt().unwrap();
         grant.decide(&"env:A".parse().unwrap()).unwrap();
         let (started, finished) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod attacks;
 mod ending;
+mod entries;
 mod fault;
 mod files;
 mod log;

@@ -8,6 +8,7 @@ use mentat_manifest::{Capability, Limits, LimitsRequest, Manifest, ModuleDigest,
 use parking_lot::Mutex;
 
 use super::audit::Recorder;
+use super::case::Case;
 pub use super::case::LastCase;
 use super::cedar::Policies;
 use super::offers::Offers;
@@ -121,9 +122,9 @@ impl Authority {
     /// `INVALID_REQUEST` when the manifest asks for more than the operator's ceiling, and where what is left to the execution
     /// is too long.
     pub fn decide(&self, applicant: &Applicant<'_>) -> Result<Grant, Error> {
-        let Applicant { manifest, caller, narrowing, .. } = applicant;
-        let case =
-            applicant.last.of(applicant, &self.policies.load(), || self.rules.budget(Some(manifest)))?;
+        let Applicant { caller, narrowing, .. } = applicant;
+        let policies = self.policies.load();
+        let case = applicant.last.of(applicant, &policies, || self.case(applicant, &policies))?;
         let narrow = |limits: Limits| narrowing.iter().fold(limits, |limits, by| limits.narrow(&by.limits));
         let left: Vec<Vec<Capability>> = narrowing.iter().filter_map(|by| by.capabilities.clone()).collect();
         let told = if left.is_empty() { None } else { Some(told(&left)?.into()) };
@@ -133,16 +134,25 @@ impl Authority {
             caller: Arc::clone(&caller.name),
             narrowing: told,
         };
-        let (limits, ceiling) = (narrow(case.budget().clone()), narrow(self.rules.ceiling.clone()));
+        let (limits, ceiling) = (narrow(case.budget.clone()), narrow(self.rules.ceiling.clone()));
         let powers = Powers {
+            limits,
+            ceiling,
+            args: Vec::new(),
             judge: Judge::Policies { case, circumstances },
             narrowing: left,
-            offers: Arc::clone(&self.offers),
             on_violation: self.on_violation,
-            audit: self.audit.clone(),
             ledger: Mutex::default(),
         };
-        Ok(Grant { limits, ceiling, args: Vec::new(), powers: Arc::new(powers) })
+        Ok(Grant { powers: Arc::new(powers) })
+    }
+
+    /// What is found of an agent that applies.
+    fn case(&self, applicant: &Applicant<'_>, policies: &Arc<Policies>) -> Result<Case, Error> {
+        let manifest = applicant.manifest;
+        let (listed, budget) = (Arc::clone(manifest.listed()), self.rules.budget(Some(manifest))?);
+        let case = Case::new(Arc::clone(policies), applicant.principal(), listed, budget);
+        Ok(Case { offers: Arc::clone(&self.offers), audit: self.audit.clone(), ..case })
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwapOption;
 use mentat_manifest::{Limits, Listed};
 
-use super::audit::Told;
+use super::audit::{Recorder, Told};
 use super::authority::Applicant;
 use super::cedar::{Asker, Policies};
+use super::offers::Offers;
 use super::principal::Principal;
 use crate::error::Error;
 
@@ -19,12 +20,16 @@ pub(super) struct Case {
     pub(super) principal: Principal,
     /// What its manifest lists.
     pub(super) manifest: Arc<Listed>,
+    /// What there is to be granted.
+    pub(super) offers: Arc<Offers>,
+    /// Where decisions and executions are recorded, where they are.
+    pub(super) audit: Option<Recorder>,
     /// What its manifest asks for, before anybody takes something away.
-    budget: Limits,
+    pub(super) budget: Limits,
     /// The principal in the words of the policies, from the first question on.
-    asker: OnceLock<Asker>,
+    pub(super) asker: OnceLock<Asker>,
     /// And in those of the audit log, from the first record on.
-    told: OnceLock<Told>,
+    pub(super) told: OnceLock<Told>,
 }
 
 /// What was last found of an agent, for whoever has it in memory. It belongs to one manifest, and to one authority.
@@ -32,35 +37,37 @@ pub(super) struct Case {
 pub struct LastCase(ArcSwapOption<Case>);
 
 impl LastCase {
-    /// The case of who applies now: the last one, where it is the same.
+    /// The case of who applies now: the last one, where it is the same, or one that is made.
     ///
     /// # Errors
-    /// Why there is no budget for it.
+    /// Why there is none.
     pub(super) fn of(
         &self,
         applicant: &Applicant<'_>,
         policies: &Arc<Policies>,
-        budget: impl FnOnce() -> Result<Limits, Error>,
+        make: impl FnOnce() -> Result<Case, Error>,
     ) -> Result<Arc<Case>, Error> {
         let last = self.0.load();
         if let Some(case) = last.as_ref().filter(|case| case.is_of(applicant, policies)) {
             return Ok(Arc::clone(case));
         }
-        let (policies, manifest) = (Arc::clone(policies), Arc::clone(applicant.manifest.listed()));
-        let case = Arc::new(Case::new(policies, applicant.principal(), manifest, budget()?));
+        let case = Arc::new(make()?);
         self.0.store(Some(Arc::clone(&case)));
         Ok(case)
     }
 }
 
 impl Case {
+    /// One of which nothing is recorded, and which can be given nothing.
     pub(super) fn new(
         policies: Arc<Policies>,
         principal: Principal,
         manifest: Arc<Listed>,
         budget: Limits,
     ) -> Self {
-        Self { policies, principal, manifest, budget, asker: OnceLock::new(), told: OnceLock::new() }
+        let (offers, audit) = (Arc::default(), None);
+        let (asker, told) = (OnceLock::new(), OnceLock::new());
+        Self { policies, principal, manifest, offers, audit, budget, asker, told }
     }
 
     /// Whether this is the case of who applies.
@@ -76,11 +83,6 @@ impl Case {
             && principal.signer.as_ref() == *signer
             && principal.tenant == caller.tenant
             && principal.version == manifest.version
-    }
-
-    /// What the manifest asks for.
-    pub(super) fn budget(&self) -> &Limits {
-        &self.budget
     }
 
     /// The principal, as it asks the policies.

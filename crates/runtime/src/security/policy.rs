@@ -63,9 +63,6 @@ pub struct UserPowers {
 /// The powers and the budget of one execution.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    pub(super) limits: Limits,
-    pub(super) ceiling: Limits,
-    pub(super) args: Vec<String>,
     pub(super) powers: Arc<Powers>,
 }
 
@@ -147,15 +144,20 @@ impl Permission {
 impl Grant {
     /// No powers at all, and the usual budget: for a store in which nothing runs.
     pub(crate) fn nothing() -> Self {
+        Self::with_budget(Limits::DEFAULT)
+    }
+
+    fn with_budget(limits: Limits) -> Self {
         let powers = Powers {
-            judge: Judge::User { allowed: Vec::new(), manifest: None },
+            ceiling: limits.clone(),
+            limits,
+            args: Vec::new(),
+            judge: Judge::User { allowed: Vec::new(), manifest: None, offers: Arc::default() },
             narrowing: Vec::new(),
-            offers: Arc::default(),
             on_violation: OnViolation::Deny,
-            audit: None,
             ledger: Mutex::default(),
         };
-        Self { limits: Limits::DEFAULT, ceiling: Limits::DEFAULT, args: Vec::new(), powers: Arc::new(powers) }
+        Self { powers: Arc::new(powers) }
     }
 
     /// What each of those who took something away has left to the execution; empty where nobody did.
@@ -167,25 +169,25 @@ impl Grant {
     /// The budget of the execution.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.powers.limits
     }
 
     /// What the budget can be raised to by a `compute` capability.
     #[must_use]
     pub fn ceiling(&self) -> &Limits {
-        &self.ceiling
+        &self.powers.ceiling
     }
 
     /// A WASI command's arguments.
     #[must_use]
     pub fn args(&self) -> &[String] {
-        &self.args
+        &self.powers.args
     }
 
     /// What there is to be granted.
     #[must_use]
     pub fn offers(&self) -> &Offers {
-        &self.powers.offers
+        self.powers.offers()
     }
 
     /// What becomes of the execution when it is denied a power.
@@ -309,7 +311,7 @@ impl Grant {
 
     /// The same budget, and no powers: for what is done ahead of any execution.
     pub(crate) fn powerless(&self) -> Self {
-        Self { limits: self.limits.clone(), ceiling: self.limits.clone(), ..Self::nothing() }
+        Self::with_budget(self.powers.limits.clone())
     }
 
     /// How often powers were given and refused so far, by kind.
@@ -323,7 +325,7 @@ impl Grant {
     /// # Errors
     /// `OVERLOADED` while the audit log cannot be written.
     pub fn ensure_audited(&self) -> Result<(), Error> {
-        if self.powers.audit.as_ref().is_none_or(Recorder::admits) {
+        if self.powers.audit().is_none_or(Recorder::admits) {
             return Ok(());
         }
         Err(Error::Overloaded {
@@ -333,11 +335,10 @@ impl Grant {
         })
     }
 
-    /// Records the end of the execution.
-    pub fn record_end(&self, ending: Ending) {
-        let Some(audit) = &self.powers.audit else { return };
+    /// Records the end of the execution, with which its powers end as well.
+    pub fn record_end(self, ending: Ending) {
         if let Some(ended) = self.powers.ended(ending, SystemTime::now()) {
-            audit.record_ended(ended);
+            ended.hand_in();
         }
     }
 
@@ -416,17 +417,19 @@ impl Rules {
         let env = env.into_iter().collect();
         let offers = Offers { mounts, env, sealed: secrets.clone(), secrets, extensions };
         let powers = Powers {
+            limits,
+            ceiling: self.ceiling.clone(),
+            args,
             judge: Judge::User {
                 allowed: allow,
                 manifest: manifest.map(|manifest| Arc::clone(manifest.listed())),
+                offers: Arc::new(offers),
             },
             narrowing: Vec::new(),
-            offers: Arc::new(offers),
             on_violation: OnViolation::Deny,
-            audit: None,
             ledger: Mutex::default(),
         };
-        Ok(Grant { limits, ceiling: self.ceiling.clone(), args, powers: Arc::new(powers) })
+        Ok(Grant { powers: Arc::new(powers) })
     }
 }
 

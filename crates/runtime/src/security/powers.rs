@@ -1,9 +1,9 @@
-//! The powers of one execution: who is asked for them, and what has been answered so far.
+//! The powers of one execution: what it may cost, who is asked for them, and what has been answered so far.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mentat_manifest::{Capability, FileAccess, Listed, is_at_or_below};
+use mentat_manifest::{Capability, FileAccess, Limits, Listed, is_at_or_below};
 use parking_lot::Mutex;
 
 use super::audit::{Ended, Ending, Record, Recorder};
@@ -21,18 +21,21 @@ const USERS_TENANT: &str = "default";
 /// What an execution can ask for, and who answers.
 #[derive(Debug)]
 pub(super) struct Powers {
+    /// What it may cost.
+    pub(super) limits: Limits,
+    /// What that can be raised to.
+    pub(super) ceiling: Limits,
+    /// A WASI command's arguments.
+    pub(super) args: Vec<String>,
     pub(super) judge: Judge,
     /// What each that had a say left; all must cover what is asked for.
     pub(super) narrowing: Vec<Vec<Capability>>,
-    pub(super) offers: Arc<Offers>,
     pub(super) on_violation: OnViolation,
-    /// Where decisions are recorded; `None` for a user's own executions.
-    pub(super) audit: Option<Recorder>,
     pub(super) ledger: Mutex<Ledger>,
 }
 
 /// Who answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Judge {
     /// The operator's policies.
     Policies { case: Arc<Case>, circumstances: Circumstances },
@@ -41,6 +44,7 @@ pub(super) enum Judge {
         allowed: Vec<Capability>,
         /// What the manifest lists; `None` for a module without one.
         manifest: Option<Arc<Listed>>,
+        offers: Arc<Offers>,
     },
 }
 
@@ -50,6 +54,22 @@ impl Powers {
         match &self.judge {
             Judge::Policies { case, .. } => Some(&case.manifest),
             Judge::User { manifest, .. } => manifest.as_ref(),
+        }
+    }
+
+    /// What there is to be granted.
+    pub(super) fn offers(&self) -> &Offers {
+        match &self.judge {
+            Judge::Policies { case, .. } => &case.offers,
+            Judge::User { offers, .. } => offers,
+        }
+    }
+
+    /// Where decisions are recorded; `None` for a user's own executions.
+    pub(super) fn audit(&self) -> Option<&Recorder> {
+        match &self.judge {
+            Judge::Policies { case, .. } => case.audit.as_ref(),
+            Judge::User { .. } => None,
         }
     }
 
@@ -90,10 +110,11 @@ impl Powers {
     }
 
     /// The execution's end, at this time, as it is recorded. `None` for a user's own.
-    pub(super) fn ended(&self, ending: Ending, time: SystemTime) -> Option<Ended> {
-        let Judge::Policies { case, circumstances } = &self.judge else { return None };
-        let circumstances = Circumstances { time, ..circumstances.clone() };
-        Some(Ended { case: Arc::clone(case), circumstances, ending })
+    pub(super) fn ended(self: Arc<Self>, ending: Ending, time: SystemTime) -> Option<Ended> {
+        // Nearly always nobody else has them any more.
+        let judge = Arc::try_unwrap(self).map_or_else(|shared| shared.judge.clone(), |powers| powers.judge);
+        let Judge::Policies { case, circumstances } = judge else { return None };
+        Some(Ended { case, circumstances: Circumstances { time, ..circumstances }, ending })
     }
 
     /// Counts a decision, and records it where it is the first of its kind in this execution.
@@ -104,7 +125,7 @@ impl Powers {
         decided: Result<Permission, DenialReason>,
     ) -> Result<Permission, DenialReason> {
         let mut ledger = self.ledger.lock();
-        let (Some(audit), Judge::Policies { case, circumstances }) = (&self.audit, &self.judge) else {
+        let (Some(audit), Judge::Policies { case, circumstances }) = (self.audit(), &self.judge) else {
             ledger.count(capability.kind(), decided.is_ok());
             return decided;
         };

@@ -228,7 +228,7 @@ impl Grant {
     /// `INVALID_REQUEST` where nothing is recorded; `OVERLOADED` while the log cannot be written, or too many wait for
     /// their receipts.
     pub fn ask_for_receipt(&self) -> Result<ReceiptRequest, Error> {
-        let (Some(recorder), Judge::Policies { .. }) = (&self.powers.audit, &self.powers.judge) else {
+        let (Some(recorder), Judge::Policies { .. }) = (self.powers.audit(), &self.powers.judge) else {
             let message =
                 "a receipt needs an audit log, and there is none here; executions of `mentat serve` have one";
             return Err(Error::InvalidRequest { message: message.into() });

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use tlog_tiles::record_hash;
 
 use super::reading::read_bundle;
-use super::tests::{config, copy, verify, wait, write};
+use super::tests::{config, copy, entries, verify, wait, write};
 use super::*;
 
 /// A log of 600 records: two full bundles, and one of 88.
@@ -363,7 +363,7 @@ fn of_a_bundle_that_is_taken_out_before_it_is_archived_none_goes() {
     let mut retention = retention::Retention::new(config, &log).unwrap();
     let mut leave = Record::of_retention(retention.round(&log).unwrap().unwrap());
     leave.sequence = log.next();
-    log.append(&mut vec![serde_json::to_vec(&leave).unwrap()]).unwrap();
+    log.append(&mut entries([serde_json::to_vec(&leave).unwrap()])).unwrap();
     log.integrate().unwrap();
     victim.remove("tile/entries/001");
     assert!(retention.round(&log).unwrap_err().to_string().contains("tile/entries/001"));
@@ -438,7 +438,7 @@ fn hashes_high_above_the_records_are_checked_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = log::Log::open(folder.path(), "test.log", SyncMode::Never).unwrap();
     let line = |number| format!(r#"{{"sequence":{number},"event_type":"execution"}}"#).into_bytes();
-    log.append(&mut (0..65_537).map(line).collect()).unwrap();
+    log.append(&mut entries((0..65_537).map(line))).unwrap();
     log.integrate().unwrap();
     assert_eq!(verify(folder.path()).faults, []);
     let path = folder.path().join("tile/2/000.p/1");

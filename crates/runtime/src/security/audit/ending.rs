@@ -14,9 +14,6 @@ use crate::security::case::Case;
 use crate::security::principal::{Circumstances, Principal};
 use crate::security::time::rfc3339_of;
 
-/// Bytes that nearly all records of executions have at most.
-const USUAL_BYTES: usize = 1024;
-
 /// How an execution ended, for its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
@@ -131,9 +128,9 @@ impl Told {
 }
 
 /// A record that is being written.
-struct Line(Vec<u8>);
+struct Line<'a>(&'a mut Vec<u8>);
 
-impl Line {
+impl Line<'_> {
     /// What is JSON already.
     fn raw(&mut self, text: &str) -> &mut Self {
         self.0.extend_from_slice(text.as_bytes());
@@ -142,7 +139,7 @@ impl Line {
 
     fn value(&mut self, value: &(impl Serialize + ?Sized)) -> &mut Self {
         // Nothing of a record has a form that JSON has not, and memory takes all that is written to it.
-        let _ = serde_json::to_writer(&mut self.0, value);
+        let _ = serde_json::to_writer(&mut *self.0, value);
         self
     }
 
@@ -164,8 +161,16 @@ impl Line {
 }
 
 impl Ended {
-    /// The bytes of its record, whose number is given.
-    pub(super) fn bytes(&self, sequence: u64) -> Vec<u8> {
+    /// Hands it in where what the agent does is recorded, if it is.
+    pub(in crate::security) fn hand_in(self) {
+        let case = Arc::clone(&self.case);
+        if let Some(audit) = &case.audit {
+            audit.record_ended(self);
+        }
+    }
+
+    /// Appends the bytes of its record, whose number is given.
+    pub(super) fn write(&self, sequence: u64, bytes: &mut Vec<u8>) {
         let Self { case, circumstances, ending } = self;
         let told = case.told();
         let SecurityPart {
@@ -176,7 +181,7 @@ impl Ended {
             // Of records that are about one.
             decision: _,
         } = self.security();
-        let mut line = Line(Vec::with_capacity(USUAL_BYTES));
+        let mut line = Line(bytes);
         line.raw(r#"{"format":"#).value(&FORMAT).raw(r#","sequence":"#).value(&sequence);
         line.raw(r#","timestamp":""#).raw(&rfc3339_of(circumstances.time)).raw("\"");
         line.raw(&told.agent).value(&*circumstances.caller);
@@ -193,7 +198,6 @@ impl Ended {
         line.raw(r#","policy_checks":"#).value(&policy_checks);
         line.raw(r#","capability_grants":"#).value(&capability_grants);
         line.raw(r#","capability_denials":"#).value(&capability_denials).raw("}}");
-        line.0
     }
 
     fn security(&self) -> SecurityPart {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use signed_note::{Note, Signer, StandardSigner, Verifier};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
+use super::entries::{Entries, MAX_RECORD_BYTES};
 use super::files::{WholeFiles, sync_folder, write_whole};
 use super::reading::{
     Bundle, are_waiting, beyond, is_missing, read_bundle, read_file, read_open_pending, read_tile,
@@ -25,8 +26,6 @@ use super::verify::{public_key, signed_checkpoint};
 use super::writer::SyncMode;
 use super::{Event, Record};
 
-/// Bytes of one record at most: tlog-tiles writes their length in two bytes.
-pub(super) const MAX_RECORD_BYTES: usize = u16::MAX as usize;
 /// The file of records that are not in the tree yet.
 pub(super) const PENDING: &str = "pending";
 /// The signed root.
@@ -86,20 +85,11 @@ pub(super) struct Log {
     pending: File,
     /// Bytes of `pending` that are whole records.
     pending_bytes: u64,
-    /// Those records, which the tree has not.
-    waiting: Vec<Waiting>,
-}
-
-/// A record that the tree has not.
-struct Waiting {
-    record: Vec<u8>,
-    hash: Hash,
-}
-
-impl Waiting {
-    fn new(record: Vec<u8>) -> Self {
-        Self { hash: record_hash(&record), record }
-    }
+    /// Those records, which the tree has not, and their hashes.
+    waiting: Entries,
+    hashes: Vec<Hash>,
+    /// What is written to `pending` at once; kept for its room.
+    lines: Vec<u8>,
 }
 
 impl Log {
@@ -137,7 +127,7 @@ impl Log {
             }
         }
         let width = usize::try_from(size % TILE_WIDTH as u64).unwrap_or_default();
-        let mut entries = Vec::new();
+        let mut entries = Entries::default();
         if width > 0 {
             let number = size / TILE_WIDTH as u64;
             let records = read_bundle(folder, number, width).and_then(Bundle::whole).map_err(lost)?;
@@ -145,8 +135,8 @@ impl Log {
             if hashes != tile(0, number, width).map_err(lost)? {
                 return Err(tampered(&at(TREE), "its last records are not those that were signed"));
             }
-            for record in records {
-                add_entry(&mut entries, &record).map_err(|why| broken(&at(TREE), why))?;
+            if !records.iter().all(|record| entries.push(record)) {
+                return Err(broken(&at(TREE), too_long()));
             }
         }
         let mut pending = OpenOptions::new()
@@ -158,7 +148,8 @@ impl Log {
             .open(at(PENDING))
             .map_err(|source| AuditError::File { path: at(PENDING), source })?;
         let text = read_open_pending(&mut pending, &at(PENDING))?;
-        let (mut waiting, mut lines, mut pending_bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut waiting, mut hashes) = (Entries::default(), Vec::new());
+        let (mut lines, mut pending_bytes) = (Vec::new(), 0);
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let next = size + waiting.len() as u64;
@@ -182,7 +173,11 @@ impl Log {
                 let why = format!("record {} stands where record {next} belongs", record.sequence);
                 return Err(tampered(&at(PENDING), &why));
             }
-            waiting.push(Waiting::new(without_leave(line)));
+            let record = without_leave(line);
+            if !waiting.push(&record) {
+                return Err(broken(&at(PENDING), too_long()));
+            }
+            hashes.push(record_hash(&record));
             lines.push(line.to_vec());
         }
         // Records that were moved into the tree just before a crash wait here still; others nobody moved.
@@ -198,6 +193,7 @@ impl Log {
             );
         }
         let (folder, origin) = (folder.to_owned(), origin.to_owned());
+        let entries = entries.bundle(0..entries.len()).to_vec();
         let mut log = Self {
             folder,
             origin,
@@ -210,6 +206,8 @@ impl Log {
             pending,
             pending_bytes,
             waiting,
+            hashes,
+            lines: Vec::new(),
         };
         log.rewind()?;
         Ok(log)
@@ -246,22 +244,35 @@ impl Log {
     }
 
     /// Writes records, all or none of them, and takes those that are written.
-    pub(super) fn append(&mut self, records: &mut Vec<Vec<u8>>) -> Result<(), AuditError> {
-        let mut text = Vec::with_capacity(records.iter().map(|record| record.len() + tag::BESIDES).sum());
-        let mut written: Vec<Waiting> = Vec::with_capacity(records.len());
-        for record in records.drain(..).map(Waiting::new) {
-            self.tagger.write(&mut text, &record.record, &record.hash);
-            written.push(record);
+    pub(super) fn append(&mut self, records: &mut Entries) -> Result<(), AuditError> {
+        self.lines.clear();
+        let hashed = self.hashes.len();
+        for record in records.iter() {
+            let hash = record_hash(record);
+            self.tagger.write(&mut self.lines, record, &hash);
+            self.hashes.push(hash);
         }
-        if let Err(source) = self.pending.write_all(&text) {
-            records.extend(written.into_iter().map(|record| record.record));
+        if let Err(source) = self.pending.write_all(&self.lines) {
+            self.hashes.truncate(hashed);
             // A disk that is full has taken a part.
             self.rewind()?;
             return Err(AuditError::File { path: self.folder.join(PENDING), source });
         }
-        self.pending_bytes += text.len() as u64;
-        self.waiting.append(&mut written);
+        self.pending_bytes += self.lines.len() as u64;
+        self.waiting.append(records);
         Ok(())
+    }
+
+    /// Bytes of the records that wait, and of the room for them.
+    pub(super) fn room(&self) -> (usize, usize) {
+        self.waiting.room()
+    }
+
+    /// Gives back the room that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.lines = Vec::new();
+        self.waiting.shrink();
+        self.hashes.shrink_to_fit();
     }
 
     /// Puts another file in the place of the one that records are written to.
@@ -283,18 +294,27 @@ impl Log {
         }
         let (mut edge, mut entries) = (self.edge.clone(), self.entries.clone());
         let mut files = self.files();
-        for Waiting { record, hash } in &self.waiting {
-            add_entry(&mut entries, record).map_err(|why| broken(&self.folder.join(PENDING), why))?;
+        // Those of the waiting ones that are in bundles.
+        let mut bundled = 0;
+        for (count, hash) in (1..).zip(&self.hashes) {
             let filled = edge.push(*hash);
             if edge.size() % TILE_WIDTH as u64 == 0 {
                 let number = edge.size() / TILE_WIDTH as u64 - 1;
-                files.write(&entries_path(number, TILE_WIDTH), &entries)?;
-                entries.clear();
+                let bundle = self.waiting.bundle(bundled..count);
+                if entries.is_empty() {
+                    files.write(&entries_path(number, TILE_WIDTH), bundle)?;
+                } else {
+                    entries.extend_from_slice(bundle);
+                    files.write(&entries_path(number, TILE_WIDTH), &entries)?;
+                    entries.clear();
+                }
+                bundled = count;
             }
             for tile in filled {
                 files.write(&tile.path, &hashes(&tile))?;
             }
         }
+        entries.extend_from_slice(self.waiting.bundle(bundled..self.waiting.len()));
         let width = usize::try_from(edge.size() % TILE_WIDTH as u64).unwrap_or_default();
         if width > 0 {
             files.write(&entries_path(edge.size() / TILE_WIDTH as u64, width), &entries)?;
@@ -307,6 +327,7 @@ impl Log {
         let before = std::mem::replace(&mut self.edge, edge);
         self.entries = entries;
         self.waiting.clear();
+        self.hashes.clear();
         self.pending_bytes = 0;
         // Another file in its place, so that whoever reads has the old one whole. A full disk may refuse that.
         if self.renew_pending().is_err() {
@@ -399,16 +420,13 @@ fn lock(folder: &Path) -> Result<[File; 2], AuditError> {
 }
 
 fn hashes(tile: &HashTile) -> Vec<u8> {
-    tile.hashes.iter().flat_map(|hash| hash.0).collect()
+    let mut bytes = Vec::with_capacity(size_of_val(tile.hashes.as_slice()));
+    tile.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+    bytes
 }
 
-/// Adds a record to a bundle, after its length.
-fn add_entry(entries: &mut Vec<u8>, record: &[u8]) -> Result<(), String> {
-    let length = u16::try_from(record.len())
-        .map_err(|_| format!("a record has {} bytes, and the most is {MAX_RECORD_BYTES}", record.len()))?;
-    entries.extend_from_slice(&length.to_be_bytes());
-    entries.extend_from_slice(record);
-    Ok(())
+fn too_long() -> String {
+    format!("a record has more than {MAX_RECORD_BYTES} bytes")
 }
 
 fn tampered(path: &Path, why: &str) -> AuditError {

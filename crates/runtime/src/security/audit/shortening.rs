@@ -3,7 +3,7 @@
 //!
 //! Invariant: what comes of it fits, whoever made the record what it is.
 
-use super::log::MAX_RECORD_BYTES;
+use super::entries::MAX_RECORD_BYTES;
 use super::{Activity, DecisionPart, Event, Record};
 
 /// Policies that a record names at most where it would be too long otherwise.

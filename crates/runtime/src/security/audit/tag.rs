@@ -16,8 +16,6 @@ const PURPOSE: &[u8] = b"mentat audit log: records that wait for the tree\n";
 const BEFORE_TAG: u8 = b'\t';
 /// Bytes of a tag, as it is written.
 const TAG_BYTES: usize = 43;
-/// Bytes that a line has besides its record.
-pub(super) const BESIDES: usize = TAG_BYTES + 2;
 
 /// Makes and checks tags. Its state is that of a tag of nothing so far.
 pub(super) struct Tagger(Hmac<Sha256>);
@@ -80,7 +78,7 @@ mod tests {
         let record = br#"{"sequence":1}"#;
         let mut line = Vec::new();
         ours.write(&mut line, record, &record_hash(record));
-        assert_eq!(line.len(), record.len() + BESIDES);
+        assert_eq!(line.len(), record.len() + TAG_BYTES + 2);
         let line = line.strip_suffix(b"\n").unwrap();
         assert!(ours.is_tagged(line) && !other.is_tagged(line));
         assert_eq!(super::record(line), record);

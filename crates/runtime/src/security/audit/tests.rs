@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use mentat_manifest::{Limits, Listed, ModuleDigest, RuntimeKind};
 use serde_json::Value;
 
+use super::entries::Entries;
 use super::tag::Tagger;
 use super::*;
 use crate::model::{ExecutionId, HostCallKind, HostCalls};
@@ -61,6 +62,13 @@ static POLICIES: LazyLock<Arc<Policies>> = LazyLock::new(|| Arc::new(Policies::p
 
 fn case(principal: Principal, listed: Listed) -> Arc<Case> {
     Arc::new(Case::new(Arc::clone(&POLICIES), principal, Arc::new(listed), Limits::DEFAULT))
+}
+
+/// Records as they are handed to the log.
+pub(super) fn entries(records: impl IntoIterator<Item = Vec<u8>>) -> Entries {
+    let mut entries = Entries::default();
+    assert!(records.into_iter().all(|record| entries.push(&record)));
+    entries
 }
 
 pub(super) fn record(caller: &str) -> Record {
@@ -209,7 +217,9 @@ fn an_ended_execution_is_written_as_its_record_is() {
         let circumstances = circumstances("c\n\u{1F600}");
         let ended = Ended { case: case(principal, listed), circumstances, ending };
         let record = Record { sequence: 42, ..Record::from(&ended) };
-        let written = String::from_utf8(ended.bytes(42)).unwrap();
+        let mut written = Vec::new();
+        ended.write(42, &mut written);
+        let written = String::from_utf8(written).unwrap();
         assert_eq!(written, serde_json::to_string(&record).unwrap());
         assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record);
     }

@@ -65,7 +65,7 @@ impl Edge {
             if hashes.len() < TILE_WIDTH {
                 break;
             }
-            let hashes = std::mem::take(hashes);
+            let hashes = std::mem::replace(hashes, Vec::with_capacity(TILE_WIDTH));
             hash = subtree(&hashes);
             let number = (self.size >> (u32::from(TILE_HEIGHT) * (u32::from(level) + 1))).saturating_sub(1);
             filled.push(HashTile { level, number, path: hash_path(level, number, TILE_WIDTH), hashes });

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use signed_note::StandardSigner;
 use tokio::sync::oneshot;
 
-use super::log::{AuditError, Log, MAX_RECORD_BYTES, broken};
+use super::entries::Entries;
+use super::log::{AuditError, Log, broken};
 use super::proof::{self, Answer, ProofError, Proven, Wanted};
 use super::redaction::{Redaction, SensitiveValues};
 use super::retention::{Retention, RetentionConfig};
@@ -27,10 +28,14 @@ const MAX_QUEUED: usize = 100_000;
 const MAX_KEPT: usize = 2 * MAX_QUEUED;
 /// Records that wait for their proofs, above which no further one is promised.
 const MAX_PROVING: usize = 1000;
-/// How long records are gathered before they are written. Nobody waits for them but who wants a receipt, and is not kept.
+/// How long records are gathered before they are written. Nobody waits for them but who wants a receipt, which takes longer.
 const GATHER_FOR: Duration = Duration::from_millis(1);
 /// How long a writer whose disk refuses waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Checkpoints in a row with few records, after which the memory that it took to write many is given back.
+const REST_AFTER: u32 = 30;
+/// Bytes of records that are few in any case.
+const FEW_BYTES: usize = 256 << 10;
 /// The least time between two checkpoints that are signed because somebody waits for a proof.
 const PROVE_EVERY: Duration = Duration::from_millis(50);
 
@@ -225,13 +230,15 @@ struct Writer {
     on_failure: OnAuditFailure,
     state: Arc<State>,
     /// Records that the disk has refused so far.
-    unwritten: Vec<Vec<u8>>,
+    unwritten: Entries,
     /// When a disk that refused is asked again.
     retry_at: Option<Instant>,
     /// Whether the disk has not said yet that it has what was written.
     needs_sync: bool,
     /// Records whose proofs are waited for.
     wanted: Vec<Wanted>,
+    /// Checkpoints in a row with few records.
+    quiet: u32,
     redaction: Redaction,
     retention: Retention,
     /// Whether retention did its part the last time.
@@ -251,10 +258,11 @@ impl Writer {
             checkpoint_every: config.checkpoint_every,
             on_failure: config.on_failure,
             state,
-            unwritten: Vec::new(),
+            unwritten: Entries::default(),
             retry_at: None,
             needs_sync: false,
             wanted: Vec::new(),
+            quiet: 0,
             redaction,
             retention,
             is_retaining: true,
@@ -265,20 +273,20 @@ impl Writer {
         let mut due = Instant::now() + self.checkpoint_every;
         // Of checkpoints that are waited for, the first may come at once.
         let mut prove_from = Instant::now();
+        let mut is_busy = false;
         loop {
             let next = if self.wanted.is_empty() { due } else { due.min(prove_from) };
             let wait = self.retry_at.unwrap_or(next).saturating_duration_since(Instant::now());
-            let first = records.recv_timeout(wait);
-            if matches!(first, Ok(Message::Record(_) | Message::Ended(_))) {
-                // Whoever records meanwhile has nobody to wake, which would cost more than the record.
-                std::thread::sleep(GATHER_FOR);
-            }
+            let first = next_message(records, is_busy, wait);
+            is_busy = matches!(first, Ok(Message::Record(_) | Message::Ended(_)));
             let ended = matches!(first, Ok(Message::End) | Err(RecvTimeoutError::Disconnected));
             let group = first.ok().into_iter().chain(records.try_iter()).take(MAX_GROUP);
             let mut is_last = ended;
             for message in group {
                 match message {
-                    Message::Record(record) => self.number(*record),
+                    Message::Record(record) => {
+                        self.number(*record);
+                    }
                     Message::Ended(ended) => self.number_ended(&ended),
                     Message::Prove(record, answer) => self.number_wanted(*record, answer),
                     Message::End => is_last = true,
@@ -307,27 +315,36 @@ impl Writer {
         self.log.next() + self.unwritten.len() as u64
     }
 
-    /// Gives a record its number and its bytes.
-    fn number(&mut self, mut record: Record) {
+    /// Gives a record its number and its bytes; answers whether it could be made short enough.
+    fn number(&mut self, mut record: Record) -> bool {
         self.redaction.apply(&mut record);
         record.sequence = self.next();
-        self.unwritten.push(shortening::bytes(record));
+        let is_short = self.unwritten.push(&shortening::bytes(record));
+        if !is_short {
+            tracing::error!("a record is too long for the audit log, and is counted as lost");
+            self.state.queued.fetch_sub(1, Ordering::Relaxed);
+            self.state.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        is_short
     }
 
     /// Does the same with an ended execution; straight, where nothing of it is to be replaced or left out.
     fn number_ended(&mut self, ended: &Ended) {
-        let bytes = (!self.redaction.replaces()).then(|| ended.bytes(self.next()));
-        match bytes.filter(|bytes| bytes.len() <= MAX_RECORD_BYTES) {
-            Some(bytes) => self.unwritten.push(bytes),
-            None => self.number(Record::from(ended)),
+        let number = self.next();
+        if self.redaction.replaces() || !self.unwritten.push_with(|bytes| ended.write(number, bytes)) {
+            self.number(Record::from(ended));
         }
     }
 
     fn number_wanted(&mut self, record: Record, answer: Answer) {
         let index = self.next();
-        self.number(record);
-        let leaf = self.unwritten.last().cloned().unwrap_or_default();
-        self.wanted.push(Wanted { index, leaf, answer });
+        if self.number(record) {
+            let leaf = self.unwritten.last().unwrap_or_default().to_vec();
+            self.wanted.push(Wanted { index, leaf, answer });
+        } else {
+            self.state.proving.fetch_sub(1, Ordering::Relaxed);
+            let _ = answer.send(Err(ProofError::Unwritten));
+        }
     }
 
     fn write(&mut self) {
@@ -375,7 +392,11 @@ impl Writer {
     }
 
     fn integrate(&mut self) {
-        if !self.unwritten.is_empty() || !self.log.has_pending() {
+        if !self.unwritten.is_empty() {
+            return;
+        }
+        self.rest();
+        if !self.log.has_pending() {
             return;
         }
         let done = match self.sync {
@@ -385,6 +406,17 @@ impl Writer {
         let done = done.and_then(|()| self.log.integrate());
         self.settle("signing a checkpoint", done);
         self.prove();
+    }
+
+    /// Gives back the memory that it took to write many records, when few have come for a while.
+    fn rest(&mut self) {
+        let (used, room) = self.log.room();
+        self.quiet = if room / 4 > used.max(FEW_BYTES) { self.quiet.saturating_add(1) } else { 0 };
+        if self.quiet >= REST_AFTER {
+            self.quiet = 0;
+            self.unwritten.shrink();
+            self.log.shrink();
+        }
     }
 
     /// Answers who waits for a proof; all that are wanted are in the tree.
@@ -443,6 +475,26 @@ impl Writer {
             Err(_) => {}
         }
     }
+}
+
+/// The next message. Of a log that is written to all the time it is looked for now and then: so nobody has a writer to
+/// wake, which would cost more than the record.
+fn next_message(
+    records: &mpsc::Receiver<Message>,
+    is_busy: bool,
+    wait: Duration,
+) -> Result<Message, RecvTimeoutError> {
+    if is_busy {
+        std::thread::sleep(GATHER_FOR);
+        if let Ok(next) = records.try_recv() {
+            return Ok(next);
+        }
+    }
+    let first = records.recv_timeout(wait);
+    if matches!(first, Ok(Message::Record(_) | Message::Ended(_))) {
+        std::thread::sleep(GATHER_FOR);
+    }
+    first
 }
 
 #[cfg(test)]

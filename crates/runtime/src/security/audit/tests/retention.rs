@@ -135,7 +135,7 @@ fn moments(archive: &Path) -> Vec<(&'static str, tempfile::TempDir)> {
         let mut retention = Retention::new(config, &log).unwrap();
         let mut leave = Record::of_retention(retention.round(&log).unwrap().unwrap());
         leave.sequence = log.next();
-        log.append(&mut vec![serde_json::to_vec(&leave).unwrap()]).unwrap();
+        log.append(&mut entries([serde_json::to_vec(&leave).unwrap()])).unwrap();
         assert_eq!(retention.round(&log).unwrap(), None);
         assert_eq!(first_kept(folder.path()), 0, "nothing goes before the record is signed");
         moments.push(("the record is written", copy(folder.path())));

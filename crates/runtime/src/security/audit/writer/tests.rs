@@ -89,6 +89,25 @@ fn what_is_lost_while_executions_go_on_unaudited_is_counted_and_the_log_says_so(
 }
 
 #[test]
+fn memory_that_many_records_took_is_given_back_when_few_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(&config(folder.path()), Arc::default()).unwrap();
+    let mut write = |count: usize| {
+        writer.state.queued.fetch_add(count, Ordering::Relaxed);
+        (0..count).for_each(|_| assert!(writer.number(record("somebody"))));
+        writer.write();
+        writer.integrate();
+        writer.log.room()
+    };
+    let (used, room) = write(4000);
+    assert!(used == 0 && room > 4 * FEW_BYTES, "{used} {room}");
+    for _ in 1..REST_AFTER {
+        assert_eq!(write(1).1, room);
+    }
+    assert!(write(1).1 < FEW_BYTES);
+}
+
+#[test]
 fn nothing_is_let_in_when_the_writer_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::open(&config(folder.path())).unwrap();
