@@ -20,7 +20,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::model::{Ended, Event, NumberedEvent};
+use crate::model::{Ended, Event, LogLine, NumberedEvent};
 
 pub use reader::{Delivery, EventReader};
 pub use room::{EventRoom, RoomLimits};
@@ -237,6 +237,14 @@ impl EventBuffer {
         let (bytes, is_end) = (event.bytes(), event.is_end());
         let is_counted = self.count(bytes, is_end);
         self.push(event, is_counted)
+    }
+
+    /// Writes lines of a log, all of them when it is over.
+    pub fn write_logs(&self, lines: &[LogLine]) {
+        for line in lines {
+            // Nobody is told after the end.
+            let _ = self.write(Event::Log(line.clone()));
+        }
     }
 
     /// Writes a chunk of a stream, or something else whose writer can wait for its readers. Answers its number.

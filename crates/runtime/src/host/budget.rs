@@ -1,6 +1,5 @@
 //! The budget of a running execution, which a `compute` grant can raise, and the clock that holds it to its time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use mentat_manifest::{ByteCount, Fuel, Limits};
@@ -8,12 +7,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// What an execution may cost, as it stands.
-#[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Mutex<Limits>>);
+#[derive(Debug)]
+pub(crate) struct Budget(Mutex<Limits>);
 
 impl Budget {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self(Arc::new(Mutex::new(limits)))
+        Self(Mutex::new(limits))
     }
 
     /// The budget as it stands.

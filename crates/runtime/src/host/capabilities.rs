@@ -5,6 +5,7 @@
 //! the gate again for the very thing that is used.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mentat_manifest::{Capability, Limits, Protocol, escape_untrusted};
@@ -233,8 +234,8 @@ fn raise(
     let Capability::Compute { memory, cpu_ms, fuel } = permission.capability() else {
         return Ok(Err(CallError::malformed("the grant is for no budget")));
     };
-    let grant = store.data().gate.grant().clone();
-    let (ceiling, budget) = (grant.ceiling(), &mut store.data_mut().budget);
+    let gate = Arc::clone(&store.data().gate);
+    let (ceiling, budget) = (gate.grant().ceiling(), gate.budget());
     let over = |what: &str, ceiling: String| {
         let message = format!("{what} is over this execution's ceiling of {ceiling}");
         Ok(Err(CallError::new(AbiError::Denied, message)))

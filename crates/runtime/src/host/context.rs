@@ -13,7 +13,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::abi::AbiError;
-use super::budget::{Budget, Sleep};
+use super::budget::Sleep;
 use super::capabilities::{CallError, CapabilitySet};
 use super::descriptors::{Descriptors, FileLimits};
 use super::exchanges::Exchanges;
@@ -25,7 +25,7 @@ use super::outbound::Outbound;
 use super::preview1::Preview1;
 use super::quota::Storage;
 use super::sockets::SocketPlaces;
-use super::stdio::{LogSink, OutputSink};
+use super::stdio::{LogSink, OutputSink, words};
 use super::streams::Streams;
 use super::volumes::Volumes;
 use crate::events::EventBuffer;
@@ -99,10 +99,8 @@ pub(crate) struct HostContext {
     /// What it says besides.
     pub(crate) streams: Streams,
     pub(crate) limiter: ExecutionLimiter,
-    /// Where every power is asked for.
+    /// Where every power is asked for; it has the budget.
     pub(crate) gate: Arc<Gate>,
-    /// What it may cost, as it stands.
-    pub(crate) budget: Budget,
     /// What was granted by handles.
     pub(crate) capabilities: CapabilitySet,
     /// HTTP exchanges by a grant that are not over.
@@ -163,19 +161,18 @@ impl HostContext {
         events: Option<Arc<EventBuffer>>,
     ) -> Self {
         let limits = grant.limits();
-        let logs = LogSink::new(limits, events.clone());
+        let (output, logs) = words(limits, events.clone());
         let share = MemoryShare::of(Arc::clone(&host.memory));
         Self {
             input,
             stdin: None,
-            output: OutputSink::new(limits.output_bytes),
+            output,
             logs: logs.clone(),
             streams: Streams::new(events),
             limiter: ExecutionLimiter::new(limits.memory_bytes, host.table_elements, share),
             gate: Arc::new(Gate::new(grant.clone(), logs)),
             host: Arc::clone(host),
-            volumes: Volumes::new(Arc::clone(host)),
-            budget: Budget::new(limits.clone()),
+            volumes: Volumes::default(),
             capabilities: CapabilitySet::default(),
             exchanges: Exchanges::default(),
             media: OpenMedia::default(),

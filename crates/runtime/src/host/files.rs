@@ -153,7 +153,7 @@ fn open(
     let permission =
         if used == *permission.capability() { permission.clone() } else { context.gate.decide(&used)? };
     let grant = context.gate.grant();
-    let opened = context.volumes.open(&permission, grant.offers(), grant.tenant());
+    let opened = context.volumes.open(&context.host, &permission, grant.offers(), grant.tenant());
     if let Err(VolumeError::Access { .. }) = &opened {
         // Its own message says more.
         context.gate.refuse(&used, NOT_FOR_THIS);

@@ -1,5 +1,6 @@
 //! The gate of one execution: every power that its guest uses is asked for here, by a handle or by way of WASI. Asks the
-//! grant, and ends the execution where the operator wants denials to end it.
+//! grant, and ends the execution where the operator wants denials to end it. It has the execution's budget as well, which
+//! one of the powers can raise.
 //!
 //! Invariant: nothing in this room makes a `Permission`; what touches the world takes one, and gets it here.
 
@@ -11,6 +12,7 @@ use mentat_manifest::Capability;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::capabilities::Violation;
 use super::stdio::LogSink;
 use crate::model::LogLevel;
@@ -24,6 +26,7 @@ const MAX_TOLD: usize = 50;
 #[derive(Debug)]
 pub(crate) struct Gate {
     grant: Grant,
+    budget: Budget,
     logs: LogSink,
     told: Mutex<HashSet<String>>,
     violation: Mutex<Option<String>>,
@@ -33,14 +36,20 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(grant: Grant, logs: LogSink) -> Self {
+        let budget = Budget::new(grant.limits().clone());
         let (told, violation) = (Mutex::default(), Mutex::default());
         let (terminated, termination) = (AtomicBool::new(false), Notify::const_new());
-        Self { grant, logs, told, violation, terminated, termination }
+        Self { grant, budget, logs, told, violation, terminated, termination }
     }
 
-    /// The budget and the offers; powers are asked for.
+    /// The offers, and the budget at the beginning; powers are asked for.
     pub(crate) fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// What the execution may cost, as it stands.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Asks for a power.

@@ -145,8 +145,8 @@ fn directories(context: &mut HostContext) -> Vec<Location> {
         };
         let grant = context.gate.grant();
         let (offers, tenant) = (grant.offers(), grant.tenant());
-        let mut opened = context.volumes.open_below(&permission, offers, tenant);
-        let itself = context.volumes.open(&permission, offers, tenant);
+        let mut opened = context.volumes.open_below(&context.host, &permission, offers, tenant);
+        let itself = context.volumes.open(&context.host, &permission, offers, tenant);
         if itself.is_ok() || opened.is_empty() {
             opened.insert(0, itself);
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mentat_manifest::{ByteCount, Events};
 
 use super::output::{OutputStdio, Reports};
-use super::stdio::{LogSink, LogStdio, OutputSink, WRITE_PERMIT_BYTES};
+use super::stdio::{LogSink, LogStdio, OutputSink, WRITE_PERMIT_BYTES, words};
 use crate::error::Error;
 use crate::events::EventBuffer;
 use crate::model::{LogLevel, LogLine};
@@ -41,7 +41,7 @@ impl StandardStreams {
     #[must_use]
     pub fn new(grant: &Grant, events: Option<Arc<EventBuffer>>) -> Self {
         let limits = grant.limits();
-        let (output, logs) = (OutputSink::new(limits.output_bytes), LogSink::new(limits, events.clone()));
+        let (output, logs) = words(limits, events.clone());
         let reports =
             (grant.reports() == Some(Events::Ndjson)).then(|| Reports::new(logs.clone(), events.clone()));
         let stdout = OutputStdio::new(output.clone(), reports, events);

@@ -32,15 +32,19 @@ pub(crate) struct OutputOverflow;
 
 /// The output of one execution.
 #[derive(Clone, Debug)]
-pub(crate) struct OutputSink {
-    limit: usize,
-    buffer: Arc<Mutex<BytesMut>>,
-}
+pub(crate) struct OutputSink(Arc<Words>);
 
 /// The log of one execution.
 #[derive(Clone, Debug)]
-pub(crate) struct LogSink {
-    log: Arc<Mutex<Log>>,
+pub(crate) struct LogSink(Arc<Words>);
+
+/// What one execution says, of both kinds.
+#[derive(Debug)]
+struct Words {
+    /// Bytes of output at most.
+    limit: usize,
+    output: Mutex<BytesMut>,
+    log: Mutex<Log>,
 }
 
 #[derive(Debug)]
@@ -68,20 +72,33 @@ struct PartialLine {
     skipped: usize,
 }
 
-impl OutputSink {
-    pub(crate) fn new(limit: ByteCount) -> Self {
-        Self { limit: usize::try_from(limit.0).unwrap_or(usize::MAX), buffer: Arc::default() }
-    }
+/// The output and the log of an execution that begins; its log is told as it is written where somebody can read that.
+pub(crate) fn words(limits: &Limits, events: Option<Arc<EventBuffer>>) -> (OutputSink, LogSink) {
+    let bytes = |count: ByteCount| usize::try_from(count.0).unwrap_or(usize::MAX);
+    let words = Arc::new(Words {
+        limit: bytes(limits.output_bytes),
+        output: Mutex::default(),
+        log: Mutex::new(Log {
+            lines: Vec::new(),
+            dropped: 0,
+            bytes_left: bytes(limits.log_bytes),
+            lines_left: limits.log_lines,
+            events,
+        }),
+    });
+    (OutputSink(Arc::clone(&words)), LogSink(words))
+}
 
+impl OutputSink {
     /// Replaces the output; the caller has bounded `bytes` by the guest's memory already.
     ///
     /// # Errors
     /// [`OutputOverflow`] when it is more than the limit.
     pub(crate) fn set(&self, bytes: &[u8]) -> Result<(), OutputOverflow> {
-        if bytes.len() > self.limit {
+        if bytes.len() > self.0.limit {
             return Err(OutputOverflow);
         }
-        *self.buffer.lock() = BytesMut::from(bytes);
+        *self.0.output.lock() = BytesMut::from(bytes);
         Ok(())
     }
 
@@ -90,8 +107,8 @@ impl OutputSink {
     /// # Errors
     /// [`OutputOverflow`] when it would be more than the limit.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), OutputOverflow> {
-        let mut buffer = self.buffer.lock();
-        if bytes.len() > self.limit.saturating_sub(buffer.len()) {
+        let mut buffer = self.0.output.lock();
+        if bytes.len() > self.0.limit.saturating_sub(buffer.len()) {
             return Err(OutputOverflow);
         }
         buffer.extend_from_slice(bytes);
@@ -100,33 +117,21 @@ impl OutputSink {
 
     /// A copy of what was written so far.
     pub(crate) fn written(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.buffer.lock())
+        Bytes::copy_from_slice(&self.0.output.lock())
     }
 
     /// Whether what was written ends with the end of a line.
     pub(crate) fn ends_line(&self) -> bool {
-        self.buffer.lock().ends_with(b"\n")
+        self.0.output.lock().ends_with(b"\n")
     }
 
     /// Takes what was written.
     pub(crate) fn take(&self) -> Bytes {
-        std::mem::take(&mut *self.buffer.lock()).freeze()
+        std::mem::take(&mut *self.0.output.lock()).freeze()
     }
 }
 
 impl LogSink {
-    pub(crate) fn new(limits: &Limits, events: Option<Arc<EventBuffer>>) -> Self {
-        Self {
-            log: Arc::new(Mutex::new(Log {
-                lines: Vec::new(),
-                dropped: 0,
-                bytes_left: usize::try_from(limits.log_bytes.0).unwrap_or(usize::MAX),
-                lines_left: limits.log_lines,
-                events,
-            })),
-        }
-    }
-
     /// Logs one line: made UTF-8, cut to its bound and escaped.
     pub(crate) fn log(&self, level: LogLevel, text: &[u8]) {
         self.log_cut(level, text, 0);
@@ -136,7 +141,7 @@ impl LogSink {
         let shortest = text.len().min(MAX_LINE_BYTES / LONGEST_ESCAPE_BYTES);
         {
             // A flood of lines that cannot be kept is not worth escaping.
-            let mut log = self.log.lock();
+            let mut log = self.0.log.lock();
             if log.lines_left == 0 || shortest > log.bytes_left {
                 log.dropped = log.dropped.saturating_add(1);
                 return;
@@ -147,7 +152,7 @@ impl LogSink {
         if skipped > 0 {
             message.push_str(&format!("… ({skipped} bytes more)"));
         }
-        let mut log = self.log.lock();
+        let mut log = self.0.log.lock();
         // Counted as it is kept: escaping makes a line longer.
         if log.lines_left == 0 || message.len() > log.bytes_left {
             log.dropped = log.dropped.saturating_add(1);
@@ -165,7 +170,7 @@ impl LogSink {
 
     /// Takes the lines and the number of those dropped.
     pub(crate) fn take(&self) -> (Vec<LogLine>, u64) {
-        let mut log = self.log.lock();
+        let mut log = self.0.log.lock();
         (std::mem::take(&mut log.lines), log.dropped)
     }
 }
@@ -290,7 +295,7 @@ mod tests {
 
     fn sink(log_bytes: u64, log_lines: u32) -> LogSink {
         let limits = Limits { log_bytes: ByteCount(log_bytes), log_lines, ..Limits::DEFAULT };
-        LogSink::new(&limits, None)
+        words(&limits, None).1
     }
 
     fn messages(logs: &LogSink) -> Vec<String> {
@@ -343,7 +348,7 @@ mod tests {
 
     #[test]
     fn refuses_output_over_the_limit_and_keeps_what_fits() {
-        let output = OutputSink::new(ByteCount(4));
+        let (output, _) = words(&Limits { output_bytes: ByteCount(4), ..Limits::DEFAULT }, None);
         output.append(b"1234").unwrap();
         assert!(output.append(b"5").is_err());
         assert!(output.set(b"12345").is_err());

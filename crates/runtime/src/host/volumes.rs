@@ -25,9 +25,6 @@ use crate::security::policy::{Permission, common_access};
 /// The directories of one execution.
 #[derive(Debug, Default)]
 pub(crate) struct Volumes {
-    /// Where scratch directories are made, what may be added where nothing else is said, and what is known of directories
-    /// that several share.
-    host: Arc<HostConfig>,
     scratch: Option<Arc<TempDir>>,
     /// By guest path of the mount.
     quotas: BTreeMap<String, Quota>,
@@ -81,13 +78,11 @@ pub(crate) enum VolumeError {
 }
 
 impl Volumes {
-    pub(crate) fn new(host: Arc<HostConfig>) -> Self {
-        Self { host, scratch: None, quotas: BTreeMap::new() }
-    }
-
-    /// Opens the place that a permission is for.
+    /// Opens the place that a permission is for. The host says where scratch directories are made, what may be added where
+    /// nothing else is said, and what is known of directories that several share.
     pub(crate) fn open(
         &mut self,
+        host: &HostConfig,
         permission: &Permission,
         offers: &Offers,
         tenant: &str,
@@ -99,32 +94,39 @@ impl Volumes {
         // An operator who mounts something at `/tmp` means it.
         if is_at_or_below(path, SCRATCH) && mount.is_none_or(|mount| mount.guest.len() < SCRATCH.len()) {
             let broken = |source| VolumeError::Broken { guest: SCRATCH.into(), source };
-            let directory = self.scratch().map_err(broken)?;
+            let directory = self.scratch(host).map_err(broken)?;
             return Ok(Location {
                 guest: SCRATCH.into(),
                 directory,
                 access: *access,
                 below: relative(path, SCRATCH),
-                quota: Some(self.scratch_quota()),
+                quota: Some(self.scratch_quota(host)),
             });
         }
         let mount = mount.ok_or_else(|| VolumeError::NotMounted(path.clone()))?;
-        self.open_mount(mount, *access, path)
+        self.open_mount(host, mount, *access, path)
     }
 
     /// Opens the mounts that lie below the path of a permission, as far as it goes for them.
     pub(crate) fn open_below(
         &mut self,
+        host: &HostConfig,
         permission: &Permission,
         offers: &Offers,
         tenant: &str,
     ) -> Vec<Result<Location, VolumeError>> {
         let Capability::Filesystem { access, path } = permission.capability() else { return Vec::new() };
         let below = offers.mounts_below(path, tenant);
-        below.map(|mount| self.open_mount(mount, *access, &mount.guest)).collect()
+        below.map(|mount| self.open_mount(host, mount, *access, &mount.guest)).collect()
     }
 
-    fn open_mount(&mut self, mount: &Mount, access: FileAccess, path: &str) -> Result<Location, VolumeError> {
+    fn open_mount(
+        &mut self,
+        host: &HostConfig,
+        mount: &Mount,
+        access: FileAccess,
+        path: &str,
+    ) -> Result<Location, VolumeError> {
         let broken = |source| VolumeError::Broken { guest: mount.guest.clone(), source };
         let Some(access) = common_access(access, mount.access) else {
             return Err(VolumeError::Access {
@@ -134,7 +136,7 @@ impl Volumes {
             });
         };
         let directory = Dir::open_ambient_dir(&mount.host, ambient_authority()).map_err(broken)?;
-        let quota = (mount.access != FileAccess::Read).then(|| self.quota(mount));
+        let quota = (mount.access != FileAccess::Read).then(|| self.quota(host, mount));
         Ok(Location {
             guest: mount.guest.clone(),
             directory,
@@ -144,25 +146,25 @@ impl Volumes {
         })
     }
 
-    fn quota(&mut self, mount: &Mount) -> Quota {
-        let (limit, storage) = (mount.quota.unwrap_or(self.host.sandbox.quota), self.host.storage.clone());
+    fn quota(&mut self, host: &HostConfig, mount: &Mount) -> Quota {
+        let (limit, storage) = (mount.quota.unwrap_or(host.sandbox.quota), host.storage.clone());
         let quota = || Quota::new(&mount.guest, limit, storage.clone(), storage.turns(&mount.host));
         self.quotas.entry(mount.guest.clone()).or_insert_with(quota).clone()
     }
 
-    fn scratch_quota(&mut self) -> Quota {
-        let (limit, storage) = (self.host.sandbox.quota, self.host.storage.clone());
+    fn scratch_quota(&mut self, host: &HostConfig) -> Quota {
+        let (limit, storage) = (host.sandbox.quota, host.storage.clone());
         // Nobody else is there to wait for.
         let quota = || Quota::new(SCRATCH, limit, storage, Arc::default());
         self.quotas.entry(SCRATCH.to_owned()).or_insert_with(quota).clone()
     }
 
     /// The scratch directory, made now if there is none.
-    fn scratch(&mut self) -> std::io::Result<Dir> {
+    fn scratch(&mut self, host: &HostConfig) -> std::io::Result<Dir> {
         if self.scratch.is_none() {
             let mut builder = tempfile::Builder::new();
             builder.prefix(scratch::PREFIX);
-            let made = match &self.host.scratch {
+            let made = match &host.scratch {
                 Some(place) => builder.tempdir_in(place)?,
                 None => builder.tempdir()?,
             };
@@ -176,7 +178,9 @@ impl Volumes {
 impl Drop for Volumes {
     fn drop(&mut self) {
         // Removing a full directory takes a while, which is nobody's to wait for.
-        if let (Some(scratch), Ok(threads)) = (self.scratch.take(), tokio::runtime::Handle::try_current()) {
+        if let Some(scratch) = self.scratch.take()
+            && let Ok(threads) = tokio::runtime::Handle::try_current()
+        {
             threads.spawn_blocking(move || {
                 if let Err(error) = scratch::empty(scratch.path()) {
                     tracing::warn!(%error, "a scratch directory cannot be emptied");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mentat_manifest::{ByteCount, Fuel, Metering};
 use wasmtime::{Store, Trap};
 
@@ -18,7 +19,7 @@ use super::live::call_now;
 use super::module::{CoreCall, Linked};
 use super::pool::Permit;
 use crate::host::context::{HostConfig, HostContext};
-use crate::model::{Event, Invocation, Outcome};
+use crate::model::Outcome;
 use crate::security::policy::Grant;
 
 /// Bytes of memory that an execution may have here: to be given their pages, and to give them back, takes milliseconds.
@@ -151,18 +152,17 @@ pub(super) fn run(
     code: &Linked,
     host: &Arc<HostConfig>,
     grant: &Grant,
-    invocation: &Invocation,
+    input: &Bytes,
     permit: &Permit,
 ) -> Option<Outcome> {
     let limits = grant.limits();
     let stack = usize::try_from(code.engine.stack.0).ok()?.checked_add(HOST_STACK_BYTES)?;
-    let is_possible = !invocation.cancel.is_cancelled()
-        && limits.timeout >= LEAST_TIMEOUT
-        && stacker::remaining_stack().is_some_and(|left| left >= stack);
+    let is_possible =
+        limits.timeout >= LEAST_TIMEOUT && stacker::remaining_stack().is_some_and(|left| left >= stack);
     if !is_possible {
         return None;
     }
-    let mut context = HostContext::new(invocation.input.clone(), grant, host, None);
+    let mut context = HostContext::new(input.clone(), grant, host, None);
     let (most_fuel, most_memory) = match expected {
         Expected::Short => (SHORT_FUEL, SHORT_MEMORY),
         // As much as it may take on a fibre before it gives its thread away.
@@ -199,14 +199,7 @@ pub(super) fn run(
     code.brevity.was_brief(fuel, store.data().limiter.memory_peak());
     let fuel = Some(Fuel(fuel));
     let result = judge(&store, called, limits);
-    let outcome = tell(&store, result, &Spent { clock, fuel, queued: permit.queued() });
-    if let Some(events) = &invocation.events {
-        for line in &outcome.logs {
-            // Nobody is told after the end.
-            let _ = events.write(Event::Log(line.clone()));
-        }
-    }
-    Some(outcome)
+    Some(tell(&store, result, &Spent { clock, fuel, queued: permit.queued() }))
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(super) async fn run(
     let mut context = HostContext::new(invocation.input, grant, host, invocation.events);
     context.stdin = stdin;
     context.memory_export = code.entry.memory();
-    let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
+    let gate = Arc::clone(&context.gate);
     let started = tokio::time::Instant::now();
     let (mut store, live, uses) = match kept.and_then(|kept| kept.enter(&mut context)) {
         Some(Kept { mut store, live, uses }) => {
@@ -92,10 +92,9 @@ pub(super) async fn run(
     let (result, live, open_lines) = match prepared {
         Err(error) => (Err(error), None, OpenLines::default()),
         Ok(open_lines) => {
-            let interruption =
-                Interruption { gate: &gate, cancel: &invocation.cancel, budget: &budget, started };
+            let interruption = Interruption { gate: &gate, cancel: &invocation.cancel, started };
             let called = interruption.or(call(&mut store, &code.entry, live, &mut clock)).await;
-            let limits = budget.limits();
+            let limits = gate.budget().limits();
             let (result, live) = match called {
                 _ if let Some(message) = gate.violation() => {
                     (Err(Error::SecurityViolation { message }), None)
@@ -112,7 +111,7 @@ pub(super) async fn run(
     };
     open_lines.finish(result.is_ok());
 
-    let spent = Spent { clock, fuel: fuel_used(&store, &code, &budget), queued: permit.queued() };
+    let spent = Spent { clock, fuel: fuel_used(&store, &code, gate.budget()), queued: permit.queued() };
     let outcome = tell(&store, result, &spent);
     let kept = match live {
         Some(live) if afterwards == Afterwards::Kept => {
@@ -145,11 +144,11 @@ pub(super) async fn make_ahead(
     permit: Permit,
 ) -> Option<WarmInstance> {
     let context = HostContext::new(Bytes::new(), grant, host, None);
-    let (gate, budget) = (Arc::clone(&context.gate), context.budget.clone());
+    let gate = Arc::clone(&context.gate);
     let mut store = Store::new(&code.engine.wasmtime, context);
     prepare(&mut store, &code, grant).ok()?;
     let (cancel, started) = (CancellationToken::new(), tokio::time::Instant::now());
-    let interruption = Interruption { gate: &gate, cancel: &cancel, budget: &budget, started };
+    let interruption = Interruption { gate: &gate, cancel: &cancel, started };
     let Ended::Called(Ok(live)) = interruption.or(instantiate(&mut store, &code.entry)).await else {
         return None;
     };
@@ -178,7 +177,6 @@ enum Ended<T> {
 struct Interruption<'a> {
     gate: &'a Gate,
     cancel: &'a CancellationToken,
-    budget: &'a Budget,
     started: tokio::time::Instant,
 }
 
@@ -191,7 +189,7 @@ impl Interruption<'_> {
         tokio::select! {
             () = self.gate.terminated() => Ended::Cancelled,
             () = self.cancel.cancelled() => Ended::Cancelled,
-            () = self.budget.run_out(self.started) => Ended::TimedOut,
+            () = self.gate.budget().run_out(self.started) => Ended::TimedOut,
         }
     }
 

@@ -19,8 +19,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// Whether the input is a reference to what the agent is to be given.
-    pub(super) fn refers(&self, grant: &Grant, invocation: &Invocation) -> bool {
-        media::refers(grant, &invocation.input)
+    pub(super) fn refers(&self, grant: &Grant, input: &Bytes) -> bool {
+        media::refers(grant, input)
     }
 
     /// Executes a module on an object, and makes an object of its output where the manifest has it so.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::harness::{Test, followed, runtime};
+use bytes::Bytes;
 use mentat_manifest::{Fuel, LimitsRequest, Metering};
 use mentat_runtime::error::Reason;
 use mentat_runtime::model::{HostCallKind, Invocation, Outcome};
@@ -111,8 +112,8 @@ async fn who_needs_more_memory_than_a_brief_execution_has_is_given_it() {
     let rules = Rules::default();
     let grant = rules.decide_for_user(None, &LimitsRequest::default(), UserPowers::default()).unwrap();
     let is_short = |pages: u32| {
-        let invocation = Invocation::new(pages.to_le_bytes().to_vec());
-        runtime().execute_now(&loaded.module, &grant, &invocation, Expected::Short).is_some()
+        let input = Bytes::from(pages.to_le_bytes().to_vec());
+        runtime().execute_now(&loaded.module, &grant, &input, Expected::Short).is_some()
     };
     assert_eq!(loaded.module.expected(), Expected::Short);
     assert!(is_short(1));

@@ -22,7 +22,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostContext>) -> wasmtime::Resul
     instance.func_wrap_async("download", |store, (reference,): (String,)| {
         Box::new(async move {
             let mut call = begin_call(store, DECISION_BYTES)?;
-            let limit = call.data().budget.limits().memory_bytes;
+            let limit = call.data().gate.budget().limits().memory_bytes;
             let got = match download(call.data_mut(), None, reference.as_bytes()).await {
                 Ok(object) => gather(call.data_mut(), object, limit).await,
                 Err(error) => Err(error),
