@@ -119,10 +119,19 @@ pub struct ExecuteRequest {
 /// An execution that was decided on.
 struct Ready {
     grant: Grant,
-    invocation: Invocation,
-    /// Where one was asked for: by whom it is made, on what input, and since when.
-    receipt: Option<(ReceiptRequest, Bytes, SystemTime)>,
+    input: Bytes,
+    receipt: Option<AskedReceipt>,
 }
+
+/// An execution that was decided on, and is not over in a moment.
+struct Unfinished {
+    placed: Placed,
+    running: Running,
+    ready: Ready,
+}
+
+/// A receipt that was asked for: by whom it is made, on what input, and since when.
+type AskedReceipt = (ReceiptRequest, Bytes, SystemTime);
 
 /// What came of an execution, with the names a door needs for its reply.
 #[derive(Debug)]
@@ -201,7 +210,11 @@ impl Dispatcher {
         // Before it begins: of whoever goes away meanwhile, nothing was executed.
         let turn = self.turn(&placed, &request).await;
         match self.begin(caller, execution_id, &placed, &request) {
-            Ok(running) => self.finish(caller, placed, running, request, turn).await,
+            Ok(running) => match self.finish_now(caller, placed, running, request, turn) {
+                Ok(executed) => executed,
+                // In a box of its own: what is over in a moment does not carry the room for it.
+                Err(unfinished) => Box::pin(self.finish(caller, *unfinished)).await,
+            },
             Err(error) => Executed::refused(execution_id, Some(&placed), error),
         }
     }
@@ -224,44 +237,55 @@ impl Dispatcher {
         }
     }
 
-    /// Executes what has begun; on this thread, if it has the right to and that is over in a moment.
-    async fn finish(
-        self: &Arc<Self>,
+    /// Executes what has begun on this thread, if it has the right to and that is over in a moment.
+    ///
+    /// # Errors
+    /// What is to be executed elsewhere.
+    fn finish_now(
+        &self,
         caller: &Caller,
         placed: Placed,
         running: Running,
         request: ExecuteRequest,
         turn: Option<Turn<'_>>,
-    ) -> Executed {
+    ) -> Result<Executed, Box<Unfinished>> {
         let (execution_id, version) = (running.id(), Some(placed.agent.stored.version.clone()));
         let runtime = Some(placed.runtime);
-        let (outcome, receipt) = match self.ready(caller, &placed, &running, request) {
-            Err(error) => (self.ended(&placed, running, execution_id, Outcome::failed(error)), None),
-            Ok(ready) => match turn.and_then(|turn| self.run_now(turn, &placed, &ready)) {
-                Some(outcome) => (self.ended(&placed, running, execution_id, outcome), None),
-                // In a box of its own: what is over in a moment does not carry the room for it.
-                None => Box::pin(self.run_anywhere(caller, placed, running, ready)).await,
-            },
+        let outcome = match self.ready(caller, &placed, execution_id, request) {
+            Err(error) => Outcome::failed(error),
+            Ok(ready) => {
+                let Some(outcome) = turn.and_then(|turn| self.run_now(turn, &placed, &ready)) else {
+                    return Err(Box::new(Unfinished { placed, running, ready }));
+                };
+                if !outcome.logs.is_empty()
+                    && let Some(events) = running.events()
+                {
+                    events.write_logs(&outcome.logs);
+                }
+                let ending = self.ending(&ready.grant, &outcome);
+                ready.grant.record_end(ending);
+                outcome
+            }
         };
-        Executed { execution_id, version, runtime, outcome, receipt }
+        let outcome = self.ended(&placed, running, execution_id, outcome);
+        Ok(Executed { execution_id, version, runtime, outcome, receipt: None })
     }
 
-    /// Executes where there is a thread for it, however long that takes.
-    async fn run_anywhere(
-        self: &Arc<Self>,
-        caller: &Caller,
-        placed: Placed,
-        running: Running,
-        ready: Ready,
-    ) -> (Outcome, Option<Result<Bytes, String>>) {
+    /// Executes what has begun where there is a thread for it, however long that takes.
+    async fn finish(self: &Arc<Self>, caller: &Caller, unfinished: Unfinished) -> Executed {
+        let Unfinished { placed, running, ready } = unfinished;
+        let (execution_id, version) = (running.id(), Some(placed.agent.stored.version.clone()));
+        let (runtime, cancel) = (Some(placed.runtime), running.token());
         // From here on whoever asked can go away.
-        let _cancelled_when_dropped = running.token().drop_guard();
+        let _cancelled_when_dropped = cancel.clone().drop_guard();
         let (this, caller) = (Arc::clone(self), caller.clone());
         let is_elsewhere = matches!(placed.place(), Place::Container(_));
         // What is large is in a box, and what is rare in one of its own: a future is copied each time that it is handed on.
         let execution = Box::pin(async move {
-            let execution_id = ready.invocation.execution_id;
-            let (outcome, receipt) = match this.run(&placed, ready).await {
+            let Ready { grant, input, receipt } = ready;
+            let events = running.events();
+            let invocation = Invocation { execution_id, input, caller: caller.clone(), events, cancel };
+            let (outcome, receipt) = match this.run(&placed, grant, invocation, receipt).await {
                 Ok(ended) => ended,
                 Err(error) => (Outcome::failed(error), None),
             };
@@ -278,7 +302,8 @@ impl Dispatcher {
         } else {
             self.guests.run(execution).await
         };
-        ended.unwrap_or_else(|error| (Outcome::failed(error), None))
+        let (outcome, receipt) = ended.unwrap_or_else(|error| (Outcome::failed(error), None));
+        Executed { execution_id, version, runtime, outcome, receipt }
     }
 
     /// Notes that an execution has ended.
@@ -356,11 +381,10 @@ impl Dispatcher {
         &self,
         caller: &Caller,
         placed: &Placed,
-        running: &Running,
+        execution_id: ExecutionId,
         request: ExecuteRequest,
     ) -> Result<Ready, Error> {
         let agent = &*placed.agent;
-        let execution_id = running.id();
         let limit = self.authority.rules().max_input;
         if request.input.len() as u64 > limit.0 {
             return Err(Error::InvalidRequest {
@@ -393,26 +417,27 @@ impl Dispatcher {
         } else {
             None
         };
-        let (events, cancel) = (Some(running.events()), running.token());
-        let invocation = Invocation { execution_id, input, caller: caller.clone(), events, cancel };
-        Ok(Ready { grant, invocation, receipt })
+        Ok(Ready { grant, input, receipt })
     }
 
     /// Executes on this thread, if that is over in a moment.
     fn run_now(&self, turn: Turn<'_>, placed: &Placed, ready: &Ready) -> Option<Outcome> {
         let Place::Wasm(module) = placed.place() else { return None };
-        let (Ready { grant, invocation, .. }, expected) = (ready, turn.expected());
-        let outcome = turn.take(|| self.runtime.execute_now(module, grant, invocation, expected))?;
-        ready.grant.record_end(self.ending(&ready.grant, &outcome));
-        Some(outcome)
+        let (Ready { grant, input, .. }, expected) = (ready, turn.expected());
+        turn.take(|| self.runtime.execute_now(module, grant, input, expected))
     }
 
     /// What came of an execution, and its receipt to be, where one was asked for.
     ///
     /// # Errors
     /// What kept it from being executed.
-    async fn run(&self, placed: &Placed, ready: Ready) -> Result<(Outcome, Option<PendingReceipt>), Error> {
-        let Ready { grant, invocation, receipt } = ready;
+    async fn run(
+        &self,
+        placed: &Placed,
+        grant: Grant,
+        invocation: Invocation,
+        receipt: Option<AskedReceipt>,
+    ) -> Result<(Outcome, Option<PendingReceipt>), Error> {
         let _place = match &placed.agent.places {
             Some(places) => {
                 let admitted = async {

@@ -122,28 +122,32 @@ struct Table {
 struct Entry {
     record: ExecutionRecord,
     hash: u64,
-    /// Gone once it has ended: nothing is left to be cancelled.
+    /// What ends it before its own end. Made when it is first needed: most executions are over before that. Gone once it has
+    /// ended.
     cancel: Option<CancellationToken>,
-    /// What it says; gone once it has ended, to where that is kept.
+    /// What it says, made likewise; gone once it has ended, to where that is kept.
     events: Option<Arc<EventBuffer>>,
 }
 
 impl Table {
     fn get(&mut self, look: Look<'_>) -> Option<&mut Entry> {
         let Self { entries, places, .. } = self;
-        let place =
-            *places.find(look.hash, |place| entries.get(*place).is_some_and(|entry| entry.is(look)))?;
+        let place = *places.find(look.hash, |place| {
+            entries.get(*place).is_some_and(|entry| entry.is(look.tenant, look.id))
+        })?;
         entries.get_mut(place)
     }
 
     /// Enters an execution; answers where, or nothing where it is there already.
-    fn enter(&mut self, look: Look<'_>, entry: Entry) -> Option<usize> {
+    fn enter(&mut self, entry: Entry) -> Option<usize> {
         let Self { entries, places, .. } = self;
-        if places.find(look.hash, |place| entries.get(*place).is_some_and(|entry| entry.is(look))).is_some() {
+        let (hash, record) = (entry.hash, &entry.record);
+        let is_same = |other: &Entry| other.is(&record.caller.tenant, record.execution_id);
+        if places.find(hash, |place| entries.get(*place).is_some_and(is_same)).is_some() {
             return None;
         }
         let place = entries.insert(entry);
-        places.insert_unique(look.hash, place, |place| entries.get(*place).map_or(0, |entry| entry.hash));
+        places.insert_unique(hash, place, |place| entries.get(*place).map_or(0, |entry| entry.hash));
         Some(place)
     }
 
@@ -157,8 +161,16 @@ impl Table {
 }
 
 impl Entry {
-    fn is(&self, look: Look<'_>) -> bool {
-        self.record.execution_id == look.id && *self.record.caller.tenant == *look.tenant
+    fn is(&self, tenant: &str, id: ExecutionId) -> bool {
+        self.record.execution_id == id && *self.record.caller.tenant == *tenant
+    }
+
+    fn is_running(&self) -> bool {
+        self.record.status == ExecutionStatus::Running
+    }
+
+    fn token(&mut self) -> &CancellationToken {
+        self.cancel.get_or_insert_with(CancellationToken::new)
     }
 }
 
@@ -188,8 +200,6 @@ pub struct Running {
     id: ExecutionId,
     part: usize,
     place: usize,
-    cancel: CancellationToken,
-    events: Arc<EventBuffer>,
     since: std::time::Instant,
     ended: bool,
 }
@@ -217,6 +227,11 @@ impl Executions {
         Arc::new(EventBuffer::new(self.event_limits, tenant, agent.clone(), room))
     }
 
+    fn events_of<'a>(&self, entry: &'a mut Entry) -> &'a Arc<EventBuffer> {
+        let Entry { record, events, .. } = entry;
+        events.get_or_insert_with(|| self.events(&record.caller, &record.agent_id))
+    }
+
     /// Where events are kept.
     #[must_use]
     pub fn room(&self) -> &EventRoom {
@@ -235,7 +250,7 @@ impl Executions {
         self.parts.get(number).unwrap_or(first)
     }
 
-    /// Enters an execution, with a place for its events where it has none yet.
+    /// Enters an execution, with the place for its events where there is one already.
     ///
     /// # Errors
     /// `INVALID_REQUEST` when its id is in the table already, as one of the same tenant's.
@@ -244,18 +259,14 @@ impl Executions {
         record: ExecutionRecord,
         events: Option<Arc<EventBuffer>>,
     ) -> Result<Running, Error> {
-        let events = events.unwrap_or_else(|| self.events(&record.caller, &record.agent_id));
-        let cancel = CancellationToken::new();
-        let (id, tenant) = (record.execution_id, Arc::clone(&record.caller.tenant));
-        let look = self.look(&tenant, id);
-        let Look { part, hash, .. } = look;
-        let entry = Entry { record, hash, cancel: Some(cancel.clone()), events: Some(Arc::clone(&events)) };
-        let entered = self.part(part).lock().enter(look, entry);
+        let id = record.execution_id;
+        let Look { part, hash, .. } = self.look(&record.caller.tenant, id);
+        let entered = self.part(part).lock().enter(Entry { record, hash, cancel: None, events });
         let place = entered.ok_or_else(|| Error::InvalidRequest {
             message: format!("execution_id `{id}` was used before; each execution needs a new one"),
         })?;
         let since = std::time::Instant::now();
-        Ok(Running { executions: Arc::clone(self), id, part, place, cancel, events, since, ended: false })
+        Ok(Running { executions: Arc::clone(self), id, part, place, since, ended: false })
     }
 
     /// Reads what an execution says, from the event of that number on. Of one that has ended, as long as that is kept, and
@@ -271,9 +282,9 @@ impl Executions {
     ) -> Result<EventReader, Error> {
         let look = self.look(&caller.tenant, execution_id);
         let mut table = self.part(look.part).lock();
-        let entry = table.get(look);
-        if let Some(events) = entry.as_ref().and_then(|entry| entry.events.as_ref()) {
-            return Ok(events.read_from(from_sequence));
+        let mut entry = table.get(look);
+        if let Some(running) = entry.as_mut().filter(|entry| entry.is_running()) {
+            return Ok(self.events_of(running).read_from(from_sequence));
         }
         if let Some(events) = self.room.find(&caller.tenant, execution_id) {
             return Ok(events.read_from(from_sequence));
@@ -306,7 +317,11 @@ impl Executions {
     pub fn cancel(&self, caller: &Caller, execution_id: ExecutionId) -> Result<ExecutionRecord, Error> {
         let record = self.get(caller, execution_id)?;
         let look = self.look(&caller.tenant, execution_id);
-        let cancel = self.part(look.part).lock().get(look).and_then(|entry| entry.cancel.clone());
+        let cancel = {
+            let mut table = self.part(look.part).lock();
+            let running = table.get(look).filter(|entry| entry.is_running());
+            running.map(|entry| entry.token().clone())
+        };
         if let Some(cancel) = cancel {
             cancel.cancel();
         }
@@ -336,26 +351,36 @@ impl Executions {
     /// Ends all executions that run.
     pub fn cancel_all(&self) {
         for part in &self.parts {
-            let running: Vec<CancellationToken> =
-                part.lock().entries.iter().filter_map(|(_, entry)| entry.cancel.clone()).collect();
+            let running: Vec<CancellationToken> = {
+                let mut table = part.lock();
+                let running = table.entries.iter_mut().filter(|(_, entry)| entry.is_running());
+                running.map(|(_, entry)| entry.token().clone()).collect()
+            };
             running.iter().for_each(CancellationToken::cancel);
         }
     }
 
-    /// Answers the version where somebody reads, or can read, what the execution said.
-    fn end(&self, part: usize, place: usize, status: ExecutionStatus) -> Option<AgentVersion> {
-        let (mut is_read, mut gone) = (None, None);
+    /// Answers where somebody reads, or can read, what the execution said, and its version.
+    fn end(
+        &self,
+        part: usize,
+        place: usize,
+        status: ExecutionStatus,
+    ) -> Option<(AgentVersion, Arc<EventBuffer>)> {
+        let mut read = None;
         let mut table = self.part(part).lock();
-        if let Some(Entry { record, cancel, events, .. }) = table.entries.get_mut(place) {
+        let gone = table.entries.get_mut(place).map(|Entry { record, cancel, events, .. }| {
             record.status = status;
-            *cancel = None;
-            gone = events.take();
-            record.end_sequence = gone.as_ref().map_or(0, |events| events.counts().0);
-            if let Some(events) = gone.take_if(|events| !events.is_unused()) {
+            let events = events.take();
+            record.end_sequence = events.as_ref().map_or(0, |events| events.counts().0);
+            if let Some(events) = events.as_ref().filter(|events| !events.is_unused()) {
                 // Before the table is free: who looks for them finds them here or there.
-                self.room.keep(&record.caller.tenant, record.execution_id, events);
-                is_read = Some(record.version.clone());
+                self.room.keep(&record.caller.tenant, record.execution_id, Arc::clone(events));
+                read = Some((record.version.clone(), Arc::clone(events)));
             }
+            (cancel.take(), events)
+        });
+        if gone.is_some() {
             table.finished.push_back(place);
         }
         while table.finished.len() > self.remembered {
@@ -363,9 +388,15 @@ impl Executions {
                 table.forget(oldest);
             }
         }
+        // Nobody need wait while they go.
         drop(table);
         drop(gone);
-        is_read
+        read
+    }
+
+    /// Does something with the entry of an execution, which is there until that has ended.
+    fn running<T>(&self, part: usize, place: usize, with: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.part(part).lock().entries.get_mut(place).map(with)
     }
 }
 
@@ -376,16 +407,26 @@ impl Running {
         self.id
     }
 
-    /// Cancelled when someone cancels this execution.
+    /// Cancelled when someone cancels this execution, or has done so.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
-        self.cancel.clone()
+        let token = self.executions.running(self.part, self.place, |entry| entry.token().clone());
+        token.unwrap_or_default()
+    }
+
+    /// Whether someone has cancelled this execution.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        let is_cancelled =
+            |entry: &mut Entry| entry.cancel.as_ref().is_some_and(CancellationToken::is_cancelled);
+        self.executions.running(self.part, self.place, is_cancelled).unwrap_or_default()
     }
 
     /// Where it says what it has to say.
     #[must_use]
-    pub fn events(&self) -> Arc<EventBuffer> {
-        Arc::clone(&self.events)
+    pub fn events(&self) -> Option<Arc<EventBuffer>> {
+        let executions = &self.executions;
+        executions.running(self.part, self.place, |entry| Arc::clone(executions.events_of(entry)))
     }
 
     /// Records how it ended, and tells those who follow it.
@@ -402,10 +443,10 @@ impl Running {
             },
         };
         self.ended = true;
-        if let Some(version) = self.executions.end(self.part, self.place, status) {
+        if let Some((version, events)) = self.executions.end(self.part, self.place, status) {
             let result = outcome.result.as_ref().cloned().map_err(Failure::from);
             let logs_dropped = outcome.logs_dropped;
-            self.events.end(Ended { version, result, output_left_out: false, usage, logs_dropped });
+            events.end(Ended { version, result, output_left_out: false, usage, logs_dropped });
         }
     }
 }
@@ -419,9 +460,9 @@ impl Drop for Running {
                 usage: Usage::default(),
                 duration: self.since.elapsed(),
             };
-            if let Some(version) = self.executions.end(self.part, self.place, status) {
+            if let Some((version, events)) = self.executions.end(self.part, self.place, status) {
                 let (usage, result) = (Usage::default(), Err(Failure::from(&Error::Cancelled)));
-                self.events.end(Ended { version, result, output_left_out: false, usage, logs_dropped: 0 });
+                events.end(Ended { version, result, output_left_out: false, usage, logs_dropped: 0 });
             }
         }
     }

@@ -64,13 +64,18 @@ impl Dispatcher {
         let agent = self.registry.get(caller, &request.agent_id, request.version.as_ref()).await?;
         let placed = self.choose(agent, execution_id);
         let running = self.begin(caller, execution_id, &placed, &request)?;
-        running.events().expect_readers();
+        if let Some(events) = running.events() {
+            events.expect_readers();
+        }
         let version = placed.agent.stored.version.clone();
         let (this, caller) = (Arc::clone(self), caller.clone());
         self.guests.go_on(async move {
             let _held = held;
-            let turn = this.turn(&placed, &request).await;
-            this.finish(&caller, placed, running, request, turn).await;
+            // Who is cancelled before it has begun does not begin, however soon it would be over.
+            let turn = this.turn(&placed, &request).await.filter(|_| !running.is_cancelled());
+            if let Err(unfinished) = this.finish_now(&caller, placed, running, request, turn) {
+                this.finish(&caller, *unfinished).await;
+            }
         });
         Ok((execution_id, version))
     }

@@ -34,6 +34,21 @@ fn an_execution_that_is_dropped_is_cancelled() {
 }
 
 #[test]
+fn who_asks_late_whether_it_is_to_end_is_told_as_well() {
+    let executions = table(10);
+    let (one, other) = (record(), record());
+    let [running, later] = [&one, &other].map(|record| executions.begin(record.clone(), None).unwrap());
+    assert!(!running.is_cancelled());
+    executions.cancel(&one.caller, one.execution_id).unwrap();
+    assert!(running.is_cancelled() && !later.is_cancelled());
+    assert!(running.token().is_cancelled() && !later.token().is_cancelled());
+    executions.cancel_all();
+    assert!(later.token().is_cancelled());
+    drop(later);
+    executions.cancel(&other.caller, other.execution_id).unwrap();
+}
+
+#[test]
 fn forgets_the_oldest_and_refuses_an_id_twice() {
     let executions = table(1);
     let (first, second) = (record(), record());
@@ -103,7 +118,7 @@ async fn who_follows_is_told_everything_before_and_after_the_end() {
     let running = executions.begin(record.clone(), None).unwrap();
     let follow = || executions.follow(&record.caller, record.execution_id, 0).unwrap();
     let early = follow();
-    running.events().write(line()).unwrap();
+    running.events().unwrap().write(line()).unwrap();
     let middle = follow();
     running.end(&outcome("done"));
     for reader in [early, middle, follow()] {
@@ -138,10 +153,10 @@ async fn what_somebody_will_read_is_kept_though_the_execution_is_forgotten() {
     let executions = table(1);
     let (expected, cancelled) = (record(), record());
     let running = executions.begin(expected.clone(), None).unwrap();
-    running.events().expect_readers();
+    running.events().unwrap().expect_readers();
     running.end(&outcome("kept"));
     let running = executions.begin(cancelled.clone(), None).unwrap();
-    running.events().write(line()).unwrap();
+    running.events().unwrap().write(line()).unwrap();
     drop(running);
     assert!(executions.get(&expected.caller, expected.execution_id).is_err());
     let (_, end) = end_of(executions.follow(&expected.caller, expected.execution_id, 0).unwrap()).await;
