@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue, Request, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
 use futures::future::{Either, MapOk, TryFutureExt};
 use mentat_manifest::escape_untrusted;
@@ -53,18 +53,26 @@ where
             Some(error) => Either::Right(ready(Ok(Reply::from(error).into_response()))),
             None => Either::Left(self.inner.call(request)),
         };
-        answer.map_ok(tell_browsers)
+        answer.map_ok(|mut response| {
+            tell_browsers(response.headers_mut());
+            response
+        })
     }
 }
 
-/// An agent's output is what an agent likes; a browser must not guess it to be a page or a script, nor keep it.
-fn tell_browsers(mut response: Response) -> Response {
-    let headers = response.headers_mut();
+/// An agent's output is what an agent likes; a browser must not guess it to be a page or a script, nor keep it. Nothing is
+/// done where it was told before.
+pub(super) fn tell_browsers(headers: &mut HeaderMap) {
+    if [SAME_SITE, header::X_CONTENT_TYPE_OPTIONS, header::CACHE_CONTROL]
+        .iter()
+        .all(|name| headers.contains_key(name))
+    {
+        return;
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // A page of another site could show it or run it, though it cannot read it.
     headers.insert(SAME_SITE, HeaderValue::from_static("same-origin"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }
 
 /// A page can have a name of its own mean the reader's machine, and so be of the same site as a service there
@@ -111,12 +119,14 @@ fn here<B>(request: &Request<B>) -> &str {
 
 fn foreign_page<B>(request: &Request<B>) -> Option<Error> {
     let headers = request.headers();
+    // Programs send none.
+    let origin = headers.get(header::ORIGIN)?;
     // A page can read what comes by a WebSocket, though opening one looks harmless; and cannot set this header for it.
     let opens_socket = headers.contains_key(header::UPGRADE);
     if !opens_socket && (request.method().is_safe() || headers.contains_key(header::AUTHORIZATION)) {
         return None;
     }
-    let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
+    let origin = origin.to_str().unwrap_or_default();
     let here = here(request);
     let site = origin.split_once("://").map(|(_, site)| site);
     if site.is_some_and(|site| !site.is_empty() && site.eq_ignore_ascii_case(here)) {

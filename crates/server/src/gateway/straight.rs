@@ -23,16 +23,19 @@ use crate::transport::RequestBody;
 
 type Routed = <Router as Service<Request<RequestBody>>>::Future;
 
-/// Everything that is served here.
+/// Everything that is served here. Each request clones it: one count, whatever is in it.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpDoor {
+pub(crate) struct HttpDoor(Arc<Ways>);
+
+#[derive(Debug)]
+struct Ways {
     state: DoorState,
     router: Router,
 }
 
 impl HttpDoor {
     pub(super) fn new(state: DoorState, router: Router) -> Self {
-        Self { state, router }
+        Self(Arc::new(Ways { state, router }))
     }
 }
 
@@ -51,12 +54,12 @@ impl Service<Request<RequestBody>> for HttpDoor {
             // Past the router, a body is of another type.
             let charge = Arc::clone(request.body().charge());
             request.extensions_mut().insert(charge);
-            return Either::Right(self.router.call(request));
+            return Either::Right(self.0.router.clone().call(request));
         };
-        let state = self.state.clone();
+        let ways = Arc::clone(&self.0);
         Either::Left(Box::pin(async move {
             let (parts, body) = request.into_parts();
-            Ok(answer(&state, agent_id, &parts, body).await.into_response())
+            Ok(answer(&ways.state, agent_id, &parts, body).await.into_response())
         }))
     }
 }

@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,17 +117,31 @@ impl Body for RequestBody {
 
 /// A reply's body. The transport asks for the next slice only when it could pass the last one on.
 pub(crate) struct ReplyBody<B> {
-    held: Arc<Mutex<Held<B>>>,
+    held: Reply<B>,
     /// The request's place among those of its connection, until the reply is sent.
     request: InFlight,
 }
 
+/// Who has a reply in hand.
+enum Reply<B> {
+    /// The transport alone: its connection goes if it is not taken.
+    Own(Held<B>),
+    /// Whoever looks at its connection as well: it alone goes if it is not taken.
+    Watched(Arc<Mutex<Watched<B>>>),
+}
+
 /// The part of a reply that is not yet sent.
 #[derive(Debug)]
-pub(super) struct Held<B> {
-    /// Gone once the reply was given up.
-    inner: Option<B>,
+struct Held<B> {
+    inner: B,
     rest: Bytes,
+}
+
+/// A reply beside others of its connection.
+#[derive(Debug)]
+struct Watched<B> {
+    /// Gone once the reply was given up.
+    held: Option<Held<B>>,
     /// The last look at the connection before there was something for the client that the transport has not come for.
     untaken: Option<u64>,
     charge: Arc<Charge>,
@@ -135,36 +149,74 @@ pub(super) struct Held<B> {
 
 /// A reply that may be given up.
 pub(super) trait GiveUp: Send {
-    /// Gives the reply up if the client has left it since before that look; answers whether it is given up.
-    fn give_up_before(&mut self, look: u64) -> bool;
+    /// Gives the reply up if the client has left it since before that look.
+    fn give_up_before(&mut self, look: u64);
 }
 
-impl<B: Send> GiveUp for Held<B> {
-    fn give_up_before(&mut self, look: u64) -> bool {
-        if self.inner.is_some() && self.untaken.is_some_and(|since| since < look) {
-            self.inner = None;
-            self.rest = Bytes::new();
+impl<B: Send> GiveUp for Watched<B> {
+    fn give_up_before(&mut self, look: u64) {
+        if self.held.is_some() && self.untaken.is_some_and(|since| since < look) {
+            self.held = None;
             self.charge.remove_all();
         }
-        self.inner.is_none()
     }
 }
 
-impl<B> Held<B> {
-    fn slice(&mut self) -> Bytes {
-        self.rest.split_to(self.rest.len().min(REPLY_SLICE_BYTES))
+/// What a reply's body says to the transport.
+type Next = Poll<Option<Result<Frame<Bytes>, Box<dyn StdError + Send + Sync>>>>;
+
+impl<B> Held<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    /// The next slice.
+    fn poll_slice(&mut self, context: &mut Context<'_>) -> Next {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => self.rest = piece,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+            }
+        }
+        let slice = self.rest.split_to(self.rest.len().min(REPLY_SLICE_BYTES));
+        Poll::Ready(Some(Ok(Frame::data(slice))))
+    }
+}
+
+impl<B: Body> Held<B> {
+    fn is_end(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size(&self) -> SizeHint {
+        let (unsent, inner) = (self.rest.len() as u64, self.inner.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(unsent));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(unsent));
+        }
+        hint
     }
 }
 
 impl<B: Body + Send + 'static> ReplyBody<B> {
     pub(super) fn new(inner: B, mut request: InFlight) -> Self {
-        let charge = Arc::clone(request.charge());
+        let charge = request.charge();
         // What a door does not say the length of, it has counted by itself.
         charge.add(usize::try_from(inner.size_hint().lower()).unwrap_or(usize::MAX));
-        let untaken = Some(request.last_look());
-        let held = Arc::new(Mutex::new(Held { inner: Some(inner), rest: Bytes::new(), untaken, charge }));
-        request.watch(&held);
-        Self { held, request }
+        let held = Held { inner, rest: Bytes::new() };
+        if request.is_alone() {
+            request.set_untaken(true);
+            return Self { held: Reply::Own(held), request };
+        }
+        let (charge, untaken) = (Arc::clone(charge), Some(request.last_look()));
+        let watched = Arc::new(Mutex::new(Watched { held: Some(held), untaken, charge }));
+        request.watch(&watched);
+        Self { held: Reply::Watched(watched), request }
     }
 }
 
@@ -176,49 +228,38 @@ where
     type Data = Bytes;
     type Error = Box<dyn StdError + Send + Sync>;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &*self;
-        let mut guard = this.held.lock();
-        let held = &mut *guard;
-        let Some(inner) = &mut held.inner else {
-            return Poll::Ready(Some(Err("the client did not take the reply".into())));
-        };
-        if held.rest.is_empty() {
-            let frame = match Pin::new(inner).poll_frame(context) {
-                Poll::Ready(Some(frame)) => frame.map_err(Into::into)?,
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => {
-                    // Now it is for us to say something.
-                    held.untaken = None;
-                    return Poll::Pending;
-                }
-            };
-            match frame.into_data() {
-                Ok(piece) => held.rest = piece,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Next {
+        let Self { held, request } = self.get_mut();
+        match held {
+            Reply::Own(held) => {
+                let next = held.poll_slice(context);
+                // While there is nothing yet, it is for us to say something.
+                request.set_untaken(next.is_ready());
+                next
+            }
+            Reply::Watched(watched) => {
+                let mut watched = watched.lock();
+                let Some(held) = &mut watched.held else {
+                    return Poll::Ready(Some(Err("the client did not take the reply".into())));
+                };
+                let next = held.poll_slice(context);
+                watched.untaken = next.is_ready().then(|| request.last_look());
+                next
             }
         }
-        held.untaken = Some(this.request.last_look());
-        Poll::Ready(Some(Ok(Frame::data(held.slice()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        let held = self.held.lock();
-        held.rest.is_empty() && held.inner.as_ref().is_some_and(Body::is_end_stream)
+        match &self.held {
+            Reply::Own(held) => held.is_end(),
+            Reply::Watched(watched) => watched.lock().held.as_ref().is_some_and(Held::is_end),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held = self.held.lock();
-        let Some(inner) = &held.inner else { return SizeHint::new() };
-        let (unsent, inner) = (held.rest.len() as u64, inner.size_hint());
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower().saturating_add(unsent));
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper.saturating_add(unsent));
+        match &self.held {
+            Reply::Own(held) => held.size(),
+            Reply::Watched(watched) => watched.lock().held.as_ref().map(Held::size).unwrap_or_default(),
         }
-        hint
     }
 }

@@ -34,6 +34,8 @@ const MAX_CONCURRENT_STREAMS: u32 = 250;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Looks at a connection within the shortest time that ends it.
 const LOOKS_PER_TIMEOUT: u32 = 4;
+/// In place of a look, where nothing is left untaken.
+const TAKEN: u64 = u64::MAX;
 
 /// What is known of one connection while it lives. Its time passes by the looks that are taken at it, so that no request
 /// asks a clock.
@@ -43,9 +45,12 @@ struct Activity {
     looks: AtomicU64,
     /// The last look before its last request was answered.
     since: AtomicU64,
-    /// HTTP/1 cannot give up one reply without the connection.
+    /// HTTP/1 has one request at a time, and cannot give up its reply without the connection.
     http1: AtomicBool,
-    /// Those that are being sent.
+    /// By HTTP/1, the last look before there was something for the client that the transport has not come for; [`TAKEN`]
+    /// where it has come for everything.
+    untaken: AtomicU64,
+    /// By HTTP/2, those that are being sent.
     replies: Mutex<Slab<Arc<Mutex<dyn GiveUp>>>>,
 }
 
@@ -85,6 +90,7 @@ impl Activity {
             looks: AtomicU64::new(0),
             since: AtomicU64::new(0),
             http1: AtomicBool::new(false),
+            untaken: AtomicU64::new(TAKEN),
             replies: Mutex::default(),
         }
     }
@@ -99,13 +105,12 @@ impl Activity {
     /// Takes a look, as is done each [`look_every`].
     fn judge(&self, limits: &TransportLimits) -> Verdict {
         let look = self.looks.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let mut given_up = false;
-        for (_, reply) in self.replies.lock().iter() {
-            given_up |=
-                reply.lock().give_up_before(look.saturating_sub(looks_in(limits.idle_timeout, limits)));
-        }
-        if given_up && self.http1.load(Ordering::Relaxed) {
+        let too_long_ago = look.saturating_sub(looks_in(limits.idle_timeout, limits));
+        if self.untaken.load(Ordering::Relaxed) < too_long_ago {
             return Verdict::Stuck;
+        }
+        for (_, reply) in self.replies.lock().iter() {
+            reply.lock().give_up_before(too_long_ago);
         }
         // What is looked at here needs no timer of hyper's, which would be set and taken back for each request.
         let is_waiting_for_a_header =
@@ -140,7 +145,18 @@ impl InFlight {
         self.activity.looks.load(Ordering::Relaxed)
     }
 
-    /// Has a reply given up when nobody takes it.
+    /// Whether its connection has no other request meanwhile.
+    pub(super) fn is_alone(&self) -> bool {
+        self.activity.http1.load(Ordering::Relaxed)
+    }
+
+    /// There is something for the client that the transport has not come for, or nothing: of a request that is alone.
+    pub(super) fn set_untaken(&self, is_untaken: bool) {
+        let since = if is_untaken { self.last_look() } else { TAKEN };
+        self.activity.untaken.store(since, Ordering::Relaxed);
+    }
+
+    /// Has a reply given up when nobody takes it: of a request that is not alone.
     pub(super) fn watch<R: GiveUp + 'static>(&mut self, reply: &Arc<Mutex<R>>) {
         let reply: Arc<Mutex<dyn GiveUp>> = Arc::clone(reply) as _;
         self.reply = Some(self.activity.replies.lock().insert(reply));
@@ -151,6 +167,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if let Some(reply) = self.reply {
             self.activity.replies.lock().try_remove(reply);
+        }
+        if self.is_alone() {
+            self.set_untaken(false);
         }
         self.activity.since.store(self.last_look(), Ordering::Relaxed);
         self.activity.requests.fetch_sub(1, Ordering::Release);
