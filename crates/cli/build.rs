@@ -1,4 +1,5 @@
-//! Has the linker put the functions that an execution runs side by side (`requests.ld`, which `cargo xtask order` writes).
+//! Has the linker put the functions that an execution runs side by side, and such that the start runs (`requests.ld`, which
+//! `cargo xtask order` writes).
 //! Only for what is optimised, and only where no linker is named, which could be one that does not read such scripts: the one
 //! that Rust brings along does, and GNU's as well. Without it, the program is slower and otherwise the same.
 

@@ -2,7 +2,7 @@
 //! in the order of the calls in its code (`Callgrind Format Specification` in Valgrind's manual).
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Context;
 
@@ -10,6 +10,10 @@ use anyhow::Context;
 const OFTEN: f64 = 0.3;
 /// Instructions that one which nobody calls runs of its own, at least: a thread's, or one that the compiler jumps to.
 const MUCH: f64 = 50.0;
+/// Bytes of a file, as a power of two, that Linux maps at once where one of them is touched.
+const MAPPED_AT_ONCE: u32 = 16;
+/// What callgrind calls the object of functions that were put side by side before.
+const UNKNOWN: &str = "???";
 
 /// One run.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub(super) struct Profile {
 struct Function {
     /// Whether it is the service's, and no library's.
     ours: bool,
+    /// What is mapped where it runs; nothing where it was put side by side with others before.
+    mapped: HashSet<u64>,
     /// Instructions of its own.
     instructions: u64,
     /// How often it is called.
@@ -55,12 +61,14 @@ impl Profile {
     /// It is of another form.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let (mut functions, mut objects) = (Names::default(), Names::default());
-        let (mut current, mut ours, mut callee) = (String::new(), false, None);
+        let (mut current, mut ours, mut is_placed, mut callee) = (String::new(), false, false, None);
+        let mut address = 0;
         let mut profile = Self::default();
         for line in text.lines() {
             if let Some(object) = line.strip_prefix("ob=") {
                 // Where functions were put side by side before, callgrind does not know whose they are.
-                ours = !objects.read(object)?.contains(".so");
+                let object = objects.read(object)?;
+                (ours, is_placed) = (!object.contains(".so"), object != UNKNOWN);
             } else if let Some(object) = line.strip_prefix("cob=") {
                 objects.read(object)?;
             } else if let Some(function) = line.strip_prefix("fn=") {
@@ -74,6 +82,10 @@ impl Profile {
                 profile.function(&callee).called += count;
                 profile.function(&current).call(callee, count);
             } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
+                address = moved(address, line.split(' ').next().unwrap_or_default())?;
+                if is_placed {
+                    profile.function(&current).mapped.insert(address >> MAPPED_AT_ONCE);
+                }
                 // Behind a call stands what it cost, which is not the caller's own.
                 if callee.take().is_none() {
                     let cost = line.rsplit(' ').next().unwrap_or_default();
@@ -132,6 +144,49 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// The functions of the service that the run has run at all and that are best put side by side, so many at most: those
+    /// that were before, and then those for which most is mapped that is of no other use.
+    pub(super) fn far_apart(&self, most: usize) -> Vec<String> {
+        let run = || {
+            let all = self.names.iter().filter_map(|name| Some((name, self.functions.get(name)?)));
+            all.filter(|(name, function)| {
+                function.ours && function.instructions > 0 && !name.starts_with("0x")
+            })
+        };
+        let mut chosen: HashSet<&String> =
+            run().filter(|(_, function)| function.mapped.is_empty()).map(|(name, _)| name).collect();
+        let mut users: BTreeMap<u64, Vec<&String>> = BTreeMap::new();
+        for (name, function) in run() {
+            function.mapped.iter().for_each(|mapped| users.entry(*mapped).or_default().push(name));
+        }
+        let mut users: Vec<Vec<&String>> = users.into_values().collect();
+        users.sort_by_key(Vec::len);
+        for users in users {
+            let new = users.iter().filter(|name| !chosen.contains(*name)).count();
+            if chosen.len() + new > most {
+                break;
+            }
+            chosen.extend(users);
+        }
+        self.names.iter().filter(|name| chosen.contains(name)).cloned().collect()
+    }
+}
+
+/// An address, as the difference to the one before it or by itself.
+fn moved(address: u64, text: &str) -> anyhow::Result<u64> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    Ok(match text.split_at_checked(1) {
+        Some(("+", by)) => address.wrapping_add(number(by)?),
+        Some(("-", by)) => address.wrapping_sub(number(by)?),
+        Some(("*", "")) => address,
+        _ => number(text)?,
+    })
+}
+
 impl Function {
     fn call(&mut self, callee: String, count: u64) {
         match self.calls.iter_mut().find(|(known, _)| *known == callee) {
@@ -182,9 +237,24 @@ mod tests {
     }
 
     #[test]
+    fn what_has_few_neighbours_that_run_is_put_side_by_side() {
+        let profile = Profile::parse(
+            "ob=(1) /x/mentat\nfn=(1) alone\n0x10010 0 1\nfn=(2) far\n0x20010 0 1\n+0x20000 0 1\n\
+             fn=(3) one\n-0x10000 0 1\nfn=(4) two\n+16 0 1\nfn=(5) three\n* 0 1\nfn=(8) 0x30099\n* 0 1\n\
+             ob=(2) ???\nfn=(6) moved\n0x10020 0 1\nob=(3) /lib/libc.so.6\nfn=(7) free\n0x90010 0 1\n",
+        );
+        let profile = profile.unwrap();
+        assert_eq!(profile.far_apart(0), ["moved"]);
+        assert_eq!(profile.far_apart(3), ["alone", "far", "moved"]);
+        assert_eq!(profile.far_apart(5), ["alone", "far", "moved"], "all three, or none");
+        assert_eq!(profile.far_apart(6), ["alone", "far", "one", "two", "three", "moved"]);
+    }
+
+    #[test]
     fn what_is_of_another_form_is_refused() {
         assert!(Profile::parse("fn=(1)\n").is_err(), "a name that was never told");
         assert!(Profile::parse("fn=(1) a\ncalls=1 0 0\n").is_err(), "a call of nothing");
         assert!(Profile::parse("fn=(1) a\n0x10 0 many\n").is_err(), "no count");
+        assert!(Profile::parse("fn=(1) a\n0xx 0 1\n").is_err(), "no address");
     }
 }
