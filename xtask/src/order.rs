@@ -39,7 +39,7 @@ const FEWEST: usize = 200;
 pub(crate) fn order() -> anyhow::Result<()> {
     find_valgrind()?;
     let program = build()?;
-    let (mut patterns, mut known, mut start) = (Vec::new(), HashSet::new(), Vec::new());
+    let (mut patterns, mut known, mut begun) = (Vec::new(), HashSet::new(), Profile::default());
     for door in DOORS {
         let [few, many] = [FEW, MANY].map(|times| {
             announced(&format!("asking by {door}, {times} times"), || {
@@ -47,14 +47,15 @@ pub(crate) fn order() -> anyhow::Result<()> {
                 Profile::parse(&told).context("what callgrind says is not understood")
             })
         });
-        let few = few?;
-        let functions = many?.per_request(&few, MANY - FEW);
+        // The start is in both.
+        begun = few?;
+        let functions = many?.per_request(&begun, MANY - FEW);
         ensure!(functions.len() >= FEWEST, "a request by {door} ran {} functions only", functions.len());
         let elsewhere = |name: &&String| !name.contains(IN_SOFTWARE);
         let new = functions.iter().filter(elsewhere).map(|name| pattern(name));
         patterns.extend(new.filter(|new| known.insert(new.clone())));
-        start = few.far_apart(patterns.len() + MOST_OF_START);
     }
+    let start = begun.far_apart(patterns.len() + MOST_OF_START);
     // Callgrind has names of its own for what has none.
     let start = start.iter().filter(|name| !name.contains(['(', ' '])).map(|name| pattern(name));
     let start: Vec<String> = start.filter(|new| known.insert(new.clone())).collect();

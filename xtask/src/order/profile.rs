@@ -142,9 +142,7 @@ impl Profile {
         }
         ordered
     }
-}
 
-impl Profile {
     /// The functions of the service that the run has run at all and that are best put side by side, so many at most: those
     /// that were before, and then those for which most is mapped that is of no other use.
     pub(super) fn far_apart(&self, most: usize) -> Vec<String> {

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod attacks;
+mod config;
 mod ending;
 mod entries;
 mod fault;
@@ -36,6 +37,7 @@ use super::policy::Permission;
 use super::principal::{Circumstances, Principal, Trust};
 use super::time::{parse_rfc3339, rfc3339_of};
 
+pub use config::{AuditConfig, OnAuditFailure, SyncMode};
 pub(crate) use ending::Ended;
 pub(super) use ending::Told;
 pub use ending::{Decisions, Ending};
@@ -51,7 +53,7 @@ pub use redaction::SensitiveValues;
 pub use retention::RetentionConfig;
 pub use trail::{Trail, TrailQuestion, TrailSource, TrailStart};
 pub use verify::{Evidence, Pruned, Report, check};
-pub use writer::{AuditConfig, OnAuditFailure, Recorder, SyncMode};
+pub use writer::Recorder;
 
 /// The form of records that are written now. Version 1, which says no `format`, knew no host calls and no retention.
 const FORMAT: u32 = 2;

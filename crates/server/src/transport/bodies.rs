@@ -117,13 +117,13 @@ impl Body for RequestBody {
 
 /// A reply's body. The transport asks for the next slice only when it could pass the last one on.
 pub(crate) struct ReplyBody<B> {
-    held: Reply<B>,
+    held: Holder<B>,
     /// The request's place among those of its connection, until the reply is sent.
     request: InFlight,
 }
 
 /// Who has a reply in hand.
-enum Reply<B> {
+enum Holder<B> {
     /// The transport alone: its connection goes if it is not taken.
     Own(Held<B>),
     /// Whoever looks at its connection as well: it alone goes if it is not taken.
@@ -211,12 +211,12 @@ impl<B: Body + Send + 'static> ReplyBody<B> {
         let held = Held { inner, rest: Bytes::new() };
         if request.is_alone() {
             request.set_untaken(true);
-            return Self { held: Reply::Own(held), request };
+            return Self { held: Holder::Own(held), request };
         }
         let (charge, untaken) = (Arc::clone(charge), Some(request.last_look()));
         let watched = Arc::new(Mutex::new(Watched { held: Some(held), untaken, charge }));
         request.watch(&watched);
-        Self { held: Reply::Watched(watched), request }
+        Self { held: Holder::Watched(watched), request }
     }
 }
 
@@ -231,13 +231,13 @@ where
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Next {
         let Self { held, request } = self.get_mut();
         match held {
-            Reply::Own(held) => {
+            Holder::Own(held) => {
                 let next = held.poll_slice(context);
                 // While there is nothing yet, it is for us to say something.
                 request.set_untaken(next.is_ready());
                 next
             }
-            Reply::Watched(watched) => {
+            Holder::Watched(watched) => {
                 let mut watched = watched.lock();
                 let Some(held) = &mut watched.held else {
                     return Poll::Ready(Some(Err("the client did not take the reply".into())));
@@ -251,15 +251,15 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.held {
-            Reply::Own(held) => held.is_end(),
-            Reply::Watched(watched) => watched.lock().held.as_ref().is_some_and(Held::is_end),
+            Holder::Own(held) => held.is_end(),
+            Holder::Watched(watched) => watched.lock().held.as_ref().is_some_and(Held::is_end),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.held {
-            Reply::Own(held) => held.size(),
-            Reply::Watched(watched) => watched.lock().held.as_ref().map(Held::size).unwrap_or_default(),
+            Holder::Own(held) => held.size(),
+            Holder::Watched(watched) => watched.lock().held.as_ref().map(Held::size).unwrap_or_default(),
         }
     }
 }

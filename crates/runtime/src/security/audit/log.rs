@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use signed_note::{Note, Signer, StandardSigner, Verifier};
 use tlog_tiles::{Checkpoint, Hash, record_hash};
 
+use super::config::SyncMode;
 use super::entries::{Entries, MAX_RECORD_BYTES};
 use super::files::{WholeFiles, sync_folder, write_whole};
 use super::reading::{
@@ -23,7 +24,6 @@ use super::reading::{
 use super::tag::{self, Tagger};
 use super::tree::{Edge, HashTile, TILE_WIDTH, entries_path};
 use super::verify::{public_key, signed_checkpoint};
-use super::writer::SyncMode;
 use super::{Event, Record};
 
 /// The file of records that are not in the tree yet.
