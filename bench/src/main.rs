@@ -89,7 +89,7 @@ struct Group {
     rows: Vec<Row>,
 }
 
-const GROUPS: [(&str, Measure); 16] = [
+const GROUPS: [(&str, Measure); 17] = [
     ("decision", decisions::decisions),
     ("attestation", attestations::attestations),
     ("execution", executions::executions),
@@ -98,6 +98,7 @@ const GROUPS: [(&str, Measure); 16] = [
     ("scaling", scaling::scaling),
     ("compute", compute::compute),
     ("start", start::start),
+    ("python", start::python),
     ("container", container::container),
     ("idle", idle::idle),
     ("grpc", grpc::grpc),

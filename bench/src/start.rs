@@ -37,8 +37,13 @@ pub(crate) fn start(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let work = modules::go()?;
     let mut all = rows(&from_disk(plan, &work)?);
     all.extend(rows(&never_seen(&plan.slow(), &work)?));
-    all.extend(rows(&python(&plan.slow())?));
     Ok(all)
+}
+
+/// Python from code on disk to the first answer: CPython, which starts in each execution, and an agent that began when it
+/// was built.
+pub(crate) fn python(plan: &Plan) -> anyhow::Result<Vec<Row>> {
+    Ok(rows(&begun(&plan.slow())?))
 }
 
 /// From code on disk to the first answer, in a runtime that has executed nothing.
@@ -66,9 +71,7 @@ fn from_disk(plan: &Plan, work: &Work) -> anyhow::Result<Vec<Samples>> {
     Ok(vec![alone, loaded, ours])
 }
 
-/// Python from code on disk to the first answer: CPython, which starts in each execution, and an agent that began when it
-/// was built.
-fn python(plan: &Plan) -> anyhow::Result<Vec<Samples>> {
+fn begun(plan: &Plan) -> anyhow::Result<Vec<Samples>> {
     let (threads, grant, folder) = (threads()?, grant()?, tempfile::tempdir()?);
     let kept = RuntimeConfig { artifacts: Some(folder.path().to_owned()), ..config(Clocks::Running) };
     let works = [modules::cpython()?, modules::python()?];

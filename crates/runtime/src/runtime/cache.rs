@@ -1,6 +1,6 @@
 //! Compiled code on disk: an artifact for each module, the way its code is made, and engine, authenticated by a keyed
-//! digest (AEGIS-256X4 as a MAC, RFC 10032), so that bytes which this installation did not write are never mapped as code. Processes share the
-//! directory; what was used least recently goes when it grows beyond its budget.
+//! digest (AEGIS-256X4 as a MAC, RFC 10032), so that bytes which this installation did not write are never mapped as code.
+//! Processes share the directory; what was used least recently goes when it grows beyond its budget.
 //!
 //! An artifact is one file: Wasmtime's own, which is an ELF file, and behind it what the module says of itself, so that
 //! code comes back without the module's bytes being read; then the tag, the length of that text, and a mark with the
@@ -11,7 +11,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,14 +63,16 @@ struct Facts {
     core_instances: u32,
 }
 
-/// Parts of an artifact that are read at the same time, to see whether it is authentic. Part of its form.
-const PARTS: u64 = 2;
+/// Bytes of a part of an artifact, which has a tag of its own; the last may be shorter. Part of an artifact's form.
+const PART_BYTES: u64 = 128 << 10;
+/// Threads that make the tags of one artifact's parts.
+const THREADS: u64 = 2;
 /// What is authenticated that is no part.
 const WHOLE: u64 = u64::MAX;
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 /// At the end of each artifact, with the version of its form.
-const MARK: &[u8; 8] = b"mentat\x00\x03";
+const MARK: &[u8; 8] = b"mentat\x00\x04";
 /// Bytes behind what the module says of itself: tag, length, mark.
 const FOOTER_BYTES: usize = TAG_BYTES + 8 + MARK.len();
 /// Bytes of what a module says of itself at most: names of all its imports and exports.
@@ -232,48 +233,51 @@ impl ArtifactCache {
     }
 
     /// Over the name and the content, so that one module's code cannot be put in another's place. The content goes in as
-    /// the tags of its parts, which are made at the same time: whoever waits for code waits for this.
+    /// the tags of its parts.
     fn tag(&self, name: &str, file: &File, content: u64, facts: u64) -> io::Result<Mac> {
-        let part = content.div_ceil(PARTS).max(1);
-        let range = |number: u64| (number * part).min(content)..((number + 1) * part).min(content);
-        let tags: Vec<io::Result<Tag>> = std::thread::scope(|scope| {
-            let begin = |number: u64| {
-                let spawned = std::thread::Builder::new()
-                    .spawn_scoped(scope, move || self.tag_of_part(file, number, range(number)));
-                // Where the system gives no thread, this one does it.
-                move || match spawned {
-                    Ok(tag) => tag.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))),
-                    Err(_) => self.tag_of_part(file, number, range(number)),
-                }
-            };
-            let begun: Vec<_> = (1..PARTS).map(begin).collect();
-            let first = self.tag_of_part(file, 0, range(0));
-            std::iter::once(first).chain(begun.into_iter().map(|end| end())).collect()
-        });
         let mut whole = self.mac(WHOLE);
         whole.update(&(name.len() as u64).to_le_bytes());
         whole.update(name.as_bytes());
         whole.update(&content.to_le_bytes());
         whole.update(&facts.to_le_bytes());
-        for tag in tags {
-            whole.update(&tag?);
+        for (_, tag) in self.tags_of_parts(file, content)? {
+            whole.update(&tag);
         }
         Ok(whole)
     }
 
-    fn tag_of_part(&self, file: &File, number: u64, range: Range<u64>) -> io::Result<Tag> {
-        let mut part = self.mac(number);
-        let (mut buffer, mut at) = (vec![0; 128 << 10], range.start);
-        while at < range.end {
-            let most = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let read = file.read_at(buffer.get_mut(..most).unwrap_or_default(), at)?;
-            match buffer.get(..read) {
-                Some(chunk) if !chunk.is_empty() => part.update(chunk),
-                _ => return Err(io::ErrorKind::UnexpectedEof.into()),
-            };
-            at += read as u64;
-        }
-        Ok(part.finalize())
+    /// Each part's tag by its number, in their order. Whoever waits for code waits for this, so it is done by several
+    /// threads; none has a share of its own to do, since one that is slow to start would be waited for.
+    fn tags_of_parts(&self, file: &File, content: u64) -> io::Result<Vec<(u64, Tag)>> {
+        let (parts, next) = (content.div_ceil(PART_BYTES), AtomicU64::new(0));
+        let some = || {
+            let (mut tags, mut buffer) = (Vec::new(), Vec::new());
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= parts {
+                    return Ok(tags);
+                }
+                let at = number * PART_BYTES;
+                buffer.resize(usize::try_from((content - at).min(PART_BYTES)).unwrap_or_default(), 0);
+                file.read_exact_at(&mut buffer, at)?;
+                let mut part = self.mac(number);
+                part.update(&buffer);
+                tags.push((number, part.finalize()));
+            }
+        };
+        let mut tags: Vec<(u64, Tag)> = std::thread::scope(|scope| {
+            let others = 1..THREADS.min(parts);
+            // Where the system gives no thread, the others do it.
+            let others = others.filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, some).ok());
+            let others: Vec<_> = others.collect();
+            let mut tags = some()?;
+            for other in others {
+                tags.extend(other.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended")))?);
+            }
+            io::Result::Ok(tags)
+        })?;
+        tags.sort_unstable_by_key(|(number, _)| *number);
+        Ok(tags)
     }
 
     /// By the cache's key, for one of the things that are authenticated: with another nonce, it is another function.
