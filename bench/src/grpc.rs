@@ -15,8 +15,7 @@ use crate::server::Server;
 const IN_FLIGHT: usize = 64;
 const CHANNELS: usize = 4;
 /// What takes the least that a configuration allows: nothing turns the audit log off.
-const LEAST: [&str; 4] =
-    ["audit.sync=never", "audit.checkpoint_ms=3600000", "log.level=error", "executions.remembered=0"];
+const LEAST: [&str; 3] = ["audit.sync=never", "log.level=error", "executions.remembered=0"];
 
 /// A server, and what it is asked.
 struct Asked {

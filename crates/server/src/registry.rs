@@ -39,7 +39,7 @@ pub struct Registry {
     room: MemoryRoom,
     /// Agents that left memory for others.
     evictions: AtomicU64,
-    /// Counts what is asked for, so that the least recently used is known.
+    /// Counts agents that come into memory, so that the least recently used are known.
     clock: AtomicU64,
     loaded: RwLock<HashMap<AgentKey, Arc<LoadedAgent>>>,
     /// Those of them that were executed last.
@@ -317,6 +317,7 @@ impl Registry {
                 self.refused.lock().remove(&key(ours));
             }
             self.touch(agent);
+            self.clock.fetch_add(1, Ordering::Relaxed);
         }
         // What was recent may have been replaced; and what only the recent ones hold is idle, and may leave memory below.
         self.recent.forget();
@@ -376,8 +377,13 @@ impl Registry {
         Some(agent)
     }
 
+    /// Notes that it is used. The clock goes on when an agent comes into memory, which is when one may have to go: until then,
+    /// executions on all threads only read what they share.
     fn touch(&self, agent: &LoadedAgent) {
-        agent.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        let now = self.clock.load(Ordering::Relaxed);
+        if agent.used.load(Ordering::Relaxed) != now {
+            agent.used.store(now, Ordering::Relaxed);
+        }
     }
 
     fn turn(&self, key: &AgentKey) -> Arc<tokio::sync::Mutex<()>> {

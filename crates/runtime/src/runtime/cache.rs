@@ -1,26 +1,27 @@
-//! Compiled code on disk: an artifact for each module, the way its code is made, and engine, authenticated by a keyed
-//! digest (AEGIS-256X4 as a MAC, RFC 10032), so that bytes which this installation did not write are never mapped as code.
-//! Processes share the directory; what was used least recently goes when it grows beyond its budget.
+//! Compiled code on disk: an artifact for each module, the way its code is made, and engine, authenticated by keyed digests,
+//! so that bytes which this installation did not write are never executed. Processes share the directory; what was used least
+//! recently goes when it grows beyond its budget.
 //!
 //! An artifact is one file: Wasmtime's own, which is an ELF file, and behind it what the module says of itself, so that
-//! code comes back without the module's bytes being read; then the tag, the length of that text, and a mark with the
-//! version of this form.
+//! code comes back without the module's bytes being read; then what authenticates both.
 //!
 //! Invariant: an artifact is visible under its name only when it is whole and durable; a changed byte is a miss that is
 //! told, and never run.
 
+mod authentic;
+
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aegis::aegis256x4::Aegis256X4Mac;
 use mentat_manifest::{ByteCount, Init, Metering, ModuleDigest};
 use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
 
+use self::authentic::{Authenticator, KEY_BYTES};
 use super::inspect::ModuleInfo;
 use super::loader::ModuleKey;
 use crate::error::Error;
@@ -29,17 +30,9 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct ArtifactCache {
     directory: PathBuf,
-    key: [u8; KEY_BYTES],
+    authenticator: Authenticator,
     budget: ByteCount,
     evictions: AtomicU64,
-}
-
-/// Code that this installation wrote.
-pub(crate) struct Artifact {
-    /// To be mapped.
-    pub(crate) file: File,
-    /// What the module says of itself.
-    pub(crate) info: ModuleInfo,
 }
 
 /// An artifact that is none of this installation's, or was changed.
@@ -52,9 +45,6 @@ pub(crate) struct Refused {
     pub(crate) reason: io::Error,
 }
 
-type Tag = [u8; TAG_BYTES];
-type Mac = Aegis256X4Mac<TAG_BYTES>;
-
 /// What stands behind the code.
 #[derive(Serialize, Deserialize)]
 struct Facts {
@@ -63,20 +53,6 @@ struct Facts {
     core_instances: u32,
 }
 
-/// Bytes of a part of an artifact, which has a tag of its own; the last may be shorter. Part of an artifact's form.
-const PART_BYTES: u64 = 128 << 10;
-/// Threads that make the tags of one artifact's parts.
-const THREADS: u64 = 2;
-/// What is authenticated that is no part.
-const WHOLE: u64 = u64::MAX;
-const KEY_BYTES: usize = 32;
-const TAG_BYTES: usize = 32;
-/// At the end of each artifact, with the version of its form.
-const MARK: &[u8; 8] = b"mentat\x00\x04";
-/// Bytes behind what the module says of itself: tag, length, mark.
-const FOOTER_BYTES: usize = TAG_BYTES + 8 + MARK.len();
-/// Bytes of what a module says of itself at most: names of all its imports and exports.
-const MAX_FACTS_BYTES: u64 = 64 << 20;
 const EXTENSION: &str = "cwasm";
 /// What was refused lies under its name with this in place of that.
 const REFUSED: &str = "refused";
@@ -95,7 +71,8 @@ impl ArtifactCache {
         std::fs::create_dir_all(directory).map_err(failed)?;
         let key = read_or_make_key(&directory.join("key")).map_err(failed)?;
         sweep(directory).map_err(failed)?;
-        let cache = Self { directory: directory.to_owned(), key, budget, evictions: AtomicU64::new(0) };
+        let (directory, authenticator) = (directory.to_owned(), Authenticator::new(key));
+        let cache = Self { directory, authenticator, budget, evictions: AtomicU64::new(0) };
         cache.evict(None).map_err(failed)?;
         Ok(cache)
     }
@@ -106,15 +83,26 @@ impl ArtifactCache {
         Ok(file.into_temp_path())
     }
 
-    /// The artifact, if there is one. Reads all of it, and puts aside what is refused.
+    /// What is made of the artifact and of what its module says of itself, if there is one. Reads all of it, and puts aside
+    /// what is refused.
     ///
     /// # Errors
-    /// When it is not what this installation wrote.
-    pub(crate) fn get(&self, key: &ModuleKey, compatibility: u64) -> Result<Option<Artifact>, Refused> {
+    /// When it is not what this installation wrote. What was made of it is dropped then; none of its code was executed.
+    pub(crate) fn get<T>(
+        &self,
+        key: &ModuleKey,
+        compatibility: u64,
+        make: impl FnOnce(File, ModuleInfo) -> T,
+    ) -> Result<Option<T>, Refused> {
         let name = name(key, compatibility);
-        match self.open_authentic(&name) {
-            Ok(artifact) => Ok(Some(artifact)),
+        match self.open_authentic(&name, make) {
+            Ok(made) => Ok(Some(made)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // What cannot be read now is not changed by that.
+            Err(error) if !is_wrong(&error) => {
+                tracing::warn!(%error, artifact = name, "compiled artifact not read; compiling again");
+                Ok(None)
+            }
             Err(reason) => {
                 // Out of the way, and told once; whoever wants to know what was changed finds it there.
                 let path = self.directory.join(&name);
@@ -137,11 +125,8 @@ impl ArtifactCache {
         let facts = Facts { info: info.clone(), core_instances: info.core_instances };
         let facts = serde_json::to_vec(&facts)?;
         file.write_all(&facts)?;
-        let content = file.metadata()?.len();
-        let tag = self.tag(&name, &file, content, facts.len() as u64)?;
-        file.write_all(&tag.finalize())?;
-        file.write_all(&(facts.len() as u64).to_le_bytes())?;
-        file.write_all(MARK)?;
+        let footer = self.authenticator.footer(&name, &file, facts.len() as u64)?;
+        file.write_all(&footer)?;
         file.sync_all()?;
         // Not the one that can be written.
         let kept = File::open(&scratch)?;
@@ -199,93 +184,24 @@ impl ArtifactCache {
         Ok(())
     }
 
-    fn open_authentic(&self, name: &str) -> io::Result<Artifact> {
-        let mut file = File::open(self.directory.join(name))?;
-        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let metadata = file.metadata()?;
-        let content =
-            metadata.len().checked_sub(FOOTER_BYTES as u64).ok_or_else(|| wrong("it is too short"))?;
-        file.seek(SeekFrom::Start(content))?;
-        let (mut tag, mut length, mut mark) = ([0; TAG_BYTES], [0; 8], [0; MARK.len()]);
-        file.read_exact(&mut tag)?;
-        file.read_exact(&mut length)?;
-        file.read_exact(&mut mark)?;
-        if mark != *MARK {
-            return Err(wrong("it does not end as artifacts do"));
-        }
-        let length = u64::from_le_bytes(length);
-        // Compared in constant time.
-        if self.tag(name, &file, content, length)?.verify(&tag).is_err() {
-            return Err(wrong("its keyed digest does not match"));
-        }
-        let begin = content.checked_sub(length).filter(|_| length <= MAX_FACTS_BYTES);
-        file.seek(SeekFrom::Start(begin.ok_or_else(|| wrong("its length is none"))?))?;
-        let mut facts = Vec::new();
-        (&mut file).take(length).read_to_end(&mut facts)?;
-        let Facts { info, core_instances } = serde_json::from_slice(&facts)?;
-        let info = ModuleInfo { core_instances, ..info };
-        if metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|since| since > NOTED_EVERY)) {
+    fn open_authentic<T>(&self, name: &str, make: impl FnOnce(File, ModuleInfo) -> T) -> io::Result<T> {
+        let file = File::open(self.directory.join(name))?;
+        let made = self.authenticator.open(name, &file, |facts| {
+            let Facts { info, core_instances } = serde_json::from_slice(facts)?;
+            Ok(make(file.try_clone()?, ModuleInfo { core_instances, ..info }))
+        })?;
+        let used = file.metadata()?.modified();
+        if used.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > NOTED_EVERY)) {
             // Who may not note it has an artifact that looks old, and no other harm.
             let _ = file.set_modified(SystemTime::now());
         }
-        file.seek(SeekFrom::Start(0))?;
-        Ok(Artifact { file, info })
+        Ok(made)
     }
+}
 
-    /// Over the name and the content, so that one module's code cannot be put in another's place. The content goes in as
-    /// the tags of its parts.
-    fn tag(&self, name: &str, file: &File, content: u64, facts: u64) -> io::Result<Mac> {
-        let mut whole = self.mac(WHOLE);
-        whole.update(&(name.len() as u64).to_le_bytes());
-        whole.update(name.as_bytes());
-        whole.update(&content.to_le_bytes());
-        whole.update(&facts.to_le_bytes());
-        for (_, tag) in self.tags_of_parts(file, content)? {
-            whole.update(&tag);
-        }
-        Ok(whole)
-    }
-
-    /// Each part's tag by its number, in their order. Whoever waits for code waits for this, so it is done by several
-    /// threads; none has a share of its own to do, since one that is slow to start would be waited for.
-    fn tags_of_parts(&self, file: &File, content: u64) -> io::Result<Vec<(u64, Tag)>> {
-        let (parts, next) = (content.div_ceil(PART_BYTES), AtomicU64::new(0));
-        let some = || {
-            let (mut tags, mut buffer) = (Vec::new(), Vec::new());
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= parts {
-                    return Ok(tags);
-                }
-                let at = number * PART_BYTES;
-                buffer.resize(usize::try_from((content - at).min(PART_BYTES)).unwrap_or_default(), 0);
-                file.read_exact_at(&mut buffer, at)?;
-                let mut part = self.mac(number);
-                part.update(&buffer);
-                tags.push((number, part.finalize()));
-            }
-        };
-        let mut tags: Vec<(u64, Tag)> = std::thread::scope(|scope| {
-            let others = 1..THREADS.min(parts);
-            // Where the system gives no thread, the others do it.
-            let others = others.filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, some).ok());
-            let others: Vec<_> = others.collect();
-            let mut tags = some()?;
-            for other in others {
-                tags.extend(other.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended")))?);
-            }
-            io::Result::Ok(tags)
-        })?;
-        tags.sort_unstable_by_key(|(number, _)| *number);
-        Ok(tags)
-    }
-
-    /// By the cache's key, for one of the things that are authenticated: with another nonce, it is another function.
-    fn mac(&self, what: u64) -> Mac {
-        let mut nonce = [0; KEY_BYTES];
-        nonce.iter_mut().zip(what.to_le_bytes()).for_each(|(byte, of_what)| *byte = of_what);
-        Mac::new_with_nonce(&self.key, &nonce)
-    }
+/// Whether an artifact was read and is none.
+fn is_wrong(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// The file's name: Wasmtime refuses code of another configuration, and another name keeps both.

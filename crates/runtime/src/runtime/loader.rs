@@ -295,23 +295,27 @@ impl Loader {
 
     fn map_kept(&self, key: ModuleKey) -> Result<Option<Loaded>, Error> {
         let engine = self.engine.of(key.metering, Tier::Optimized)?;
-        let artifact = match self.artifacts.get(&key, engine.compatibility) {
-            Ok(Some(artifact)) => artifact,
-            Ok(None) => return Ok(None),
-            Err(refused) => {
-                self.tell_of(&key, &refused);
-                return Ok(None);
+        let preparation = Preparation { metering: key.metering, init: key.init };
+        let link = |file: File, info: ModuleInfo| -> Result<Option<Module>, Error> {
+            self.check_read(&info, preparation)?;
+            match map_code(engine, file, info.component) {
+                Ok(code) => {
+                    let linked = Linked::new(engine, &info, &code)?;
+                    Ok(Some(Module::new(info, linked)))
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "compiled artifact does not fit; compiling again");
+                    Ok(None)
+                }
             }
         };
-        self.check_read(&artifact.info, Preparation { metering: key.metering, init: key.init })?;
-        match map_code(engine, artifact.file, artifact.info.component) {
-            Ok(code) => {
-                let linked = Linked::new(engine, &artifact.info, &code)?;
-                let module = Arc::new(Module::new(artifact.info, linked));
-                Ok(Some(Loaded { module, origin: CodeOrigin::Disk }))
+        match self.artifacts.get(&key, engine.compatibility, link) {
+            Ok(None) => Ok(None),
+            Ok(Some(linked)) => {
+                Ok(linked?.map(|module| Loaded { module: Arc::new(module), origin: CodeOrigin::Disk }))
             }
-            Err(error) => {
-                tracing::warn!(%error, "compiled artifact does not fit; compiling again");
+            Err(refused) => {
+                self.tell_of(&key, &refused);
                 Ok(None)
             }
         }
@@ -443,9 +447,11 @@ fn may_be_baseline(info: &ModuleInfo) -> bool {
 
 #[allow(unsafe_code, reason = "mapping compiled code is unsafe by Wasmtime's design")]
 fn map_code(engine: &MeteredEngine, file: File, component: bool) -> wasmtime::Result<Code> {
-    // SAFETY: the file is an artifact that this installation's own compiler wrote: it comes from
-    // `ArtifactCache` alone, which gives out only files whose keyed digest it has just verified, or
-    // which the compiler has just written, in a directory private to the service.
+    // SAFETY: the file is an artifact that this installation's own compiler wrote, in a directory private to
+    // the service. Either it has just been written, or it comes from `ArtifactCache`, which has just verified a
+    // keyed digest over all of it but `.text` and `.rodata.wasm`. These are mapped, and neither read nor
+    // executed before a module is instantiated; and nobody can do that before they are verified as well,
+    // since what comes of this is not handed out until then.
     unsafe {
         if component {
             // There is no call for an open file here; its descriptor's path is the same file, whatever

@@ -75,20 +75,41 @@ async fn code_is_kept_in_memory_while_used_and_on_disk_after() {
 #[tokio::test]
 async fn a_changed_byte_in_an_artifact_is_a_miss_and_never_run() {
     let directory = tempfile::tempdir().unwrap();
-    origin(&runtime(directory.path()), module(1)).await;
+    // Its data is larger than what has one tag.
+    let data = "some data ".repeat(20_000);
+    let text = format!(
+        r#"(module (memory (export "memory") 4) (data (i32.const 0) "{data}")
+            (func (export "process") (result i32) (i32.const 1)))"#
+    );
+    let module = Bytes::from(wat::parse_str(text).unwrap());
+    origin(&runtime(directory.path()), module.clone()).await;
     let path = artifact(directory.path());
     let pristine = fs::read(&path).unwrap();
-    // In the code, in what is said of it, in its tag, in the length behind that, in the mark at the end.
     let end = pristine.len();
-    for place in [0, end / 2, end - 100, end - 30, end - 16, end - 1] {
+    // Behind the code and what is said of it are where the code and the data begin and end.
+    let number = |at: usize| {
+        let bytes: [u8; 8] = pristine[end - 112 + at * 8..][..8].try_into().unwrap();
+        usize::try_from(u64::from_le_bytes(bytes)).unwrap()
+    };
+    let (code, data) = (number(0), number(2));
+    assert!(code < number(1) && number(1) <= data && data + 150_000 < number(3));
+    // In the file's beginning, in the code, in two parts of the data, in what the module says of itself; then in all that
+    // stands behind.
+    let places = [0, code, data, data + 150_000, end - 120].into_iter();
+    for place in places.chain((end - 112..end).step_by(8)) {
         let mut changed = pristine.clone();
         changed[place] ^= 1;
         fs::write(&path, changed).unwrap();
-        let again = origin(&runtime(directory.path()), module(1)).await;
-        assert!(matches!(again, CodeOrigin::Compiled(_)), "byte {place}");
+        let again = origin(&runtime(directory.path()), module.clone()).await;
+        assert!(matches!(again, CodeOrigin::Compiled(_)), "byte {place} of {end}");
     }
-    fs::write(&path, &pristine[..pristine.len() / 2]).unwrap();
-    assert!(matches!(origin(&runtime(directory.path()), module(1)).await, CodeOrigin::Compiled(_)));
+    for length in [0, 50, 111, 112, end / 2, end - 1] {
+        fs::write(&path, &pristine[..length]).unwrap();
+        let again = origin(&runtime(directory.path()), module.clone()).await;
+        assert!(matches!(again, CodeOrigin::Compiled(_)), "{length} bytes of {end}");
+    }
+    fs::write(&path, &pristine).unwrap();
+    assert_eq!(origin(&runtime(directory.path()), module).await, CodeOrigin::Disk);
 }
 
 #[tokio::test]
