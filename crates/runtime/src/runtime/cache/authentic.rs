@@ -188,7 +188,7 @@ impl Work<'_> {
     /// The tag of the next part with a number below `end`, if there is one that nobody has taken.
     fn next(&self, end: u64, buffer: &mut Vec<u8>) -> Option<io::Result<(u64, Tag)>> {
         let end = end.min(self.layout.parts());
-        let next = |number| (number < end).then_some(number + 1);
+        let next = |number: u64| number.checked_add(1).filter(|next| *next <= end);
         let number = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
         Some(self.tag(number, buffer).map(|tag| (number, tag)))
     }
@@ -326,7 +326,8 @@ mod tests {
     fn artifact(authenticator: &Authenticator) -> Vec<u8> {
         let data = "some data ".repeat(20_000);
         let text = format!(r#"(module (memory 4) (data (i32.const 0) "{data}") (func (export "f") (nop)))"#);
-        let mut bytes = wasmtime::Engine::default().precompile_module(text.as_bytes()).unwrap();
+        let module = wat::parse_str(text).unwrap();
+        let mut bytes = wasmtime::Engine::default().precompile_module(&module).unwrap();
         bytes.extend_from_slice(FACTS);
         let footer = authenticator.footer("name", &file(&bytes), FACTS.len() as u64).unwrap();
         bytes.extend_from_slice(&footer);
