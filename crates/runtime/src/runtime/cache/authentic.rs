@@ -103,7 +103,7 @@ impl Authenticator {
         work.gather(layout.parts(), &mut tags, &others)?;
         let read = self.of_what_is_read(name, &layout, &tags).finalize();
         let guests = self.of_what_guests_have(&read, &layout, &tags).finalize();
-        Ok([&layout.numbers().as_flattened()[..], &read[..], &guests[..], &MARK[..]].concat())
+        Ok([layout.numbers().as_flattened(), &read[..], &guests[..], &MARK[..]].concat())
     }
 
     /// Has something made of an artifact of that name by what its module says of itself, and answers that.
