@@ -40,12 +40,6 @@ pub(crate) fn start(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     Ok(all)
 }
 
-/// Python from code on disk to the first answer: CPython, which starts in each execution, and an agent that began when it
-/// was built.
-pub(crate) fn python(plan: &Plan) -> anyhow::Result<Vec<Row>> {
-    Ok(rows(&begun(&plan.slow())?))
-}
-
 /// From code on disk to the first answer, in a runtime that has executed nothing.
 fn from_disk(plan: &Plan, work: &Work) -> anyhow::Result<Vec<Samples>> {
     let (threads, grant, folder) = (threads()?, grant()?, tempfile::tempdir()?);
@@ -71,7 +65,9 @@ fn from_disk(plan: &Plan, work: &Work) -> anyhow::Result<Vec<Samples>> {
     Ok(vec![alone, loaded, ours])
 }
 
-fn begun(plan: &Plan) -> anyhow::Result<Vec<Samples>> {
+/// Python from code on disk to the first answer: CPython, which starts in each execution, and an agent that began when it
+/// was built.
+pub(crate) fn python(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let (threads, grant, folder) = (threads()?, grant()?, tempfile::tempdir()?);
     let kept = RuntimeConfig { artifacts: Some(folder.path().to_owned()), ..config(Clocks::Running) };
     let works = [modules::cpython()?, modules::python()?];
@@ -85,13 +81,13 @@ fn begun(plan: &Plan) -> anyhow::Result<Vec<Samples>> {
     let mut loaded = Samples::new("Python, code on disk: begun when built, until loaded", Unit::Nanoseconds);
     let mut ours = Samples::new("Python, code on disk: begun when built, first answer", Unit::Nanoseconds)
         .aiming_at(Target::AtMost(nanoseconds(PYTHON)));
-    for _ in 0..plan.rounds {
+    for _ in 0..plan.slow().rounds {
         alone.push(again(command)?.answered);
         let first = again(component)?;
         loaded.push(first.loaded);
         ours.push(first.answered);
     }
-    Ok(vec![alone, loaded, ours])
+    Ok(rows(&[alone, loaded, ours]))
 }
 
 /// From bytes that nobody has seen to the first answer; compiled in a process of its own, as the service does.

@@ -229,9 +229,7 @@ impl Layout {
     /// What is read, in three pieces, and what is the guests', in two.
     fn pieces(&self) -> [Range<u64>; 5] {
         let [first, second] = self.guests.clone();
-        let read = [0..first.start, first.end..second.start, second.end..self.content];
-        let [before, between, behind] = read;
-        [before, between, behind, first, second]
+        [0..first.start, first.end..second.start, second.end..self.content, first, second]
     }
 
     fn parts(&self) -> u64 {
